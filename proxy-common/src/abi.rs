@@ -1,0 +1,329 @@
+//! The ABI between the kernel programs and userspace: every key, value and limit that stands in a map.
+//!
+//! Plain `#[repr(C)]` structs with explicit padding, so that the bytes userspace writes are the bytes the
+//! kernel hashes. [`tests`] holds sizes and alignment. Changing any of these raises [`LAYOUT_VERSION`].
+
+/// Version of everything in this file; stands in [`GateConfig::layout`] of a loaded gate.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Most listeners (protocol, address, port) that can be steered.
+pub const MAX_SERVICES: u32 = 64;
+/// Most worker threads of one daemon.
+pub const MAX_WORKERS: u32 = 64;
+/// Process generations whose QUIC sockets may live side by side.
+pub const MAX_GENERATIONS: u32 = 4;
+/// Slots of the QUIC socket array: service × generation × worker.
+pub const MAX_QUIC_SLOTS: u32 = MAX_SERVICES * MAX_GENERATIONS * MAX_WORKERS;
+/// Slots of the TCP listener sockmap: service × worker.
+pub const MAX_LISTENER_SLOTS: u32 = MAX_SERVICES * MAX_WORKERS;
+/// Default bound on standing verdicts; `gate.max_verdicts` in the config sets another.
+pub const DEFAULT_MAX_VERDICTS: u32 = 262_144;
+/// Upper bound of `gate.max_verdicts`.
+pub const MAX_VERDICTS: u32 = 1_048_576;
+/// Most prefixes in each of the allow list and the deny list.
+pub const MAX_PREFIXES: u32 = 65_536;
+/// Most ordered packet rules; they are scanned, so the bound keeps the cost per packet small.
+pub const MAX_PACKET_RULES: u32 = 32;
+/// Most rule slots (a slot is one policy rule's number in counters and verdicts). Slot 0 is the operator.
+pub const MAX_RULE_SLOTS: u32 = 4_096;
+/// Bytes of a rule's name `policy/rule` in [`RuleName`], cut at a character border and zero-padded.
+pub const RULE_NAME_LEN: usize = 64;
+/// Words of the prefix hint of one address family; see [`crate::hint`].
+pub const HINT_WORDS: u32 = 1_024;
+
+/// IP protocol numbers that Tidegate looks into.
+pub mod proto {
+    /// ICMP for IPv4.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
+}
+
+/// What a [`HostKey`] names.
+pub mod host_kind {
+    /// One IPv4 address, stored v4-mapped.
+    pub const V4: u32 = 4;
+    /// One IPv6 address.
+    pub const V6: u32 = 6;
+    /// The IPv6 prefix of `gate.ipv6_prefix` bits (64 unless set), rest zero.
+    pub const V6_PREFIX: u32 = 64;
+}
+
+/// Key of the `VERDICTS` hash: a host, or an IPv6 prefix.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct HostKey {
+    /// Address in network order; IPv4 as `::ffff:a.b.c.d`.
+    pub addr: [u8; 16],
+    /// One of [`host_kind`].
+    pub kind: u32,
+}
+
+/// [`VerdictValue::flags`]: applies to Tidegate's own listeners only, whatever `gate.scope` says.
+pub const VERDICT_OWN_ONLY: u32 = 1;
+
+/// Value of the `VERDICTS` hash. Times are CLOCK_MONOTONIC nanoseconds.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VerdictValue {
+    /// The verdict drops while the clock is below this.
+    pub expires_ns: u64,
+    /// When the decision was taken.
+    pub created_ns: u64,
+    /// When the first packet was dropped; 0 until then. Written by the kernel.
+    pub first_drop_ns: u64,
+    /// Packets dropped. Written by the kernel.
+    pub drops: u64,
+    /// Rule slot that pushed it; 0 for the operator.
+    pub rule: u32,
+    /// [`VERDICT_OWN_ONLY`] or 0.
+    pub flags: u32,
+}
+
+/// Data half of the key of the `ALLOW` and `DENY` tries; the prefix length precedes it (IPv4 counts 96 more).
+pub type PrefixData = [u8; 16];
+
+/// Value of the `ALLOW` and `DENY` tries.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PrefixValue {
+    /// Rule slot that the prefix comes from.
+    pub rule: u32,
+}
+
+/// [`GateConfig::flags`]: drop only what is addressed to a service in `BINDINGS`.
+pub const GATE_OWN_ONLY: u32 = 1;
+/// [`GateConfig::flags`]: the `DENY` trie has entries.
+pub const GATE_HAS_DENY: u32 = 2;
+/// [`GateConfig::flags`]: the `ALLOW` trie has entries.
+pub const GATE_HAS_ALLOW: u32 = 4;
+
+/// The one entry of the `GATE` array: what the programs read at run time.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GateConfig {
+    /// [`LAYOUT_VERSION`] of whoever wrote the maps.
+    pub layout: u32,
+    /// `GATE_*` bits.
+    pub flags: u32,
+    /// Entries of `RULES` in force, at most [`MAX_PACKET_RULES`].
+    pub rules: u32,
+    /// Policy revision that the maps hold; grows by one at each load.
+    pub revision: u32,
+    /// Mask over the first eight bytes (big-endian) of an IPv6 source before a [`host_kind::V6_PREFIX`] look-up.
+    pub v6_mask: u64,
+}
+
+/// Key of `BINDINGS`: where a service listens.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct ServiceKey {
+    /// Local address, v4-mapped; all zero for "any address" of either family.
+    pub addr: [u8; 16],
+    /// Local port, host order.
+    pub port: u16,
+    /// [`proto::TCP`] or [`proto::UDP`].
+    pub proto: u8,
+    /// Zero.
+    pub pad: u8,
+}
+
+/// Value of `BINDINGS`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Binding {
+    /// Index into `SERVICES`.
+    pub service: u32,
+}
+
+/// Entry of the `SERVICES` array.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Service {
+    /// Worker slots `0..workers` are tried.
+    pub workers: u32,
+    /// Process generation that takes new QUIC connections, below [`MAX_GENERATIONS`].
+    pub generation: u32,
+}
+
+/// Entry of the `WORKERS` array, which each worker maps and writes with plain stores.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct WorkerLoad {
+    /// Connections that the worker holds now.
+    pub active: u32,
+    /// 1 while the worker accepts, 0 when it drains or is gone.
+    pub accepting: u32,
+}
+
+/// Entry of the per-CPU `COUNTERS` and `RULE_HITS` arrays.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, link header included.
+    pub bytes: u64,
+}
+
+/// Entry of the `RULE_NAMES` array: which rule a slot stands for, readable in `bpftool map dump`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RuleName {
+    /// UTF-8, zero-padded; all zero for a free slot.
+    pub name: [u8; RULE_NAME_LEN],
+}
+
+impl Default for RuleName {
+    fn default() -> Self {
+        Self { name: [0; RULE_NAME_LEN] }
+    }
+}
+
+/// What a [`PacketRule`] does.
+pub mod rule_action {
+    /// Passes the packet and beats every verdict and denied prefix.
+    pub const ALLOW: u32 = 1;
+    /// Drops the packet.
+    pub const DROP: u32 = 2;
+}
+
+/// [`PacketRule::frag`]: which fragment states match.
+pub mod frag {
+    /// Not a fragment.
+    pub const NONE: u8 = 1;
+    /// First fragment (ports can be read).
+    pub const FIRST: u8 = 2;
+    /// Later fragment (no ports).
+    pub const LATER: u8 = 4;
+    /// Any state.
+    pub const ANY: u8 = 7;
+}
+
+/// Entry of the `RULES` array: an ordered rule over packet fields. All conditions must hold; ranges include both ends.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PacketRule {
+    /// Source prefix, v4-mapped, host bits zero.
+    pub src: [u8; 16],
+    /// Mask of the source prefix (bytes); all zero matches any source of either family.
+    pub src_mask: [u8; 16],
+    /// Destination prefix, as `src`.
+    pub dst: [u8; 16],
+    /// Mask of the destination prefix.
+    pub dst_mask: [u8; 16],
+    /// Source port range, host order; `(0, 65535)` also matches packets without ports.
+    pub sport: (u16, u16),
+    /// Destination port range, as `sport`.
+    pub dport: (u16, u16),
+    /// Range of the IP packet's length in bytes, as its header says.
+    pub len: (u16, u16),
+    /// Range of the TTL or hop limit.
+    pub ttl: (u8, u8),
+    /// IP protocol, or 0 for any (hop-by-hop options, protocol 0, cannot be named).
+    pub proto: u8,
+    /// Mask over the TCP flags byte; 0 does not look at flags.
+    pub tcp_mask: u8,
+    /// Value of the TCP flags byte under the mask.
+    pub tcp_flags: u8,
+    /// `frag` bits that match.
+    pub frag: u8,
+    /// One of [`rule_action`]; 0 never matches.
+    pub action: u32,
+    /// Rule slot.
+    pub rule: u32,
+}
+
+/// Why a packet or a connection was handled as it was; index into `COUNTERS`.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Reason {
+    /// Nothing applied.
+    Pass = 0,
+    /// Not IPv4 or IPv6; passed.
+    NonIp = 1,
+    /// Headers cut short or lengths that cannot be; passed to the kernel, which refuses them.
+    Malformed = 2,
+    /// Would have been dropped, but is not addressed to a service and the scope is own traffic; passed.
+    NotOwn = 3,
+    /// Would have been dropped, but an allow entry or rule covers it; passed.
+    Allowed = 4,
+    /// Dropped by a standing verdict.
+    Verdict = 5,
+    /// Met a verdict past its time; passed.
+    Expired = 6,
+    /// Dropped by a denied prefix.
+    Denied = 7,
+    /// Dropped by a packet rule.
+    Rule = 8,
+    /// IPv6 extension chain longer than the bound; passed, judged by its addresses only.
+    ChainTooLong = 9,
+    /// `steer` gave the connection to a worker.
+    Steered = 10,
+    /// `steer` found no binding; the kernel's own look-up went on.
+    SteerMiss = 11,
+    /// `steer` found a binding without a live worker; the kernel's own look-up went on.
+    SteerDead = 12,
+    /// `steer_quic` decoded worker and generation from the connection id.
+    QuicCid = 13,
+    /// `steer_quic` placed a first packet by hash.
+    QuicInitial = 14,
+    /// `steer_quic` could not place a packet; the kernel's hash did.
+    QuicStray = 15,
+}
+
+/// Number of [`Reason`]s, entries of `COUNTERS`.
+pub const REASONS: u32 = 16;
+
+impl Reason {
+    /// All reasons, in the order of their index.
+    pub const ALL: [Reason; REASONS as usize] = [
+        Reason::Pass,
+        Reason::NonIp,
+        Reason::Malformed,
+        Reason::NotOwn,
+        Reason::Allowed,
+        Reason::Verdict,
+        Reason::Expired,
+        Reason::Denied,
+        Reason::Rule,
+        Reason::ChainTooLong,
+        Reason::Steered,
+        Reason::SteerMiss,
+        Reason::SteerDead,
+        Reason::QuicCid,
+        Reason::QuicInitial,
+        Reason::QuicStray,
+    ];
+
+    /// The reason's name in metrics, logs and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::Pass => "pass",
+            Reason::NonIp => "non_ip",
+            Reason::Malformed => "malformed",
+            Reason::NotOwn => "not_own",
+            Reason::Allowed => "allowed",
+            Reason::Verdict => "verdict",
+            Reason::Expired => "expired",
+            Reason::Denied => "denied",
+            Reason::Rule => "rule",
+            Reason::ChainTooLong => "chain_too_long",
+            Reason::Steered => "steered",
+            Reason::SteerMiss => "steer_miss",
+            Reason::SteerDead => "steer_dead",
+            Reason::QuicCid => "quic_cid",
+            Reason::QuicInitial => "quic_initial",
+            Reason::QuicStray => "quic_stray",
+        }
+    }
+
+    /// Whether the packet was dropped.
+    pub const fn drops(self) -> bool {
+        matches!(self, Reason::Verdict | Reason::Denied | Reason::Rule)
+    }
+}

@@ -1,0 +1,6 @@
+//! Tidegate's decisions above the packet: config, policy language, routing, map images. Pure: no sockets, no clock, no unsafe.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod image;
+pub mod policy;

@@ -1,0 +1,5 @@
+//! Tidegate's I/O shell: kernel loading, workers, TLS, HTTP, upstreams, control. Decisions live in `proxy-core`.
+
+pub mod kernel;
+pub mod shared;
+pub mod stats;

@@ -1,0 +1,3 @@
+//! End-to-end tests, verdict tables, benches and the demo.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `cargo xtask`: one door for every task.
+
+fn main() {}
