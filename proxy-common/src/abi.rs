@@ -30,6 +30,10 @@ pub const MAX_RULE_SLOTS: u32 = 4_096;
 pub const RULE_NAME_LEN: usize = 64;
 /// Words of the prefix hint of one address family; see [`crate::hint`].
 pub const HINT_WORDS: u32 = 1_024;
+/// IPv6 extension headers that are followed before the chain counts as too long.
+pub const MAX_EXTENSION_HEADERS: u32 = 6;
+/// VLAN tags that are skipped.
+pub const MAX_VLAN_TAGS: u32 = 2;
 
 /// IP protocol numbers that Tidegate looks into.
 pub mod proto {
@@ -54,13 +58,17 @@ pub mod host_kind {
 }
 
 /// Key of the `VERDICTS` hash: a host, or an IPv6 prefix.
-#[repr(C)]
+///
+/// Aligned to eight bytes so that the kernel side stores it in words.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct HostKey {
     /// Address in network order; IPv4 as `::ffff:a.b.c.d`.
     pub addr: [u8; 16],
     /// One of [`host_kind`].
     pub kind: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// [`VerdictValue::flags`]: applies to Tidegate's own listeners only, whatever `gate.scope` says.
@@ -119,17 +127,17 @@ pub struct GateConfig {
 }
 
 /// Key of `BINDINGS`: where a service listens.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct ServiceKey {
-    /// Local address, v4-mapped; all zero for "any address" of either family.
+    /// Local address, v4-mapped. `::ffff:0.0.0.0` is any IPv4 address, `::` any IPv6 address.
     pub addr: [u8; 16],
     /// Local port, host order.
     pub port: u16,
     /// [`proto::TCP`] or [`proto::UDP`].
     pub proto: u8,
     /// Zero.
-    pub pad: u8,
+    pub pad: [u8; 5],
 }
 
 /// Value of `BINDINGS`.
@@ -158,6 +166,16 @@ pub struct WorkerLoad {
     pub active: u32,
     /// 1 while the worker accepts, 0 when it drains or is gone.
     pub accepting: u32,
+}
+
+/// The one entry of the `QUIC_KEY` array: the key of [`crate::cid`], shared by all generations.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct QuicKey {
+    /// First half of the `SipHash` key.
+    pub k0: u64,
+    /// Second half.
+    pub k1: u64,
 }
 
 /// Entry of the per-CPU `COUNTERS` and `RULE_HITS` arrays.
@@ -205,8 +223,8 @@ pub mod frag {
 }
 
 /// Entry of the `RULES` array: an ordered rule over packet fields. All conditions must hold; ranges include both ends.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PacketRule {
     /// Source prefix, v4-mapped, host bits zero.
     pub src: [u8; 16],
@@ -216,14 +234,14 @@ pub struct PacketRule {
     pub dst: [u8; 16],
     /// Mask of the destination prefix.
     pub dst_mask: [u8; 16],
-    /// Source port range, host order; `(0, 65535)` also matches packets without ports.
-    pub sport: (u16, u16),
+    /// Source port range, host order; `[0, 65535]` also matches packets without ports.
+    pub sport: [u16; 2],
     /// Destination port range, as `sport`.
-    pub dport: (u16, u16),
+    pub dport: [u16; 2],
     /// Range of the IP packet's length in bytes, as its header says.
-    pub len: (u16, u16),
+    pub len: [u16; 2],
     /// Range of the TTL or hop limit.
-    pub ttl: (u8, u8),
+    pub ttl: [u8; 2],
     /// IP protocol, or 0 for any (hop-by-hop options, protocol 0, cannot be named).
     pub proto: u8,
     /// Mask over the TCP flags byte; 0 does not look at flags.
@@ -232,6 +250,8 @@ pub struct PacketRule {
     pub tcp_flags: u8,
     /// `frag` bits that match.
     pub frag: u8,
+    /// Zero.
+    pub pad: [u8; 6],
     /// One of [`rule_action`]; 0 never matches.
     pub action: u32,
     /// Rule slot.
@@ -325,5 +345,73 @@ impl Reason {
     /// Whether the packet was dropped.
     pub const fn drops(self) -> bool {
         matches!(self, Reason::Verdict | Reason::Denied | Reason::Rule)
+    }
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{
+        Binding, Counter, GateConfig, HostKey, PacketRule, PrefixValue, QuicKey, RuleName, Service, ServiceKey,
+        VerdictValue, WorkerLoad,
+    };
+
+    macro_rules! pod {
+        ($($ty:ty),* $(,)?) => {$(
+            // SAFETY: `repr(C)`, made of integers only, and without implicit padding (tested below).
+            unsafe impl aya::Pod for $ty {}
+        )*};
+    }
+    pod!(
+        Binding,
+        Counter,
+        GateConfig,
+        HostKey,
+        PacketRule,
+        PrefixValue,
+        QuicKey,
+        RuleName,
+        Service,
+        ServiceKey,
+        VerdictValue,
+        WorkerLoad,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use core::mem::{align_of, size_of};
+
+    use super::*;
+
+    /// Size, alignment and the sum of the fields' sizes of each type: equal sums prove that nothing is padded.
+    #[test]
+    fn layout_is_fixed() {
+        let rows: [(&str, usize, usize, usize); 12] = [
+            ("HostKey", size_of::<HostKey>(), align_of::<HostKey>(), 16 + 4 + 4),
+            ("VerdictValue", size_of::<VerdictValue>(), align_of::<VerdictValue>(), 4 * 8 + 2 * 4),
+            ("PrefixValue", size_of::<PrefixValue>(), align_of::<PrefixValue>(), 4),
+            ("GateConfig", size_of::<GateConfig>(), align_of::<GateConfig>(), 4 * 4 + 8),
+            ("ServiceKey", size_of::<ServiceKey>(), align_of::<ServiceKey>(), 16 + 2 + 1 + 5),
+            ("Binding", size_of::<Binding>(), align_of::<Binding>(), 4),
+            ("Service", size_of::<Service>(), align_of::<Service>(), 8),
+            ("WorkerLoad", size_of::<WorkerLoad>(), align_of::<WorkerLoad>(), 8),
+            ("Counter", size_of::<Counter>(), align_of::<Counter>(), 16),
+            ("RuleName", size_of::<RuleName>(), align_of::<RuleName>(), RULE_NAME_LEN),
+            ("QuicKey", size_of::<QuicKey>(), align_of::<QuicKey>(), 16),
+            ("PacketRule", size_of::<PacketRule>(), align_of::<PacketRule>(), 64 + 12 + 6 + 6 + 8),
+        ];
+        let expected =
+            [(24, 8), (40, 8), (4, 4), (24, 8), (24, 8), (4, 4), (8, 4), (8, 4), (16, 8), (64, 1), (16, 8), (96, 8)];
+        for ((name, size, align, sum), want) in rows.into_iter().zip(expected) {
+            assert_eq!((size, align), want, "{name}");
+            assert_eq!(size, sum, "{name} has implicit padding");
+        }
+    }
+
+    #[test]
+    fn reasons_are_their_index() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.name());
+        }
     }
 }

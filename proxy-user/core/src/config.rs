@@ -64,7 +64,7 @@ pub struct Config {
 pub struct Listener {
     /// Name in logs, metrics and policies; unique.
     pub name: String,
-    /// `address:port`, e.g. `0.0.0.0:443` or `[::]:443`.
+    /// `address:port`, e.g. `0.0.0.0:443` or `[::]:443`. `0.0.0.0` serves IPv4 only and `[::]` IPv6 only.
     pub address: SocketAddr,
     /// What is spoken here.
     pub protocol: Protocol,

@@ -1,0 +1,126 @@
+//! An IP address as two words, in the memory order of the wire, so that both packet reads and map keys are word moves.
+
+use crate::abi::{HostKey, ServiceKey, host_kind};
+
+/// An IPv6 address, or an IPv4 one in its v4-mapped form `::ffff:a.b.c.d`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Addr {
+    /// Bytes 0–7 as they lie in memory (network order), loaded as a native word.
+    pub hi: u64,
+    /// Bytes 8–15, likewise.
+    pub lo: u64,
+}
+
+/// Bytes 8–11 of a v4-mapped address, as a native word of which the upper (later) half is free for the address.
+const V4_MARK: [u8; 8] = [0, 0, 0xff, 0xff, 0, 0, 0, 0];
+
+impl Addr {
+    /// From the four bytes of an IPv4 address, loaded as a native word in network order.
+    #[inline(always)]
+    pub const fn from_v4_word(word: u32) -> Self {
+        let mark = u64::from_ne_bytes(V4_MARK);
+        // The address takes bytes 12–15: the upper half of the word on little-endian machines.
+        let word = if cfg!(target_endian = "little") { (word as u64) << 32 } else { word as u64 };
+        Self { hi: 0, lo: mark | word }
+    }
+
+    /// From sixteen bytes in network order.
+    #[inline(always)]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+        Self { hi: u64::from_ne_bytes([a, b, c, d, e, f, g, h]), lo: u64::from_ne_bytes([i, j, k, l, m, n, o, p]) }
+    }
+
+    /// The sixteen bytes in network order.
+    #[inline(always)]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        let [a, b, c, d, e, f, g, h] = self.hi.to_ne_bytes();
+        let [i, j, k, l, m, n, o, p] = self.lo.to_ne_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+
+    /// Whether this is a v4-mapped address.
+    #[inline(always)]
+    pub const fn is_v4(self) -> bool {
+        let mask = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        self.hi == 0 && self.lo & mask == u64::from_ne_bytes(V4_MARK)
+    }
+
+    /// Key of the exact host in `VERDICTS`.
+    #[inline(always)]
+    pub const fn host_key(self) -> HostKey {
+        let kind = if self.is_v4() { host_kind::V4 } else { host_kind::V6 };
+        HostKey { addr: self.to_bytes(), kind, pad: 0 }
+    }
+
+    /// Key of the IPv6 prefix in `VERDICTS`; `mask` is [`crate::abi::GateConfig::v6_mask`].
+    #[inline(always)]
+    pub const fn prefix_key(self, mask: u64) -> HostKey {
+        let prefix = Self { hi: self.hi & mask.to_be(), lo: 0 };
+        HostKey { addr: prefix.to_bytes(), kind: host_kind::V6_PREFIX, pad: 0 }
+    }
+
+    /// Key of a service at this address in `BINDINGS`.
+    #[inline(always)]
+    pub const fn service_key(self, proto: u8, port: u16) -> ServiceKey {
+        ServiceKey { addr: self.to_bytes(), port, proto, pad: [0; 5] }
+    }
+
+    /// "Any address" of this address's family: `::ffff:0.0.0.0` or `::`.
+    #[inline(always)]
+    pub const fn any(self) -> Self {
+        if self.is_v4() { Self::from_v4_word(0) } else { Self { hi: 0, lo: 0 } }
+    }
+}
+
+/// The mask for [`crate::abi::GateConfig::v6_mask`] of a prefix length; lengths above 64 count as 64.
+pub const fn v6_mask(bits: u8) -> u64 {
+    match bits {
+        0 => 0,
+        1..64 => u64::MAX << (64 - bits),
+        _ => u64::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(a: u8, b: u8, c: u8, d: u8) -> Addr {
+        Addr::from_v4_word(u32::from_ne_bytes([a, b, c, d]))
+    }
+
+    #[test]
+    fn v4_is_mapped() {
+        let addr = v4(192, 0, 2, 9);
+        assert_eq!(addr.to_bytes(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 9]);
+        assert_eq!(Addr::from_bytes(addr.to_bytes()), addr);
+        assert!(addr.is_v4());
+        assert_eq!(addr.any().to_bytes()[8..], [0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+        assert_eq!(addr.host_key().kind, host_kind::V4);
+    }
+
+    #[test]
+    fn v6_prefix_keeps_the_masked_bits() {
+        let mut bytes = [0x11; 16];
+        bytes[0] = 0x20;
+        let addr = Addr::from_bytes(bytes);
+        assert!(!addr.is_v4());
+        let key = addr.prefix_key(v6_mask(64));
+        assert_eq!(key.addr[..8], bytes[..8]);
+        assert_eq!(key.addr[8..], [0; 8]);
+        let key = addr.prefix_key(v6_mask(56));
+        assert_eq!(key.addr[..8], [0x20, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0]);
+        assert_eq!(addr.any(), Addr::default());
+    }
+
+    #[test]
+    fn near_misses_are_not_v4() {
+        let mut bytes = v4(1, 2, 3, 4).to_bytes();
+        bytes[9] = 1;
+        assert!(!Addr::from_bytes(bytes).is_v4());
+        bytes[9] = 0;
+        bytes[0] = 1;
+        assert!(!Addr::from_bytes(bytes).is_v4());
+    }
+}

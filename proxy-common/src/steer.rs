@@ -1,0 +1,59 @@
+//! Which worker takes a new connection: the less busy of two picked at random, and the next live one if it is gone.
+
+/// Two different workers out of `count`, from one random word. With one worker both are it.
+#[inline(always)]
+pub const fn two_of(count: u32, random: u32) -> (u32, u32) {
+    if count < 2 {
+        return (0, 0);
+    }
+    // The product of a 16-bit fraction and the count spreads evenly without a division.
+    let first = ((random & 0xffff) * count) >> 16;
+    let step = 1 + (((random >> 16) * (count - 1)) >> 16);
+    let second = first + step;
+    (first, if second >= count { second - count } else { second })
+}
+
+/// The less busy of two, given `(active connections, may be chosen)` of each; `None` when neither may.
+#[inline(always)]
+pub const fn less_busy(first: (u32, u32, bool), second: (u32, u32, bool)) -> Option<u32> {
+    match (first.2, second.2) {
+        (true, true) => Some(if second.1 < first.1 { second.0 } else { first.0 }),
+        (true, false) => Some(first.0),
+        (false, true) => Some(second.0),
+        (false, false) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_of_are_different_and_even() {
+        for count in 2..=64u32 {
+            let mut seen = [0u32; 64];
+            let mut random = 1u32;
+            for _ in 0..40_000 {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let (first, second) = two_of(count, random.swap_bytes() ^ random);
+                assert!(first < count && second < count && first != second);
+                seen[first as usize] += 1;
+                seen[second as usize] += 1;
+            }
+            let mean = 80_000 / count;
+            for (worker, picks) in seen.iter().take(count as usize).enumerate() {
+                assert!(picks.abs_diff(mean) < mean / 2, "{count} workers: {worker} got {picks} of {mean}");
+            }
+        }
+        assert_eq!(two_of(1, 99), (0, 0));
+    }
+
+    #[test]
+    fn the_less_busy_live_one() {
+        assert_eq!(less_busy((0, 5, true), (1, 4, true)), Some(1));
+        assert_eq!(less_busy((0, 4, true), (1, 4, true)), Some(0));
+        assert_eq!(less_busy((0, 9, true), (1, 0, false)), Some(0));
+        assert_eq!(less_busy((0, 0, false), (1, 9, true)), Some(1));
+        assert_eq!(less_busy((0, 0, false), (1, 0, false)), None);
+    }
+}
