@@ -1,5 +1,8 @@
 //! Tidegate's I/O shell: kernel loading, workers, TLS, HTTP, upstreams, control. Decisions live in `proxy-core`.
 
+pub mod control;
 pub mod kernel;
+pub mod logging;
+pub mod metrics;
 pub mod shared;
 pub mod stats;

@@ -1,6 +1,7 @@
 //! What workers count. Each worker owns one [`WorkerStats`]; the metrics listener sums them when it is asked.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// HTTP versions told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,9 @@ impl HttpVersion {
 /// Upper borders of the request duration histogram, in microseconds.
 pub const DURATION_BOUNDS_US: [u64; 12] =
     [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000, 10_000_000];
+
+/// Names of the status classes, in the order of [`WorkerStats::status`].
+pub const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Plain counters of one worker; written by that worker only, read by anyone. Aligned so that workers share no cache line.
 #[derive(Debug, Default)]
@@ -63,7 +67,42 @@ pub struct WorkerStats {
     pub duration_sum_us: AtomicU64,
 }
 
+impl WorkerStats {
+    /// Counts a finished request: its response's status and how long it took. Called by the owning worker only.
+    pub fn finish(&self, status: u16, took: Duration) {
+        let class = usize::from(status / 100).wrapping_sub(1);
+        if let Some(counter) = self.status.get(class) {
+            bump(counter, 1);
+        }
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = DURATION_BOUNDS_US.partition_point(|bound| *bound < us);
+        if let Some(counter) = self.duration.get(bucket) {
+            bump(counter, 1);
+        }
+        bump(&self.duration_sum_us, us);
+    }
+}
+
 /// Adds to a counter that only one thread writes: cheaper than a locked add.
 pub fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finished_request_lands_in_its_class_and_bucket() {
+        let stats = WorkerStats::default();
+        stats.finish(204, Duration::from_micros(100));
+        stats.finish(404, Duration::from_micros(101));
+        stats.finish(502, Duration::from_secs(3600));
+        stats.finish(0, Duration::ZERO);
+        stats.finish(999, Duration::ZERO);
+        let read = |counters: &[AtomicU64]| counters.iter().map(|c| c.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        assert_eq!(read(&stats.status), [0, 1, 0, 1, 1]);
+        assert_eq!(read(&stats.duration), [3, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(stats.duration_sum_us.load(Ordering::Relaxed), 201 + 3_600_000_000);
+    }
 }

@@ -1,0 +1,287 @@
+//! The admin API: what each [`Call`] reads or asks of the supervisor, and its answer. Paths and bodies are `api`'s.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::{HeaderValue, Request, StatusCode, header};
+use hyper::body::Incoming;
+use proxy_core::config::Protocol;
+use serde::Serialize;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+
+use super::api::{Call, Refusal};
+use super::serve::{self, ACCEPT_PAUSE, Answer, BodyError, MAX_BODY_BYTES};
+use super::wire::{
+    Count, Counters, Done, Fault, GateState, ListenerState, Reloaded, Status, Verdict, Verdicts, WorkerState, Workers,
+};
+use crate::kernel::Kernel;
+use crate::shared::{Command, Shared};
+use crate::stats::{HttpVersion, WorkerStats};
+
+/// The supervisor must have answered a command by then.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Type of every answer.
+const JSON: &str = "application/json";
+
+/// Accepts connections on the admin socket until the task is aborted.
+pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) {
+    let places = serve::places();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let shared = Arc::clone(&shared);
+                let peer = Peer::of(&stream);
+                serve::spawn(stream, place, move |request| answer(Arc::clone(&shared), peer, request));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin socket could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Who asks, for the log of changes.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    uid: Option<u32>,
+    pid: Option<i32>,
+}
+
+impl Peer {
+    fn of(stream: &UnixStream) -> Self {
+        let credentials = stream.peer_cred().ok();
+        Self { uid: credentials.map(|c| c.uid()), pid: credentials.and_then(|c| c.pid()) }
+    }
+}
+
+async fn answer(shared: Arc<Shared>, peer: Peer, request: Request<Incoming>) -> Answer {
+    match handle(&shared, peer, request).await {
+        Ok(body) => serve::answer(StatusCode::OK, JSON, body),
+        Err(refusal) => refuse(refusal),
+    }
+}
+
+fn refuse(refusal: Refusal) -> Answer {
+    let fault = Fault { error: refusal.error, hint: refusal.hint };
+    let body = serde_json::to_vec(&fault).unwrap_or_default();
+    let mut answer = serve::answer(refusal.status, JSON, body);
+    if let Some(allow) = refusal.allow {
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    }
+    answer
+}
+
+async fn handle(shared: &Arc<Shared>, peer: Peer, request: Request<Incoming>) -> Result<Vec<u8>, Refusal> {
+    let (head, body) = request.into_parts();
+    let body = serve::read_body(body).await.map_err(body_refusal)?;
+    let call = Call::parse(&head.method, head.uri.path(), head.uri.query(), &body)?;
+    if !call.changes() {
+        return read(shared, call).await;
+    }
+    let asked = format!("{call:?}");
+    let outcome = change(shared, call).await;
+    let (uid, pid) = (peer.uid, peer.pid);
+    match &outcome {
+        Ok(_) => tracing::info!(target: "tidegate::audit", uid, pid, call = asked, "carried out"),
+        Err(refusal) => {
+            tracing::warn!(target: "tidegate::audit", uid, pid, call = asked, error = refusal.error, "refused");
+        }
+    }
+    outcome
+}
+
+fn body_refusal(error: BodyError) -> Refusal {
+    match error {
+        BodyError::TooLarge => Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is longer than {MAX_BODY_BYTES} bytes"),
+            "add one source a request",
+        ),
+        BodyError::TooSlow => {
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time", "send it at once")
+        }
+        BodyError::Broken => Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "the body broke off",
+            "send as many bytes as Content-Length says, or well-formed chunks",
+        ),
+    }
+}
+
+async fn read(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
+    match call {
+        Call::Verdicts { limit } => json(&with_kernel(shared, move |kernel| list(kernel, limit)).await?),
+        Call::Counters => json(&with_kernel(shared, count).await?),
+        Call::Workers => json(&Workers { workers: workers(shared) }),
+        _ => json(&status(shared).await?),
+    }
+}
+
+async fn change(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
+    match call {
+        Call::AddVerdict { source, ttl } => {
+            let name = source.clone();
+            if with_kernel(shared, move |kernel| kernel.add_verdict(&source, ttl)).await? {
+                return done(format!("{name} is dropped for {}s", ttl.as_secs_f64()));
+            }
+            Err(Refusal::new(
+                StatusCode::CONFLICT,
+                format!("an allow rule covers {name}: it never gets a verdict"),
+                "take it out of the policies' allow lists first, then `tidegate reload`",
+            ))
+        }
+        Call::RemoveVerdict { source } => {
+            let name = source.clone();
+            if with_kernel(shared, move |kernel| kernel.remove_verdict(&source)).await? {
+                return done(format!("{name} is let in again"));
+            }
+            Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                format!("no verdict stands against {name}"),
+                "`tidegate verdict list` shows those that stand; an IPv6 source stands as its prefix",
+            ))
+        }
+        Call::StopWorker(number) => {
+            command(shared, |reply| Command::StopWorker(number, reply)).await?.map_err(refused_by_supervisor)?;
+            done(format!("worker {number} takes no more connections"))
+        }
+        Call::StartWorker(number) => {
+            command(shared, |reply| Command::StartWorker(number, reply)).await?.map_err(refused_by_supervisor)?;
+            done(format!("worker {number} takes connections"))
+        }
+        _ => {
+            let reloaded = command(shared, Command::Reload).await?.map_err(|error| {
+                Refusal::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    error,
+                    "nothing was changed; `tidegate check` shows every fault, then reload again",
+                )
+            })?;
+            json(&Reloaded::from(reloaded))
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
+    serde_json::to_vec(value).map_err(|e| internal(&format!("the answer could not be written: {e}")))
+}
+
+fn done(sentence: String) -> Result<Vec<u8>, Refusal> {
+    json(&Done { done: sentence })
+}
+
+fn internal(error: &str) -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error, "the daemon's log says more; please report it")
+}
+
+fn refused_by_supervisor(error: String) -> Refusal {
+    Refusal::new(StatusCode::CONFLICT, error, "`tidegate worker list` shows the workers")
+}
+
+/// Sends a command to the supervisor and waits for its reply.
+async fn command<T>(shared: &Shared, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refusal> {
+    let (reply, answer) = oneshot::channel();
+    let exchange = async {
+        shared.commands.send(make(reply)).await.ok()?;
+        answer.await.ok()
+    };
+    match tokio::time::timeout(COMMAND_TIMEOUT, exchange).await {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) => Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the daemon is shutting down",
+            "wait until it runs again",
+        )),
+        Err(_) => Err(Refusal::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            format!("the supervisor has not answered within {} s", COMMAND_TIMEOUT.as_secs()),
+            "it may still carry the command out: look at `tidegate status` and the daemon's log",
+        )),
+    }
+}
+
+/// Runs map work on a thread of its own: a full verdict table takes a while to read, and signals shall not wait.
+async fn with_kernel<T: Send + 'static>(
+    shared: &Shared,
+    work: impl FnOnce(&Kernel) -> anyhow::Result<T> + Send + 'static,
+) -> Result<T, Refusal> {
+    let Some(kernel) = shared.kernel.clone() else {
+        let why = shared.kernel_missing.as_deref().unwrap_or("it is not enabled");
+        return Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the kernel half is not loaded: {why}"),
+            "verdicts and packet counters need it; see `gate` in the config, and run as root or with CAP_BPF and CAP_NET_ADMIN",
+        ));
+    };
+    match tokio::task::spawn_blocking(move || work(&kernel)).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(internal(&format!("{error:#}"))),
+        Err(error) => Err(internal(&format!("the work on the maps was broken off: {error}"))),
+    }
+}
+
+fn list(kernel: &Kernel, limit: usize) -> anyhow::Result<Verdicts> {
+    let mut verdicts: Vec<Verdict> = kernel.verdicts()?.into_iter().map(Verdict::from).collect();
+    let total = verdicts.len();
+    verdicts.sort_unstable_by(|a, b| a.source.cmp(&b.source));
+    verdicts.truncate(limit);
+    Ok(Verdicts { truncated: verdicts.len() < total, total: total as u64, verdicts })
+}
+
+fn count(kernel: &Kernel) -> anyhow::Result<Counters> {
+    let as_count = |c: proxy_common::abi::Counter| Count { packets: c.packets, bytes: c.bytes };
+    let reasons = kernel.counters()?.into_iter().map(|(name, c)| (name.to_owned(), as_count(c))).collect();
+    let rules = kernel.rule_hits()?.into_iter().map(|(name, c)| (name, as_count(c))).collect();
+    Ok(Counters { reasons, rules })
+}
+
+async fn status(shared: &Arc<Shared>) -> Result<Status, Refusal> {
+    let snapshot = shared.snapshot.load_full();
+    let verdicts = match &shared.kernel {
+        Some(_) => Some(with_kernel(shared, |kernel| Ok(kernel.verdicts()?.len() as u64)).await?),
+        None => None,
+    };
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_seconds: shared.started.elapsed().as_secs_f64(),
+        generation: snapshot.generation,
+        kernel: shared.kernel.as_ref().map(|kernel| GateState::from(kernel.status())),
+        kernel_missing: shared.kernel_missing.clone(),
+        listeners: snapshot.config.listeners.iter().map(listener).collect(),
+        workers: workers(shared),
+        verdicts,
+        policies: snapshot.config.policies.clone(),
+    })
+}
+
+fn listener(listener: &proxy_core::config::Listener) -> ListenerState {
+    let protocol = match listener.protocol {
+        Protocol::Http => "http",
+        Protocol::Https => "https",
+    };
+    ListenerState {
+        name: listener.name.clone(),
+        address: listener.address.to_string(),
+        protocol: protocol.to_owned(),
+        http3: listener.http3,
+    }
+}
+
+fn workers(shared: &Shared) -> Vec<WorkerState> {
+    (0..).zip(&shared.stats).map(|(number, stats)| worker(number, stats)).collect()
+}
+
+fn worker(worker: u32, stats: &WorkerStats) -> WorkerState {
+    let requests = HttpVersion::ALL.iter().zip(&stats.requests);
+    WorkerState {
+        worker,
+        accepted: stats.accepted.load(Ordering::Relaxed),
+        active: stats.active.load(Ordering::Relaxed),
+        requests: requests.map(|(version, n)| (version.name().to_owned(), n.load(Ordering::Relaxed))).collect(),
+    }
+}

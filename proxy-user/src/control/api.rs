@@ -1,0 +1,267 @@
+//! The admin API's requests: method, path, query and body become a [`Call`], or a [`Refusal`] that says what is wrong.
+//!
+//! Pure: no socket, no daemon. What a call does stands in `admin`.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use ipnet::IpNet;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use proxy_core::config::Span;
+
+use super::wire::NewVerdict;
+
+/// Longest text of a verdict's source, in bytes; an IPv6 address with prefix length has at most 49.
+pub const MAX_SOURCE_BYTES: usize = 64;
+/// Longest time that a verdict may be asked to stand; what shall stand longer belongs in a policy.
+pub const MAX_TTL: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Verdicts listed unless `?limit=` asks for another number.
+pub const DEFAULT_LIST_LIMIT: usize = 10_000;
+/// Most verdicts listed in one answer.
+pub const MAX_LIST_LIMIT: usize = 1_048_576;
+
+/// What in a source needs no percent-encoding in a path segment.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b':').remove(b'-').remove(b'_');
+
+/// One request of the admin API, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `GET /v1/status`.
+    Status,
+    /// `GET /v1/verdicts?limit=N`.
+    Verdicts {
+        /// Most verdicts to list.
+        limit: usize,
+    },
+    /// `POST /v1/verdicts`.
+    AddVerdict {
+        /// Address or IPv6 prefix, as text that parses.
+        source: String,
+        /// How long it stands.
+        ttl: Duration,
+    },
+    /// `DELETE /v1/verdicts/{source}`.
+    RemoveVerdict {
+        /// Address or IPv6 prefix, as text that parses.
+        source: String,
+    },
+    /// `GET /v1/counters`.
+    Counters,
+    /// `POST /v1/reload`.
+    Reload,
+    /// `GET /v1/workers`.
+    Workers,
+    /// `POST /v1/workers/{n}/stop`.
+    StopWorker(u32),
+    /// `POST /v1/workers/{n}/start`.
+    StartWorker(u32),
+}
+
+/// Why a call is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status, 4xx or 5xx.
+    pub status: StatusCode,
+    /// What is wrong.
+    pub error: String,
+    /// What to do next.
+    pub hint: String,
+    /// Methods that the path has, where another was used (RFC 9110 section 15.5.6).
+    pub allow: Option<&'static str>,
+}
+
+impl Refusal {
+    /// A refusal without `Allow`.
+    pub fn new(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { status, error: error.into(), hint: hint.into(), allow: None }
+    }
+
+    fn bad(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error, hint)
+    }
+}
+
+impl Call {
+    /// Reads one request. `path` is as sent, `body` complete.
+    ///
+    /// # Errors
+    /// 400, 404 or 405 with the reason.
+    pub fn parse(method: &Method, path: &str, query: Option<&str>, body: &[u8]) -> Result<Self, Refusal> {
+        let mut segments = path.strip_prefix("/v1/").unwrap_or_default().split('/');
+        let parts = [segments.next(), segments.next(), segments.next(), segments.next()];
+        match parts {
+            [Some("status"), None, ..] => only(method, "GET", || Ok(Self::Status)),
+            [Some("counters"), None, ..] => only(method, "GET", || Ok(Self::Counters)),
+            [Some("workers"), None, ..] => only(method, "GET", || Ok(Self::Workers)),
+            [Some("reload"), None, ..] => only(method, "POST", || Ok(Self::Reload)),
+            [Some("verdicts"), None, ..] => match method.as_str() {
+                "GET" => Ok(Self::Verdicts { limit: limit(query)? }),
+                "POST" => add_verdict(body),
+                _ => Err(not_allowed(method, "GET, POST")),
+            },
+            [Some("verdicts"), Some(source), None, _] => {
+                only(method, "DELETE", || Ok(Self::RemoveVerdict { source: source_from_segment(source)? }))
+            }
+            [Some("workers"), Some(number), Some("stop"), None] => {
+                only(method, "POST", || worker(number).map(Self::StopWorker))
+            }
+            [Some("workers"), Some(number), Some("start"), None] => {
+                only(method, "POST", || worker(number).map(Self::StartWorker))
+            }
+            _ => Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                "no such path in the admin API",
+                "paths are /v1/status, /v1/verdicts, /v1/counters, /v1/reload and /v1/workers",
+            )),
+        }
+    }
+
+    /// Whether the call changes something, and so belongs in the audit log.
+    pub fn changes(&self) -> bool {
+        !matches!(self, Self::Status | Self::Verdicts { .. } | Self::Counters | Self::Workers)
+    }
+}
+
+/// `source` as one path segment.
+pub fn encode_segment(source: &str) -> Cow<'_, str> {
+    utf8_percent_encode(source, SEGMENT).into()
+}
+
+fn only(method: &Method, allow: &'static str, call: impl FnOnce() -> Result<Call, Refusal>) -> Result<Call, Refusal> {
+    if method.as_str() == allow { call() } else { Err(not_allowed(method, allow)) }
+}
+
+fn not_allowed(method: &Method, allow: &'static str) -> Refusal {
+    // An extension method may be long and is the client's text: it is not repeated.
+    let named = if method.as_str().len() <= 7 { method.as_str() } else { "this method" };
+    let mut refusal =
+        Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{named} is not for this path"), format!("use {allow}"));
+    refusal.allow = Some(allow);
+    refusal
+}
+
+fn limit(query: Option<&str>) -> Result<usize, Refusal> {
+    let Some(query) = query.filter(|q| !q.is_empty()) else { return Ok(DEFAULT_LIST_LIMIT) };
+    let refusal = || {
+        Refusal::bad(
+            "the query is not understood",
+            format!("use ?limit=N with N from 1 to {MAX_LIST_LIMIT}, or nothing"),
+        )
+    };
+    let number: usize = query.strip_prefix("limit=").and_then(|n| n.parse().ok()).ok_or_else(refusal)?;
+    if (1..=MAX_LIST_LIMIT).contains(&number) { Ok(number) } else { Err(refusal()) }
+}
+
+fn add_verdict(body: &[u8]) -> Result<Call, Refusal> {
+    let new: NewVerdict = serde_json::from_slice(body).map_err(|e| {
+        Refusal::bad(format!("the body is not what is expected: {e}"), r#"send {"source": "192.0.2.1", "ttl": "10m"}"#)
+    })?;
+    let ttl = new.ttl.parse::<Span>().map_err(|e| Refusal::bad(e, "the time must be longer than nothing"))?.0;
+    if ttl.is_zero() || ttl > MAX_TTL {
+        return Err(Refusal::bad(
+            format!("`{}` is not a time that a verdict can stand", new.ttl),
+            "give more than nothing and at most 366d; what shall stand longer belongs in a policy",
+        ));
+    }
+    Ok(Call::AddVerdict { source: source(&new.source)?, ttl })
+}
+
+fn source_from_segment(segment: &str) -> Result<String, Refusal> {
+    let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| {
+        Refusal::bad("the source in the path is not UTF-8", "percent-encode an address, e.g. 2001%3Adb8%3A%3A1")
+    })?;
+    source(&decoded)
+}
+
+/// Checks that `text` names an address or an IPv6 prefix.
+///
+/// # Errors
+/// 400, with what is expected.
+pub fn source(text: &str) -> Result<String, Refusal> {
+    let hint = "give an IPv4 or IPv6 address, or an IPv6 prefix such as 2001:db8::/64; other prefixes go into a policy's deny list";
+    if text.len() > MAX_SOURCE_BYTES {
+        return Err(Refusal::bad(format!("the source is longer than {MAX_SOURCE_BYTES} bytes"), hint));
+    }
+    let known = text.parse::<IpAddr>().is_ok() || matches!(text.parse::<IpNet>(), Ok(IpNet::V6(_)));
+    if known { Ok(text.to_owned()) } else { Err(Refusal::bad(format!("`{text}` is not a source"), hint)) }
+}
+
+fn worker(number: &str) -> Result<u32, Refusal> {
+    number.parse().map_err(|_| {
+        Refusal::bad("the worker is not a number", "workers are counted from 0; GET /v1/workers lists them")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(method: &str, path: &str, body: &str) -> Result<Call, Refusal> {
+        Call::parse(&Method::from_bytes(method.as_bytes()).unwrap(), path, None, body.as_bytes())
+    }
+
+    #[test]
+    fn every_path_has_its_call() {
+        assert_eq!(parse("GET", "/v1/status", ""), Ok(Call::Status));
+        assert_eq!(parse("GET", "/v1/verdicts", ""), Ok(Call::Verdicts { limit: DEFAULT_LIST_LIMIT }));
+        assert_eq!(parse("GET", "/v1/counters", ""), Ok(Call::Counters));
+        assert_eq!(parse("GET", "/v1/workers", ""), Ok(Call::Workers));
+        assert_eq!(parse("POST", "/v1/reload", ""), Ok(Call::Reload));
+        assert_eq!(parse("POST", "/v1/workers/3/stop", ""), Ok(Call::StopWorker(3)));
+        assert_eq!(parse("POST", "/v1/workers/0/start", ""), Ok(Call::StartWorker(0)));
+        assert_eq!(
+            parse("POST", "/v1/verdicts", r#"{"source":"192.0.2.1","ttl":"10m"}"#),
+            Ok(Call::AddVerdict { source: "192.0.2.1".into(), ttl: Duration::from_secs(600) })
+        );
+        for source in ["192.0.2.1", "2001:db8::1", "2001:db8::/64"] {
+            let path = format!("/v1/verdicts/{}", encode_segment(source));
+            assert_eq!(parse("DELETE", &path, ""), Ok(Call::RemoveVerdict { source: source.into() }), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_with_its_status() {
+        let rows = [
+            ("GET", "/", "", 404),
+            ("GET", "/v1/", "", 404),
+            ("GET", "/v2/status", "", 404),
+            ("GET", "/v1/status/x", "", 404),
+            ("POST", "/v1/workers/1/restart", "", 404),
+            ("POST", "/v1/workers/1/stop/now", "", 404),
+            ("POST", "/v1/status", "", 405),
+            ("GET", "/v1/reload", "", 405),
+            ("PUT", "/v1/verdicts", "", 405),
+            ("GET", "/v1/verdicts/192.0.2.1", "", 405),
+            ("POST", "/v1/workers/one/stop", "", 400),
+            ("POST", "/v1/workers/-1/stop", "", 400),
+            ("DELETE", "/v1/verdicts/", "", 400),
+            ("DELETE", "/v1/verdicts/192.0.2.0%2F24", "", 400),
+            ("DELETE", "/v1/verdicts/%ff", "", 400),
+            ("POST", "/v1/verdicts", "", 400),
+            ("POST", "/v1/verdicts", "[]", 400),
+            ("POST", "/v1/verdicts", r#"{"source":"192.0.2.1"}"#, 400),
+            ("POST", "/v1/verdicts", r#"{"source":"192.0.2.1","ttl":"0s"}"#, 400),
+            ("POST", "/v1/verdicts", r#"{"source":"192.0.2.1","ttl":"400d"}"#, 400),
+            ("POST", "/v1/verdicts", r#"{"source":"192.0.2.1","ttl":"soon"}"#, 400),
+            ("POST", "/v1/verdicts", r#"{"source":"example.com","ttl":"1m"}"#, 400),
+            ("POST", "/v1/verdicts", r#"{"source":"192.0.2.1","ttl":"1m","rule":"x"}"#, 400),
+        ];
+        for (method, path, body, status) in rows {
+            let refusal = parse(method, path, body).unwrap_err();
+            assert_eq!(refusal.status.as_u16(), status, "{method} {path} {body}: {}", refusal.error);
+            assert!(!refusal.error.is_empty() && !refusal.hint.is_empty());
+            assert_eq!(refusal.allow.is_some(), status == 405, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn the_list_limit_is_bounded() {
+        let list = |query| Call::parse(&Method::GET, "/v1/verdicts", Some(query), b"");
+        assert_eq!(list("limit=5"), Ok(Call::Verdicts { limit: 5 }));
+        for query in ["limit=0", "limit=1048577", "limit=", "limit=x", "page=2"] {
+            assert!(list(query).is_err(), "{query}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The JSON of the admin API, as the daemon writes it and the command line reads it. Fields are only ever added.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::{KernelStatus, VerdictInfo};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Status {
+    /// Tidegate's version.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since start.
+    pub uptime_seconds: f64,
+    /// Generation of config and policies; grows by one at each reload.
+    pub generation: u64,
+    /// The kernel half, where it is loaded.
+    pub kernel: Option<GateState>,
+    /// Why there is no kernel half.
+    pub kernel_missing: Option<String>,
+    /// Where clients connect.
+    pub listeners: Vec<ListenerState>,
+    /// What each worker does.
+    pub workers: Vec<WorkerState>,
+    /// Standing verdicts; none without the kernel half.
+    pub verdicts: Option<u64>,
+    /// Policy files of the config, as written there.
+    pub policies: Vec<String>,
+}
+
+/// The kernel half's state.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct GateState {
+    /// Interfaces that the gate is attached to.
+    pub interfaces: Vec<GateInterface>,
+    /// Whether new TCP connections are steered to workers.
+    pub steer: bool,
+    /// Policy revision in the maps.
+    pub revision: u32,
+}
+
+/// One interface of the gate.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct GateInterface {
+    /// Name.
+    pub name: String,
+    /// `driver` or `generic`.
+    pub mode: String,
+}
+
+impl From<KernelStatus> for GateState {
+    fn from(status: KernelStatus) -> Self {
+        let interfaces = status.interfaces.into_iter().map(|(name, mode)| GateInterface { name, mode }).collect();
+        Self { interfaces, steer: status.steer, revision: status.revision }
+    }
+}
+
+/// One listener.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct ListenerState {
+    /// Name in the config.
+    pub name: String,
+    /// `address:port`.
+    pub address: String,
+    /// `http` or `https`.
+    pub protocol: String,
+    /// Whether HTTP/3 is served on the same UDP port.
+    pub http3: bool,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct WorkerState {
+    /// Number, from 0.
+    pub worker: u32,
+    /// Connections accepted since start.
+    pub accepted: u64,
+    /// Connections open now.
+    pub active: u64,
+    /// Requests by HTTP version: `h1`, `h2`, `h3`.
+    pub requests: BTreeMap<String, u64>,
+}
+
+/// `GET /v1/workers`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Workers {
+    /// One a worker, in order.
+    pub workers: Vec<WorkerState>,
+}
+
+/// `GET /v1/verdicts`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Verdicts {
+    /// Standing verdicts by source, at most as many as asked for.
+    pub verdicts: Vec<Verdict>,
+    /// How many stand.
+    pub total: u64,
+    /// Whether `verdicts` leaves some out.
+    pub truncated: bool,
+}
+
+/// One standing verdict.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Verdict {
+    /// Address, or IPv6 prefix `2001:db8::/64`.
+    pub source: String,
+    /// `policy/rule`, or `operator`.
+    pub rule: String,
+    /// Seconds until it expires; 0 when it has.
+    pub expires_in: f64,
+    /// Seconds since the decision.
+    pub age: f64,
+    /// Packets dropped so far.
+    pub drops: u64,
+    /// Microseconds from the decision to the first dropped packet.
+    pub first_drop_us: Option<u64>,
+    /// Applies to the listeners only.
+    pub own_only: bool,
+}
+
+impl From<VerdictInfo> for Verdict {
+    fn from(info: VerdictInfo) -> Self {
+        Self {
+            source: info.source,
+            rule: info.rule,
+            expires_in: info.expires_in,
+            age: info.age,
+            drops: info.drops,
+            first_drop_us: info.first_drop_us,
+            own_only: info.own_only,
+        }
+    }
+}
+
+/// Body of `POST /v1/verdicts`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct NewVerdict {
+    /// Address, or IPv6 prefix of the configured length.
+    pub source: String,
+    /// How long it stands: `"90s"`, `"10m"`, `"2h"`, `"1d"`.
+    pub ttl: String,
+}
+
+/// `GET /v1/counters`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Counters {
+    /// By reason, since the programs were loaded.
+    pub reasons: BTreeMap<String, Count>,
+    /// By `policy/rule`, the rules that have any.
+    pub rules: BTreeMap<String, Count>,
+}
+
+/// Packets and their bytes, link header included.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// `POST /v1/reload`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Reloaded {
+    /// The new generation.
+    pub generation: u64,
+    /// Map entries written.
+    pub written: u32,
+    /// Map entries removed.
+    pub removed: u32,
+    /// Standing verdicts that an allow rule covers now, and which are gone.
+    pub retracted: u32,
+    /// Changes that wait for a restart, by JSON pointer into the config.
+    pub needs_restart: Vec<String>,
+}
+
+impl From<crate::shared::Reloaded> for Reloaded {
+    fn from(done: crate::shared::Reloaded) -> Self {
+        Self {
+            generation: done.generation,
+            written: done.kernel.written,
+            removed: done.kernel.removed,
+            retracted: done.kernel.retracted,
+            needs_restart: done.needs_restart,
+        }
+    }
+}
+
+/// What was changed, for calls that have nothing else to say.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Done {
+    /// One sentence.
+    pub done: String,
+}
+
+/// Body of every answer that is not 2xx.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Fault {
+    /// What is wrong.
+    pub error: String,
+    /// What to do next.
+    pub hint: String,
+}

@@ -1,0 +1,203 @@
+//! What is measured: reads the workers' counters and the kernel's at each scrape. Keeps nothing, writes nothing.
+//!
+//! Cardinality is bounded: workers, reasons, HTTP versions and status classes by the ABI, rules by [`MAX_RULES`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use proxy_common::abi::Counter;
+
+use crate::shared::Shared;
+use crate::stats::{DURATION_BOUNDS_US, HttpVersion, STATUS_CLASSES, WorkerStats};
+
+/// Most rules listed in a scrape: those with the most packets.
+pub const MAX_RULES: usize = 256;
+
+const MICROSECONDS: f64 = 1e6;
+
+#[derive(Debug)]
+pub(super) struct Collector {
+    shared: Arc<Shared>,
+}
+
+/// A counter that each worker has: name, help, where it stands.
+type PerWorker = (&'static str, &'static str, fn(&WorkerStats) -> &AtomicU64);
+
+const PER_WORKER: [PerWorker; 8] = [
+    ("connections_accepted", "Connections accepted, TCP and QUIC", |s| &s.accepted),
+    ("blocked", "Requests that a policy blocked", |s| &s.blocked),
+    ("verdicts_pushed", "Verdicts that request rules wrote to the kernel", |s| &s.pushed),
+    ("push_refused", "Verdicts not written: rate bound, allowed source, or an error", |s| &s.push_refused),
+    ("tls_errors", "TLS handshakes that failed", |s| &s.tls_errors),
+    ("upstream_errors", "Requests that failed for want of an origin", |s| &s.upstream_errors),
+    ("upstream_connects", "Connections opened to origins", |s| &s.upstream_connects),
+    ("upstream_reused", "Requests sent on a kept-alive origin connection", |s| &s.upstream_reused),
+];
+
+impl collector::Collector for Collector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        self.process(&mut encoder)?;
+        self.workers(&mut encoder)?;
+        self.durations(&mut encoder)?;
+        self.gate(&mut encoder)
+    }
+}
+
+impl Collector {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    fn process(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let labels = [("version", env!("CARGO_PKG_VERSION"))];
+        encoder.encode_descriptor("build", "Version of tidegate", None, MetricType::Info)?.encode_info(&labels)?;
+        let uptime = self.shared.started.elapsed().as_secs_f64();
+        encoder
+            .encode_descriptor("uptime_seconds", "Seconds since start", None, MetricType::Gauge)?
+            .encode_gauge(&uptime)?;
+        let generation = self.shared.snapshot.load().generation;
+        encoder
+            .encode_descriptor("generation", "Generation of config and policies", None, MetricType::Gauge)?
+            .encode_gauge(&generation)?;
+        let gate = u64::from(self.shared.kernel.is_some());
+        encoder
+            .encode_descriptor("gate_loaded", "Whether the kernel half is loaded", None, MetricType::Gauge)?
+            .encode_gauge(&gate)
+    }
+
+    fn workers(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let stats = &self.shared.stats;
+        for (name, help, field) in PER_WORKER {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (worker, stats) in stats.iter().enumerate() {
+                count(&mut family, &[("worker", worker.to_string())], field(stats).load(Ordering::Relaxed))?;
+            }
+        }
+        let mut family =
+            encoder.encode_descriptor("connections_active", "Connections open now", None, MetricType::Gauge)?;
+        for (worker, stats) in stats.iter().enumerate() {
+            let labels = [("worker", worker.to_string())];
+            family.encode_family(&labels)?.encode_gauge(&stats.active.load(Ordering::Relaxed))?;
+        }
+        let mut family = encoder.encode_descriptor("requests", "Requests", None, MetricType::Counter)?;
+        for (worker, stats) in stats.iter().enumerate() {
+            for (version, number) in HttpVersion::ALL.iter().zip(&stats.requests) {
+                let labels = [("worker", worker.to_string()), ("version", version.name().to_owned())];
+                count(&mut family, &labels, number.load(Ordering::Relaxed))?;
+            }
+        }
+        let mut family =
+            encoder.encode_descriptor("responses", "Responses by class of status", None, MetricType::Counter)?;
+        for (worker, stats) in stats.iter().enumerate() {
+            for (class, number) in STATUS_CLASSES.iter().zip(&stats.status) {
+                let labels = [("worker", worker.to_string()), ("class", (*class).to_owned())];
+                count(&mut family, &labels, number.load(Ordering::Relaxed))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One histogram over all workers: a histogram a worker would be thirteen series each, and nobody asks for it.
+    fn durations(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let mut counts = [0_u64; DURATION_BOUNDS_US.len() + 1];
+        let mut sum_us = 0_u64;
+        for stats in &self.shared.stats {
+            for (total, bucket) in counts.iter_mut().zip(&stats.duration) {
+                *total += bucket.load(Ordering::Relaxed);
+            }
+            sum_us = sum_us.wrapping_add(stats.duration_sum_us.load(Ordering::Relaxed));
+        }
+        let bounds = DURATION_BOUNDS_US.iter().map(|us| seconds(*us)).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+        let help = "From the request's header to the end of the response";
+        encoder
+            .encode_descriptor("request_duration_seconds", help, None, MetricType::Histogram)?
+            .encode_histogram::<NoLabelSet>(seconds(sum_us), counts.iter().sum(), &buckets, None)
+    }
+
+    /// The kernel's counters. A scrape without them is still a scrape: what cannot be read is left out and logged.
+    fn gate(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let Some(kernel) = &self.shared.kernel else { return Ok(()) };
+        match kernel.counters() {
+            Ok(counters) => {
+                let counters: Vec<(String, Counter)> =
+                    counters.into_iter().map(|(name, counter)| (name.to_owned(), counter)).collect();
+                let packets = "Packets at the gate, by what was decided and why";
+                family(encoder, "gate_packets", packets, "reason", &counters, |c| c.packets)?;
+                let bytes = "Bytes at the gate, by what was decided and why";
+                family(encoder, "gate_bytes", bytes, "reason", &counters, |c| c.bytes)?;
+            }
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "the gate's counters cannot be read"),
+        }
+        match kernel.rule_hits() {
+            Ok(hits) => {
+                let hits = busiest(hits);
+                family(encoder, "rule_packets", "Packets that a rule decided", "rule", &hits, |c| c.packets)
+            }
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the rules' counters cannot be read");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The [`MAX_RULES`] rules with the most packets, by name.
+fn busiest(mut hits: Vec<(String, Counter)>) -> Vec<(String, Counter)> {
+    if hits.len() > MAX_RULES {
+        hits.select_nth_unstable_by(MAX_RULES, |(_, a), (_, b)| b.packets.cmp(&a.packets));
+        hits.truncate(MAX_RULES);
+    }
+    hits.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    hits
+}
+
+fn family(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    label: &str,
+    rows: &[(String, Counter)],
+    value: fn(&Counter) -> u64,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (row, counter) in rows {
+        count(&mut family, &[(label, row.as_str())], value(counter))?;
+    }
+    Ok(())
+}
+
+fn count(family: &mut MetricEncoder, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
+    family.encode_family(labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+}
+
+/// Microseconds to seconds; exact for every bound and below 2^53 for every sum that can be reached.
+#[expect(clippy::cast_precision_loss, reason = "a sum of 2^53 microseconds is 285 years")]
+fn seconds(us: u64) -> f64 {
+    us as f64 / MICROSECONDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_busiest_rules_are_listed() {
+        let hits = (0..MAX_RULES as u64 + 10)
+            .map(|n| (format!("p/r{n:04}"), Counter { packets: n, bytes: 0 }))
+            .collect::<Vec<_>>();
+        let listed = busiest(hits);
+        assert_eq!(listed.len(), MAX_RULES);
+        assert_eq!(listed.first().unwrap().0, "p/r0010");
+        assert!(listed.is_sorted_by(|a, b| a.0 < b.0));
+    }
+
+    #[test]
+    fn bounds_are_whole_in_seconds() {
+        assert_eq!(DURATION_BOUNDS_US.map(seconds)[..3], [0.0001, 0.00025, 0.0005]);
+    }
+}
