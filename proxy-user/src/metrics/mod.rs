@@ -17,7 +17,7 @@ use collector::Collector;
 
 /// Prefix of every metric's name.
 pub const PREFIX: &str = "tidegate";
-/// The OpenMetrics text format.
+/// The `OpenMetrics` text format.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Type of what is not metrics.
 const PLAIN: &str = "text/plain; charset=utf-8";
