@@ -1,3 +1,43 @@
-//! `cargo xtask`: one door for every task.
+//! `cargo xtask`: one door for every task, one module a command.
 
-fn main() {}
+mod apt;
+mod build;
+mod progress;
+mod run;
+mod setup;
+mod toolchain;
+mod tree;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Every task of the Tidegate project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find or install what building the kernel programs needs
+    Setup(setup::Args),
+    /// Build the kernel programs and the `tidegate` binary that embeds them
+    Build(build::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Setup(args) => setup::run(&args),
+        Task::Build(args) => build::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{} {error:#}", progress::paint(progress::RED, "error:"));
+            ExitCode::FAILURE
+        }
+    }
+}
