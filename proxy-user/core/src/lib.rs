@@ -2,5 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod diagnostic;
+pub mod host;
 pub mod image;
+mod json;
 pub mod policy;
+pub mod route;

@@ -1,0 +1,191 @@
+//! Faults of meaning: what the schema cannot say of a config. Collects all of them; opens nothing.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use proxy_common::abi::MAX_SERVICES;
+
+use super::limits::{MAX_HEADER_BYTES, MAX_TIMEOUT, MIN_HEADER_BYTES};
+use super::upstream::is_host_name;
+use super::{Config, Protocol, Scheme, Span};
+use crate::diagnostic::hint;
+use crate::host::HostPattern;
+use crate::json::join;
+use crate::json::shape::Fault;
+
+/// Most bytes of an interface's name (`IFNAMSIZ` less the terminator).
+const MAX_INTERFACE_NAME: usize = 15;
+
+/// All faults of meaning.
+pub(super) fn faults(config: &Config) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    listeners(config, &mut faults);
+    routes(config, &mut faults);
+    upstreams(config, &mut faults);
+    gate(config, &mut faults);
+    bounds(config, &mut faults);
+    paths(config, &mut faults);
+    faults
+}
+
+fn listeners(config: &Config, faults: &mut Vec<Fault>) {
+    let mut names = HashMap::new();
+    let mut addresses = HashMap::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let at = |key: &str| format!("/listeners/{index}/{key}");
+        if let Some(first) = names.insert(listener.name.as_str(), index) {
+            let message = format!("the name `{}` is taken by /listeners/{first}; names are unique", listener.name);
+            faults.push(Fault::at(at("name"), message));
+        }
+        if let Some(first) = addresses.insert(listener.address, index) {
+            let message = format!("{} is taken by /listeners/{first}; each address is listed once", listener.address);
+            faults.push(Fault::at(at("address"), message));
+        }
+        if listener.protocol == Protocol::Https && config.certificates.is_empty() {
+            let message = "an https listener needs a certificate; add one to /certificates, \
+                           as {\"cert\": \"chain.pem\", \"key\": \"key.pem\"}";
+            faults.push(Fault::at(at("protocol"), message));
+        }
+        if listener.protocol == Protocol::Http && listener.http3 {
+            let message = "HTTP/3 needs TLS: set `protocol` to \"https\", or leave `http3` out";
+            faults.push(Fault::at(at("http3"), message));
+        }
+        if config.admin.metrics == Some(listener.address) {
+            let message =
+                format!("{} is the listener `{}`; metrics take their own port", listener.address, listener.name);
+            faults.push(Fault::at("/admin/metrics", message));
+        }
+    }
+    let services = config.listeners.len() + config.listeners.iter().filter(|l| l.http3).count();
+    if services > MAX_SERVICES as usize {
+        let message =
+            format!("{services} sockets to steer (a listener with http3 counts twice), at most {MAX_SERVICES}");
+        faults.push(Fault::at("/listeners", message));
+    }
+}
+
+fn routes(config: &Config, faults: &mut Vec<Fault>) {
+    let mut seen = HashMap::new();
+    for (index, route) in config.routes.iter().enumerate() {
+        if !config.upstreams.contains_key(&route.upstream) {
+            let near = hint(&route.upstream, config.upstreams.keys().map(String::as_str));
+            let message = format!("there is no upstream `{}`{near}", route.upstream);
+            faults.push(Fault::at(format!("/routes/{index}/upstream"), message));
+        }
+        if let Err(message) = check_path(&route.path) {
+            faults.push(Fault::at(format!("/routes/{index}/path"), message));
+        }
+        for (place, host) in route.hosts.iter().enumerate() {
+            if let Err(message) = host.parse::<HostPattern>() {
+                faults.push(Fault::at(format!("/routes/{index}/hosts/{place}"), message));
+            }
+        }
+        let any = [String::new()];
+        let hosts = if route.hosts.is_empty() { any.as_slice() } else { route.hosts.as_slice() };
+        let path = crate::route::normal(&route.path);
+        for host in hosts {
+            if let Some(first) = seen.insert((host.to_ascii_lowercase(), path), index) {
+                let host = if host.is_empty() { "any host" } else { host };
+                let message = format!("{host} with path `{path}` is routed by /routes/{first} already");
+                faults.push(Fault::at(format!("/routes/{index}"), message));
+            }
+        }
+    }
+}
+
+fn check_path(path: &str) -> Result<(), String> {
+    if !path.starts_with('/') {
+        return Err(format!("`{path}` does not start with `/`"));
+    }
+    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '*');
+    match path.chars().find(|c| odd(*c)) {
+        Some(c) => Err(format!("`{path}` has {c:?}; a route's path is a plain prefix, without query or wildcards")),
+        None => Ok(()),
+    }
+}
+
+fn upstreams(config: &Config, faults: &mut Vec<Fault>) {
+    for (name, upstream) in &config.upstreams {
+        let pointer = join("/upstreams", name);
+        if name.is_empty() {
+            faults.push(Fault::at_key(pointer.clone(), "an upstream needs a name"));
+        }
+        let mut seen = HashMap::new();
+        for (index, server) in upstream.servers.iter().enumerate() {
+            if let Some(first) = seen.insert(server, index) {
+                let message = format!("{server} stands at {pointer}/servers/{first} already");
+                faults.push(Fault::at(format!("{pointer}/servers/{index}"), message));
+            }
+        }
+        let tls = upstream.servers.iter().any(|s| s.scheme == Scheme::Https);
+        if let Some(server_name) = upstream.server_name.as_deref().filter(|n| !is_host_name(n)) {
+            let message = format!("`{server_name}` is not a host name");
+            faults.push(Fault::at(format!("{pointer}/server_name"), message));
+        }
+        for (key, set) in [("ca", upstream.ca.is_some()), ("server_name", upstream.server_name.is_some())] {
+            if set && !tls {
+                let message = format!("`{key}` is for https servers; this upstream has none");
+                faults.push(Fault::at_key(format!("{pointer}/{key}"), message));
+            }
+        }
+    }
+}
+
+fn gate(config: &Config, faults: &mut Vec<Fault>) {
+    let mut seen = HashMap::new();
+    for (index, name) in config.gate.interfaces.iter().enumerate() {
+        let pointer = format!("/gate/interfaces/{index}");
+        if name.is_empty() || name.len() > MAX_INTERFACE_NAME || name.contains(['/', ' ']) {
+            faults.push(Fault::at(pointer, format!("`{name}` is not the name of a network interface")));
+        } else if let Some(first) = seen.insert(name, index) {
+            faults.push(Fault::at(pointer, format!("`{name}` stands at /gate/interfaces/{first} already")));
+        }
+    }
+}
+
+fn bounds(config: &Config, faults: &mut Vec<Fault>) {
+    for (key, Span(time), zero_taken) in config.timeouts.entries() {
+        let pointer = format!("/timeouts/{key}");
+        if time.is_zero() && !zero_taken {
+            faults.push(Fault::at(pointer, "a time of zero would end everything at once; write e.g. \"10s\""));
+        } else if time > MAX_TIMEOUT {
+            let message = format!("{} is longer than {}, the longest time taken", Span(time), Span(MAX_TIMEOUT));
+            faults.push(Fault::at(pointer, message));
+        }
+    }
+    if config.limits.body.0 == 0 {
+        faults.push(Fault::at("/limits/body", "found 0, expected at least 1 byte"));
+    }
+    let header_bytes = config.limits.header_bytes.0;
+    if !(MIN_HEADER_BYTES..=MAX_HEADER_BYTES).contains(&header_bytes) {
+        let message = format!("found {header_bytes} bytes, expected {MIN_HEADER_BYTES} to {MAX_HEADER_BYTES}");
+        faults.push(Fault::at("/limits/header_bytes", message));
+    }
+}
+
+fn paths(config: &Config, faults: &mut Vec<Fault>) {
+    let mut named = |pointer: String, path: &Path, absolute: bool| {
+        if path.as_os_str().is_empty() {
+            faults.push(Fault::at(pointer, "the path is empty"));
+        } else if absolute && !path.is_absolute() {
+            faults.push(Fault::at(pointer, format!("`{}` is not an absolute path", path.display())));
+        }
+    };
+    for (index, certificate) in config.certificates.iter().enumerate() {
+        named(format!("/certificates/{index}/cert"), &certificate.cert, false);
+        named(format!("/certificates/{index}/key"), &certificate.key, false);
+    }
+    for (name, upstream) in &config.upstreams {
+        if let Some(ca) = &upstream.ca {
+            named(join(&join("/upstreams", name), "ca"), ca, false);
+        }
+    }
+    for (index, policy) in config.policies.iter().enumerate() {
+        named(format!("/policies/{index}"), Path::new(policy), false);
+    }
+    if let Some(file) = &config.access_log.file {
+        named("/access_log/file".to_owned(), file, false);
+    }
+    named("/gate/pins".to_owned(), &config.gate.pins, true);
+    named("/admin/socket".to_owned(), &config.admin.socket, false);
+}

@@ -1,0 +1,90 @@
+//! Model: the kernel half.
+
+use std::path::PathBuf;
+
+use proxy_common::abi::{DEFAULT_MAX_VERDICTS, MAX_VERDICTS};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Most interfaces that `front` is attached to.
+pub const MAX_INTERFACES: u32 = 64;
+/// Upper bound of `max_pushes_per_second`; a worker that writes more does nothing else.
+pub const MAX_PUSHES_PER_SECOND: u32 = 1_000_000;
+
+/// The kernel half: XDP gate and steering.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gate {
+    /// Load the kernel programs at all.
+    pub enabled: bool,
+    /// Interfaces that `front` is attached to; none attaches nowhere (steering still works).
+    #[schemars(length(max = MAX_INTERFACES))]
+    pub interfaces: Vec<String>,
+    /// How `front` is attached.
+    pub mode: XdpMode,
+    /// What `front` may drop.
+    pub scope: Scope,
+    /// Bound on standing verdicts; at most 1,048,576.
+    #[schemars(range(min = 1, max = MAX_VERDICTS))]
+    pub max_verdicts: u32,
+    /// Bits of an IPv6 source that count as one client, 32 to 64.
+    #[schemars(range(min = 32, max = 64))]
+    pub ipv6_prefix: u8,
+    /// Bound on verdicts that each worker may push a second.
+    #[schemars(range(min = 1, max = MAX_PUSHES_PER_SECOND))]
+    pub max_pushes_per_second: u32,
+    /// Log level of the kernel programs.
+    pub log: KernelLog,
+    /// Directory in bpffs for pinned maps and links.
+    pub pins: PathBuf,
+}
+
+/// XDP attach mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// Driver mode, else generic mode with a warning.
+    Auto,
+    /// Driver mode or an error.
+    Driver,
+    /// Generic mode.
+    Generic,
+}
+
+/// What `front` may drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Only packets addressed to one of the listeners.
+    Own,
+    /// Any packet that comes in on the interfaces. Verdicts pushed by request rules stay bound to the listeners.
+    All,
+}
+
+/// Log level of the kernel programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelLog {
+    /// Nothing; the verifier prunes the log calls.
+    Off,
+    /// Drops.
+    Info,
+    /// Every decision.
+    Debug,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interfaces: Vec::new(),
+            mode: XdpMode::Auto,
+            scope: Scope::Own,
+            max_verdicts: DEFAULT_MAX_VERDICTS,
+            ipv6_prefix: 64,
+            max_pushes_per_second: 10_000,
+            log: KernelLog::Off,
+            pins: PathBuf::from("/sys/fs/bpf/tidegate"),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The config file: one JSON object, typed, with every fault named at its line. Opens nothing: paths in it are not looked at.
+
+mod check;
+mod gate;
+mod limits;
+mod listener;
+mod restart;
+mod units;
+pub mod upstream;
+
+use std::collections::BTreeMap;
+
+use proxy_common::abi::{MAX_SERVICES, MAX_WORKERS};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use crate::diagnostic::Diagnostic;
+pub use gate::{Gate, KernelLog, Scope, XdpMode};
+pub use limits::{Limits, Timeouts};
+pub use listener::{AccessLog, Admin, Certificate, Listener, Protocol, Route};
+pub use restart::needs_restart;
+pub use units::{Size, Span};
+pub use upstream::{Scheme, ServerUrl, Upstream};
+
+use crate::json::Document;
+
+/// Most routes of a config; the router's memory follows from it.
+pub const MAX_ROUTES: u32 = 4_096;
+/// Most named upstreams.
+pub const MAX_UPSTREAMS: u32 = 1_024;
+/// Most certificates.
+pub const MAX_CERTIFICATES: u32 = 1_024;
+
+/// `/etc/tidegate/tidegate.json`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the JSON Schema of this file lies; for editors, not read.
+    #[serde(rename = "$schema", default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// Worker threads; the number of CPUs that the process may use, unless set.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = MAX_WORKERS))]
+    pub workers: Option<u32>,
+    /// Refuse to start without the kernel half instead of going on without it.
+    #[serde(default)]
+    pub require_ebpf: bool,
+    /// Where clients connect.
+    #[schemars(length(min = 1, max = MAX_SERVICES))]
+    pub listeners: Vec<Listener>,
+    /// Certificates for the `https` listeners; chosen by SNI among the names inside them, the first is the default.
+    #[serde(default)]
+    #[schemars(length(max = MAX_CERTIFICATES))]
+    pub certificates: Vec<Certificate>,
+    /// Tried in order of: exact host before wildcard before none, then longest path prefix.
+    #[schemars(length(min = 1, max = MAX_ROUTES))]
+    pub routes: Vec<Route>,
+    /// Named origins.
+    #[schemars(extend("maxProperties" = MAX_UPSTREAMS))]
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// Policy files; glob patterns are taken, relative paths start at the config file's directory.
+    #[serde(default)]
+    pub policies: Vec<String>,
+    /// The kernel half.
+    #[serde(default)]
+    pub gate: Gate,
+    /// Times after which Tidegate gives up.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// Bounds on what clients may send and hold.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Admin socket and metrics.
+    #[serde(default)]
+    pub admin: Admin,
+    /// Access log.
+    #[serde(default)]
+    pub access_log: AccessLog,
+}
+
+/// Reads and validates a config file's text. All faults that can be told apart are reported together.
+pub fn parse(text: &str) -> Result<Config, Vec<Diagnostic>> {
+    let document = Document::parse(text)?;
+    let (config, mut faults) = document.read::<Config>(&schema());
+    if let Some(config) = &config {
+        faults.extend(check::faults(config));
+    }
+    match config {
+        Some(config) if faults.is_empty() => Ok(config),
+        _ => Err(document.locate(faults)),
+    }
+}
+
+/// The JSON Schema of the config file.
+pub fn schema() -> Value {
+    let mut schema = schemars::schema_for!(Config).to_value();
+    if let Some(root) = schema.as_object_mut() {
+        root.insert("title".to_owned(), "Tidegate config".into());
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+use super::*;
+
+const GOOD: &str = r#"{
+  "listeners": [{ "name": "web", "address": "0.0.0.0:80", "protocol": "http" }],
+  "routes": [{ "upstream": "app" }],
+  "upstreams": { "app": { "servers": ["http://127.0.0.1:8080"] } }
+}"#;
+
+fn faults(text: &str) -> Vec<String> {
+    parse(text).err().into_iter().flatten().map(|d| d.to_string()).collect()
+}
+
+#[test]
+fn a_small_config_is_read_with_defaults() {
+    let config = parse(GOOD).expect("valid");
+    assert_eq!(config.routes[0].path, "/");
+    assert_eq!(config.upstreams["app"].keepalive, 128);
+    assert_eq!(config.timeouts.header.to_string(), "10s");
+    assert_eq!(config.gate.ipv6_prefix, 64);
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let config = parse(GOOD).expect("valid");
+    let text = serde_json::to_string_pretty(&config).expect("serializes");
+    let again = parse(&text).expect("valid");
+    assert!(needs_restart(&config, &again).is_empty());
+}
+
+#[test]
+fn faults_of_shape_and_meaning_are_reported_together() {
+    let text = r#"{
+  "listeners": [{ "name": "web", "address": "0.0.0.0:80", "protocol": "htps", "http3": 1 }],
+  "routes": [{ "upstream": "ap", "path": "x" }],
+  "upstreams": { "app": { "servers": ["127.0.0.1:8080"] } }
+}"#;
+    assert_eq!(
+        faults(text),
+        [
+            "2:71: /listeners/0/protocol: unknown value \"htps\", expected one of \"http\", \"https\"; \
+             did you mean \"https\"?",
+            "2:88: /listeners/0/http3: found the number 1, expected true or false",
+            "4:39: /upstreams/app/servers/0: `127.0.0.1:8080` is not a server's URL; \
+             write http://host:port or https://host:port",
+        ]
+    );
+    let text = GOOD.replace("\"routes\"", "\"rutes\": 1,\n  \"routes\"").replace("\"app\" }", "\"ap\" }");
+    assert_eq!(
+        faults(&text),
+        [
+            "3:3: /rutes: unknown key `rutes`; did you mean `routes`?",
+            "4:28: /routes/0/upstream: there is no upstream `ap`; did you mean `app`?",
+        ]
+    );
+}
+
+#[test]
+fn restart_is_needed_for_sockets_threads_and_kernel_only() {
+    let old = parse(GOOD).expect("valid");
+    let mut new = old.clone();
+    new.routes[0].path = "/x".to_owned();
+    new.timeouts.idle = Span(std::time::Duration::from_secs(1));
+    assert_eq!(needs_restart(&old, &new), Vec::<String>::new());
+    new.workers = Some(3);
+    new.gate.max_verdicts = 5;
+    new.listeners[0].address = "127.0.0.1:80".parse().expect("address");
+    new.admin.metrics = Some("127.0.0.1:9000".parse().expect("address"));
+    assert_eq!(needs_restart(&old, &new), ["/workers", "/listeners/0/address", "/gate/max_verdicts", "/admin/metrics"]);
+    new.listeners.clear();
+    assert!(needs_restart(&old, &new).contains(&"/listeners".to_owned()));
+}
+
+proptest::proptest! {
+    #[test]
+    fn never_panics(text in "\\PC*") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn never_panics_on_changed_configs(at in 0_usize..200, by in "\\PC{0,4}", cut in 0_usize..20) {
+        let mut text = GOOD.to_owned();
+        let at = at.min(text.len());
+        let end = (at + cut).min(text.len());
+        text.replace_range(at..end, &by);
+        let _ = parse(&text);
+    }
+}
