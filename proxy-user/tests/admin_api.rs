@@ -1,5 +1,7 @@
 //! The admin API over a real Unix socket, on a daemon without a kernel half: answers, refusals, broken peers.
 
+#[path = "support/state.rs"]
+mod state;
 mod support;
 
 use std::time::Duration;
@@ -13,7 +15,8 @@ use proxy_user::kernel::Applied;
 use proxy_user::shared::{self, Command};
 use proxy_user::stats::bump;
 use serde_json::Value;
-use support::{MISSING, Scratch, shared};
+use state::{MISSING, shared};
+use support::Scratch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -196,7 +199,7 @@ async fn random_bytes_never_take_the_api_down() {
             (0..next() % 300).map(|_| next().to_le_bytes()[0]).collect()
         } else {
             let mut bytes = whole.clone();
-            for _ in 0..1 + next() % 4 {
+            for _ in 0..=next() % 4 {
                 let at = usize::try_from(next()).unwrap() % bytes.len();
                 bytes[at] = next().to_le_bytes()[0];
             }

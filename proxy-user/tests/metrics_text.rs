@@ -1,5 +1,7 @@
 //! The metrics listener over real TCP: the text is sound, complete, and holds what the workers counted.
 
+#[path = "support/state.rs"]
+mod state;
 mod support;
 
 use std::collections::BTreeSet;
@@ -9,7 +11,8 @@ use std::time::Duration;
 use proxy_user::control;
 use proxy_user::metrics::CONTENT_TYPE;
 use proxy_user::stats::bump;
-use support::{Scratch, shared};
+use state::shared;
+use support::Scratch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 

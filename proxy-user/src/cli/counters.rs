@@ -1,0 +1,39 @@
+//! `tidegate counters`: what the gate did with packets, by reason and by rule.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use proxy_user::control::wire::{Count, Counters};
+
+use super::output;
+use super::remote::{Form, Socket};
+
+/// Show what the gate did with packets, by reason and by rule
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  tidegate counters\n  tidegate counters --json | jq .reasons.verdict")]
+pub(super) struct Args {
+    #[command(flatten)]
+    socket: Socket,
+    #[command(flatten)]
+    form: Form,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let counters: Counters = args.socket.get("/v1/counters")?;
+    if args.form.json {
+        return output::json(&counters);
+    }
+    let mut out = output::stdout();
+    print(&mut out, "reason", &counters.reasons)?;
+    if !counters.rules.is_empty() {
+        writeln!(out)?;
+        print(&mut out, "rule", &counters.rules)?;
+    }
+    Ok(())
+}
+
+fn print(out: &mut impl Write, heading: &str, counts: &BTreeMap<String, Count>) -> std::io::Result<()> {
+    let row = |(name, count): (&String, &Count)| vec![name.clone(), count.packets.to_string(), count.bytes.to_string()];
+    let rows = counts.iter().map(row).collect::<Vec<_>>();
+    output::table(out, &[heading, "packets", "bytes"], 1, &rows)
+}

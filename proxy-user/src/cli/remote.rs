@@ -1,0 +1,48 @@
+//! Commands that ask the running daemon: `--socket`, `--json`, and the call itself.
+
+use std::path::PathBuf;
+
+use http::Method;
+use proxy_user::control::client::Client;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::DEFAULT_SOCKET;
+
+/// Where the daemon is reached.
+#[derive(Debug, clap::Args)]
+pub(super) struct Socket {
+    /// Admin socket of the running daemon
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+}
+
+/// In which form the answer is printed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Form {
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Socket {
+    /// Reads something.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.call(Method::GET, path, Vec::new())
+    }
+
+    /// Asks for a change; `body` is sent as JSON.
+    pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        self.call(Method::POST, path, serde_json::to_vec(body)?)
+    }
+
+    /// Removes something.
+    pub(super) fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.call(Method::DELETE, path, Vec::new())
+    }
+
+    fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(Client::new(&self.socket).call(method, path, body))?)
+    }
+}

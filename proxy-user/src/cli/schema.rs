@@ -1,0 +1,27 @@
+//! `tidegate schema`: the JSON Schemas of what people write, for editors and for checks elsewhere.
+
+use clap::ValueEnum;
+use proxy_core::config;
+
+use super::output;
+
+/// Print the JSON Schema of the config or of a policy file
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  tidegate schema config > tidegate.schema.json")]
+pub(super) struct Args {
+    /// Which schema
+    #[arg(value_enum)]
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum What {
+    /// The config, /etc/tidegate/tidegate.json
+    Config,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    output::json(&match args.what {
+        What::Config => config::schema(),
+    })
+}

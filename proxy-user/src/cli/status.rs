@@ -1,0 +1,59 @@
+//! `tidegate status`: what the running daemon does, at a glance.
+
+use std::io::{self, Write};
+
+use proxy_user::control::wire::{GateState, Status};
+
+use super::output::{self, GOOD, HEADING, WARN};
+use super::remote::{Form, Socket};
+use super::worker;
+
+/// Show what the running daemon does
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  tidegate status\n  tidegate status --json | jq .workers")]
+pub(super) struct Args {
+    #[command(flatten)]
+    socket: Socket,
+    #[command(flatten)]
+    form: Form,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let status: Status = args.socket.get("/v1/status")?;
+    if args.form.json {
+        return output::json(&status);
+    }
+    Ok(print(&mut output::stdout(), &status)?)
+}
+
+fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    let uptime = output::duration(status.uptime_seconds);
+    writeln!(
+        out,
+        "{HEADING}tidegate {}{HEADING:#}  pid {}, up {uptime}, generation {}",
+        status.version, status.pid, status.generation
+    )?;
+    match (&status.kernel, &status.kernel_missing) {
+        (Some(gate), _) => print_gate(out, gate)?,
+        (None, Some(why)) => writeln!(out, "gate       {WARN}not loaded{WARN:#}: {why}")?,
+        (None, None) => writeln!(out, "gate       {WARN}not loaded{WARN:#}")?,
+    }
+    if let Some(verdicts) = status.verdicts {
+        writeln!(out, "verdicts   {verdicts} standing")?;
+    }
+    let policies = if status.policies.is_empty() { "none".to_owned() } else { status.policies.join(", ") };
+    writeln!(out, "policies   {policies}")?;
+    for listener in &status.listeners {
+        let http3 = if listener.http3 { " + http3" } else { "" };
+        writeln!(out, "listener   {} {} {}{http3}", listener.name, listener.address, listener.protocol)?;
+    }
+    writeln!(out)?;
+    worker::print(out, &status.workers)
+}
+
+fn print_gate(out: &mut impl Write, gate: &GateState) -> io::Result<()> {
+    let interfaces = gate.interfaces.iter().map(|i| format!("{} ({})", i.name, i.mode)).collect::<Vec<_>>();
+    let on = if interfaces.is_empty() { "on no interface".to_owned() } else { format!("on {}", interfaces.join(", ")) };
+    let steer = if gate.steer { "steering" } else { "not steering" };
+    writeln!(out, "gate       {GOOD}loaded{GOOD:#} {on}, {steer}, policy revision {}", gate.revision)
+}

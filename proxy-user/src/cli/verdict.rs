@@ -1,0 +1,120 @@
+//! `tidegate verdict`: the sources that are dropped at the gate now; adding and lifting by hand.
+
+use std::io::Write;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::builder::TypedValueParser as _;
+use proxy_core::config::Span;
+use proxy_user::control::api::{self, DEFAULT_LIST_LIMIT, MAX_LIST_LIMIT};
+use proxy_user::control::wire::{Done, NewVerdict, Verdict, Verdicts};
+
+use super::output;
+use super::remote::{Form, Socket};
+
+/// List, add and remove verdicts: sources that are dropped at the gate
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tidegate verdict list
+  tidegate verdict add 192.0.2.7 --ttl 10m
+  tidegate verdict add 2001:db8:1:2::/64 --ttl 1h
+  tidegate verdict remove 192.0.2.7
+
+Verdicts outlive a restart of the daemon and end by themselves. A source that a policy allows never gets one.
+An IPv6 source is dropped with its whole prefix of `gate.ipv6_prefix` bits (64 unless set).")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Show the standing verdicts
+    List {
+        /// Most verdicts to show
+        #[arg(long, value_name = "N", default_value_t = DEFAULT_LIST_LIMIT as u64,
+              value_parser = clap::value_parser!(u64).range(1..=MAX_LIST_LIMIT as u64))]
+        limit: u64,
+        #[command(flatten)]
+        socket: Socket,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Drop a source at the gate for a while
+    Add {
+        /// IPv4 or IPv6 address, or an IPv6 prefix of the configured length
+        #[arg(value_parser = NonEmptyStringValueParser::new().try_map(|s| source(&s)))]
+        source: String,
+        /// How long: a whole number and ms, s, m, h or d
+        #[arg(long, value_name = "TIME")]
+        ttl: Span,
+        #[command(flatten)]
+        socket: Socket,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Let a source in again
+    Remove {
+        /// Address or prefix, as `list` shows it
+        #[arg(value_parser = NonEmptyStringValueParser::new().try_map(|s| source(&s)))]
+        source: String,
+        #[command(flatten)]
+        socket: Socket,
+        #[command(flatten)]
+        form: Form,
+    },
+}
+
+fn source(text: &str) -> Result<String, String> {
+    api::source(text).map_err(|refusal| format!("{}; {}", refusal.error, refusal.hint))
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    match &args.command {
+        Command::List { limit, socket, form } => list(*limit, socket, form),
+        Command::Add { source, ttl, socket, form } => {
+            let body = NewVerdict { source: source.clone(), ttl: ttl.to_string() };
+            told(&socket.post("/v1/verdicts", &body)?, form)
+        }
+        Command::Remove { source, socket, form } => {
+            told(&socket.delete(&format!("/v1/verdicts/{}", api::encode_segment(source)))?, form)
+        }
+    }
+}
+
+fn told(done: &Done, form: &Form) -> anyhow::Result<()> {
+    if form.json {
+        return output::json(done);
+    }
+    Ok(writeln!(output::stdout(), "{}", done.done)?)
+}
+
+fn list(limit: u64, socket: &Socket, form: &Form) -> anyhow::Result<()> {
+    let list: Verdicts = socket.get(&format!("/v1/verdicts?limit={limit}"))?;
+    if form.json {
+        return output::json(&list);
+    }
+    let mut out = output::stdout();
+    if list.verdicts.is_empty() {
+        return Ok(writeln!(out, "no verdicts stand")?);
+    }
+    let rows = list.verdicts.iter().map(row).collect::<Vec<_>>();
+    let headings = ["source", "rule", "reach", "expires in", "age", "drops", "to first drop"];
+    output::table(&mut out, &headings, 3, &rows)?;
+    if list.truncated {
+        writeln!(out, "{} of {} shown; --limit N shows more", list.verdicts.len(), list.total)?;
+    }
+    Ok(())
+}
+
+fn row(verdict: &Verdict) -> Vec<String> {
+    vec![
+        verdict.source.clone(),
+        verdict.rule.clone(),
+        if verdict.own_only { "listeners" } else { "gate" }.to_owned(),
+        output::duration(verdict.expires_in),
+        output::duration(verdict.age),
+        verdict.drops.to_string(),
+        verdict.first_drop_us.map_or_else(|| "-".to_owned(), |us| format!("{us}us")),
+    ]
+}
