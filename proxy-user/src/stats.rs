@@ -1,6 +1,6 @@
 //! What workers count. Each worker owns one [`WorkerStats`]; the metrics listener sums them when it is asked.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// HTTP versions told apart.
@@ -39,6 +39,8 @@ pub const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerStats {
+    /// Whether the worker takes new connections: set when it serves, cleared when it drains or is gone.
+    pub accepting: AtomicBool,
     /// Connections accepted since start (TCP and QUIC).
     pub accepted: AtomicU64,
     /// Connections open now.

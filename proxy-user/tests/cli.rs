@@ -75,6 +75,7 @@ fn without_a_daemon_each_command_says_what_to_do() {
         let said = text(&out.stderr);
         assert_eq!(out.status.code(), Some(1), "{args:?}: {said}");
         assert!(said.contains(socket) && said.contains("is tidegate running?"), "{args:?}: {said}");
+        assert_eq!(said.matches("No such file").count(), 1, "told twice: {said}");
         assert!(out.stdout.is_empty(), "{args:?}");
     }
 }

@@ -6,6 +6,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proxy_user::control;
@@ -46,6 +47,7 @@ fn sample(line: &str) -> &str {
 async fn every_line_is_sound_and_the_figures_are_the_workers() {
     let scratch = Scratch::new("metrics");
     let (shared, _commands) = shared(&scratch);
+    shared.stats[0].accepting.store(true, Ordering::Relaxed);
     bump(&shared.stats[0].accepted, 11);
     bump(&shared.stats[1].active, 4);
     bump(&shared.stats[1].requests[1], 9);
@@ -99,6 +101,8 @@ async fn every_line_is_sound_and_the_figures_are_the_workers() {
         "tidegate_upstream_errors_total{",
         "tidegate_upstream_connects_total{",
         "tidegate_upstream_reused_total{",
+        "tidegate_worker_accepting{worker=\"0\"} 1\n",
+        "tidegate_worker_accepting{worker=\"1\"} 0\n",
         "tidegate_gate_loaded 0\n",
         "tidegate_generation 7\n",
     ];

@@ -76,6 +76,7 @@ pub(super) fn print(out: &mut impl Write, workers: &[WorkerState]) -> io::Result
     let row = |w: &WorkerState| {
         vec![
             w.worker.to_string(),
+            if w.accepting { "accepting" } else { "out" }.to_owned(),
             w.active.to_string(),
             w.accepted.to_string(),
             requests(w, "h1"),
@@ -84,5 +85,5 @@ pub(super) fn print(out: &mut impl Write, workers: &[WorkerState]) -> io::Result
         ]
     };
     let rows = workers.iter().map(row).collect::<Vec<_>>();
-    output::table(out, &["worker", "active", "accepted", "h1", "h2", "h3"], 0, &rows)
+    output::table(out, &["worker", "state", "active", "accepted", "h1", "h2", "h3"], 2, &rows)
 }

@@ -280,6 +280,7 @@ fn worker(worker: u32, stats: &WorkerStats) -> WorkerState {
     let requests = HttpVersion::ALL.iter().zip(&stats.requests);
     WorkerState {
         worker,
+        accepting: stats.accepting.load(Ordering::Relaxed),
         accepted: stats.accepted.load(Ordering::Relaxed),
         active: stats.active.load(Ordering::Relaxed),
         requests: requests.map(|(version, n)| (version.name().to_owned(), n.load(Ordering::Relaxed))).collect(),

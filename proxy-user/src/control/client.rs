@@ -30,14 +30,14 @@ pub struct Client {
 pub enum ClientError {
     /// Nothing listens.
     #[error(
-        "cannot reach tidegate at {}: {source}\nis tidegate running? `systemctl status tidegate` shows it; another socket is named with --socket PATH (`admin.socket` in the config)",
+        "cannot reach tidegate at {}: {cause}\nis tidegate running? `systemctl status tidegate` shows it; another socket is named with --socket PATH (`admin.socket` in the config)",
         .socket.display()
     )]
     Absent {
         /// The socket's path.
         socket: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said; not named `source`, so that it is told once.
+        cause: io::Error,
     },
     /// The socket may not be opened.
     #[error(
@@ -118,12 +118,12 @@ impl Client {
         Ok((status, body.map_err(|e| self.foreign(e.to_string()))?.to_bytes()))
     }
 
-    fn unreachable(&self, source: io::Error) -> ClientError {
+    fn unreachable(&self, cause: io::Error) -> ClientError {
         let socket = self.socket.clone();
-        if source.kind() == io::ErrorKind::PermissionDenied {
+        if cause.kind() == io::ErrorKind::PermissionDenied {
             ClientError::Denied { socket }
         } else {
-            ClientError::Absent { socket, source }
+            ClientError::Absent { socket, cause }
         }
     }
 

@@ -76,6 +76,8 @@ pub struct ListenerState {
 pub struct WorkerState {
     /// Number, from 0.
     pub worker: u32,
+    /// Whether it takes new connections; false when it drains, is stopped or is gone.
+    pub accepting: bool,
     /// Connections accepted since start.
     pub accepted: u64,
     /// Connections open now.

@@ -83,6 +83,12 @@ impl Collector {
             let labels = [("worker", worker.to_string())];
             family.encode_family(&labels)?.encode_gauge(&stats.active.load(Ordering::Relaxed))?;
         }
+        let help = "Whether the worker takes new connections";
+        let mut family = encoder.encode_descriptor("worker_accepting", help, None, MetricType::Gauge)?;
+        for (worker, stats) in stats.iter().enumerate() {
+            let labels = [("worker", worker.to_string())];
+            family.encode_family(&labels)?.encode_gauge(&u64::from(stats.accepting.load(Ordering::Relaxed)))?;
+        }
         let mut family = encoder.encode_descriptor("requests", "Requests", None, MetricType::Counter)?;
         for (worker, stats) in stats.iter().enumerate() {
             for (version, number) in HttpVersion::ALL.iter().zip(&stats.requests) {
