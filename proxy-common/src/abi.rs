@@ -84,7 +84,7 @@ pub struct VerdictValue {
     pub created_ns: u64,
     /// When the first packet was dropped; 0 until then. Written by the kernel.
     pub first_drop_ns: u64,
-    /// Packets dropped. Written by the kernel.
+    /// Packets dropped. Written by the kernel without a lock: CPUs that drop at the same moment may count once.
     pub drops: u64,
     /// Rule slot that pushed it; 0 for the operator.
     pub rule: u32,

@@ -1,2 +1,48 @@
+//! Entry points of the kernel programs. They translate: context → `proxy-common` → action; nothing is decided here.
 #![no_std]
 #![no_main]
+
+mod frame;
+mod front;
+mod maps;
+mod quic;
+mod steer;
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::macros::{sk_lookup, sk_reuseport, xdp};
+use aya_ebpf::programs::{SkLookupContext, SkReuseportContext, XdpContext};
+
+/// `sk_lookup` and `sk_reuseport`: go on, with the socket that was selected or the kernel's own choice.
+const SK_PASS: u32 = 1;
+
+/// The gate: drops what a verdict, a denied prefix or a packet rule names.
+#[xdp]
+pub fn front(ctx: XdpContext) -> u32 {
+    if front::drops(&ctx) { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
+}
+
+/// Hands a new TCP connection to a worker's listening socket.
+#[sk_lookup]
+pub fn steer(ctx: SkLookupContext) -> u32 {
+    steer::assign(&ctx);
+    SK_PASS
+}
+
+/// Hands a QUIC datagram to the worker that its connection id names.
+#[sk_reuseport]
+pub fn steer_quic(ctx: SkReuseportContext) -> u32 {
+    quic::select(&ctx);
+    SK_PASS
+}
+
+/// Lets the kernel load programs that call GPL-only helpers.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+pub static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program that can reach this; `loop` is what it sees when one could.
+    loop {}
+}

@@ -1,49 +1,59 @@
-//! The kernel half as the daemon sees it: load, bind, publish, push. (Interface first; the loader follows.)
+//! The kernel half as the daemon sees it: load, bind, publish, push. One [`Kernel`] for the process, shared by `&self`.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::time::Duration;
+mod apply;
+mod attach;
+mod cid;
+mod load;
+mod log;
+mod sockets;
+mod syscall;
+mod verdicts;
+mod workers;
 
-use proxy_common::abi::Counter;
-use proxy_core::config::Config;
-use proxy_core::image::KernelImage;
-use proxy_core::policy::RuleSlot;
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, anyhow};
+use aya::Ebpf;
+use aya::programs::SkReuseport;
+use proxy_common::abi::{
+    Counter, GATE_OWN_ONLY, GateConfig, LAYOUT_VERSION, MAX_GENERATIONS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS,
+    QuicKey, Reason, ServiceKey,
+};
+use proxy_common::addr::v6_mask;
+use proxy_common::cid::Place;
+use proxy_core::config::{Config, Scope};
 use serde::Serialize;
+
+pub use apply::Applied;
+pub use load::in_bpffs;
+pub use verdicts::{MAX_TTL, VerdictInfo, now_ns};
+
+/// Rule slot of verdicts that a person added.
+const OPERATOR: u32 = 0;
+
+/// Makes connection-id generators; one for each endpoint of a worker.
+pub type CidFactory = Box<dyn Fn() -> Box<dyn quinn::ConnectionIdGenerator> + Send + Sync>;
 
 /// Loaded programs and pinned maps. One for the process, behind an `Arc`; all methods take `&self`.
 #[derive(Debug)]
-pub struct Kernel {}
-
-/// A verdict as people see it.
-#[derive(Clone, Debug, Serialize, PartialEq)]
-pub struct VerdictInfo {
-    /// Address, or IPv6 prefix `2001:db8::/64`.
-    pub source: String,
-    /// `policy/rule`, or `operator`.
-    pub rule: String,
-    /// Seconds until it expires; 0 when it has.
-    pub expires_in: f64,
-    /// Seconds since the decision.
-    pub age: f64,
-    /// Packets dropped so far.
-    pub drops: u64,
-    /// Microseconds from the decision to the first dropped packet.
-    pub first_drop_us: Option<u64>,
-    /// Applies to the listeners only.
-    pub own_only: bool,
+pub struct Kernel {
+    ebpf: Ebpf,
+    maps: load::Maps,
+    workers: workers::Workers,
+    interfaces: Vec<(String, String)>,
+    scope: Scope,
+    ipv6_prefix: u8,
+    max_verdicts: u32,
+    key: QuicKey,
+    /// Process generation of this daemon's QUIC sockets.
+    generation: u32,
+    /// Bindings that this process wrote.
+    bound: Mutex<HashSet<ServiceKey>>,
+    cpus: usize,
 }
 
-/// What [`Kernel::apply`] changed.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Applied {
-    /// Map entries written.
-    pub written: u32,
-    /// Map entries removed.
-    pub removed: u32,
-    /// Standing verdicts retracted because an allow rule covers them now.
-    pub retracted: u32,
-}
-
-/// Who is told apart: the kernel half's state for `tidegate status`.
+/// The kernel half's state for `tidegate status`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct KernelStatus {
     /// `(interface, "driver" | "generic")`.
@@ -56,120 +66,151 @@ pub struct KernelStatus {
 
 impl Kernel {
     /// Loads and attaches what the config asks for, adopting pinned maps. The error says what is missing and what to do.
-    pub fn load(_config: &Config) -> anyhow::Result<Self> {
-        anyhow::bail!("built without the kernel half: run `cargo xtask build`")
-    }
-
-    /// Listening sockets for one `TCP` service, one a worker, registered for steering. `service` is the listener's index.
-    /// Without a kernel: `SO_REUSEPORT` and the kernel's hash.
-    pub fn bind_tcp(
-        _kernel: Option<&Kernel>,
-        _service: u32,
-        _addr: SocketAddr,
-        _workers: u32,
-    ) -> anyhow::Result<Vec<TcpListener>> {
-        anyhow::bail!("not built")
-    }
-
-    /// A new listening socket for one worker of a service that is already bound (the worker comes back).
-    pub fn rebind_tcp(
-        _kernel: Option<&Kernel>,
-        _service: u32,
-        _addr: SocketAddr,
-        _worker: u32,
-    ) -> anyhow::Result<TcpListener> {
-        anyhow::bail!("not built")
-    }
-
-    /// UDP sockets for one QUIC service, one a worker, in one reuseport group with `steer_quic` attached.
-    pub fn bind_udp(
-        _kernel: Option<&Kernel>,
-        _service: u32,
-        _addr: SocketAddr,
-        _workers: u32,
-    ) -> anyhow::Result<Vec<UdpSocket>> {
-        anyhow::bail!("not built")
-    }
-
-    /// A worker of a bound QUIC service comes back.
-    pub fn rebind_udp(
-        _kernel: Option<&Kernel>,
-        _service: u32,
-        _addr: SocketAddr,
-        _worker: u32,
-    ) -> anyhow::Result<UdpSocket> {
-        anyhow::bail!("not built")
-    }
-
-    /// quinn's connection-id generator for a worker: ids that `steer_quic` can decode.
-    pub fn cid_generator(
-        _kernel: Option<&Kernel>,
-        _worker: u32,
-    ) -> Box<dyn Fn() -> Box<dyn quinn::ConnectionIdGenerator> + Send + Sync> {
-        Box::new(|| {
-            Box::new(quinn_proto::RandomConnectionIdGenerator::default()) as Box<dyn quinn::ConnectionIdGenerator>
+    pub fn load(config: &Config) -> Result<Self> {
+        let gate = &config.gate;
+        let (mut ebpf, maps) = load::load(gate)?;
+        let workers = workers::Workers::map(&maps.workers)?;
+        workers.clear();
+        let key = quic_key(&maps)?;
+        let generation = next_generation(&maps)?;
+        // Policies that an earlier run loaded stay in force until this one applies its own.
+        let before = maps.gate.get(&0)?.unwrap_or_default();
+        let own = if gate.scope == Scope::Own { GATE_OWN_ONLY } else { 0 };
+        let flags = (before.flags & !GATE_OWN_ONLY) | own;
+        let v6_mask = v6_mask(gate.ipv6_prefix);
+        maps.gate.set(&0, &GateConfig { layout: LAYOUT_VERSION, flags, v6_mask, ..before })?;
+        log::start(&mut ebpf, gate.log)?;
+        attach::steer(&mut ebpf, &gate.pins).context("attaching steer to the network namespace")?;
+        let interfaces = attach::front(&mut ebpf, gate).context("attaching front")?;
+        Ok(Self {
+            ebpf,
+            maps,
+            workers,
+            interfaces,
+            scope: gate.scope,
+            ipv6_prefix: gate.ipv6_prefix,
+            max_verdicts: gate.max_verdicts,
+            key,
+            generation,
+            bound: Mutex::default(),
+            cpus: aya::util::nr_cpus().map_err(|(path, error)| anyhow!("{path}: {error}"))?,
         })
     }
 
+    /// quinn's connection-id generators for a worker: ids that `steer_quic` can decode. Without a kernel half the ids
+    /// have the same form under a key of this process.
+    pub fn cid_generator(kernel: Option<&Self>, worker: u32) -> CidFactory {
+        let (key, generation) = kernel.map_or_else(|| (random_key().unwrap_or_default(), 0), |k| (k.key, k.generation));
+        let place = Place { worker, generation };
+        Box::new(move || Box::new(cid::Generator::new(key, place)))
+    }
+
     /// Publishes the worker's open connections for `steer`; a plain store into a mapped page, no syscall.
-    pub fn publish_active(&self, _worker: u32, _active: u32) {}
+    pub fn publish_active(&self, worker: u32, active: u32) {
+        self.workers.set_active(worker, active);
+    }
 
     /// Whether `steer` may choose the worker.
-    pub fn publish_accepting(&self, _worker: u32, _accepting: bool) {}
-
-    /// Writes a verdict now (one syscall). An IPv6 source is banned by its prefix. Returns false where the
-    /// loaded policies allow the source. `own_only` binds it to the listeners.
-    pub fn push_verdict(&self, _src: IpAddr, _rule: RuleSlot, _ttl: Duration, _own_only: bool) -> anyhow::Result<bool> {
-        anyhow::bail!("not built")
-    }
-
-    /// Removes a verdict (an address, or `prefix/len` as listed). False when there was none.
-    pub fn remove_verdict(&self, _source: &str) -> anyhow::Result<bool> {
-        anyhow::bail!("not built")
-    }
-
-    /// Adds a verdict by hand: `source` is an address, or an IPv6 prefix of the configured length.
-    pub fn add_verdict(&self, _source: &str, _ttl: Duration) -> anyhow::Result<bool> {
-        anyhow::bail!("not built")
-    }
-
-    /// Standing verdicts, unordered.
-    pub fn verdicts(&self) -> anyhow::Result<Vec<VerdictInfo>> {
-        anyhow::bail!("not built")
-    }
-
-    /// Removes expired verdicts from the map (they already have no effect). Called every few seconds by the daemon.
-    pub fn sweep(&self) -> anyhow::Result<u32> {
-        anyhow::bail!("not built")
-    }
-
-    /// Writes the difference between what the maps hold and `image`, and retracts the verdicts that its allow list covers.
-    pub fn apply(&self, _image: &KernelImage) -> anyhow::Result<Applied> {
-        anyhow::bail!("not built")
+    pub fn publish_accepting(&self, worker: u32, accepting: bool) {
+        self.workers.set_accepting(worker, accepting);
     }
 
     /// Counters by reason name, summed over CPUs.
-    pub fn counters(&self) -> anyhow::Result<Vec<(&'static str, Counter)>> {
-        anyhow::bail!("not built")
+    pub fn counters(&self) -> Result<Vec<(&'static str, Counter)>> {
+        Reason::ALL
+            .into_iter()
+            .map(|reason| {
+                let counter = sum(self.maps.counters.get_per_cpu(&(reason as u32), self.cpus)?);
+                Ok((reason.name(), counter))
+            })
+            .collect()
     }
 
     /// Counters of the rules that have any, by `policy/rule`.
-    pub fn rule_hits(&self) -> anyhow::Result<Vec<(String, Counter)>> {
-        anyhow::bail!("not built")
+    pub fn rule_hits(&self) -> Result<Vec<(String, Counter)>> {
+        let mut hits = Vec::new();
+        for (slot, name) in self.slot_names()? {
+            let counter = sum(self.maps.rule_hits.get_per_cpu(&slot, self.cpus)?);
+            if counter.packets > 0 {
+                hits.push((name, counter));
+            }
+        }
+        hits.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(hits)
     }
 
     /// Rule slots already named in the maps (from an earlier run), so that the compiler keeps them.
-    pub fn rule_names(&self) -> anyhow::Result<Vec<(u32, String)>> {
-        anyhow::bail!("not built")
+    pub fn rule_names(&self) -> Result<Vec<(u32, String)>> {
+        Ok(self.slot_names()?.into_iter().filter(|(slot, _)| *slot != OPERATOR).collect())
+    }
+
+    /// Names by slot, the operator's among them. Slots are given out from 1 upwards: the first free one ends the list.
+    fn slot_names(&self) -> Result<HashMap<u32, String>> {
+        let mut names = HashMap::from([(OPERATOR, "operator".to_owned())]);
+        for slot in 1..MAX_RULE_SLOTS {
+            let entry = self.maps.rule_names.get(&slot)?.unwrap_or_default();
+            let end = entry.name.iter().position(|byte| *byte == 0).unwrap_or(entry.name.len());
+            if end == 0 {
+                break;
+            }
+            names.insert(slot, String::from_utf8_lossy(&entry.name[..end]).into_owned());
+        }
+        Ok(names)
     }
 
     /// State for `tidegate status`.
     pub fn status(&self) -> KernelStatus {
-        KernelStatus::default()
+        let revision = self.maps.gate.get(&0).ok().flatten().unwrap_or_default().revision;
+        KernelStatus { interfaces: self.interfaces.clone(), steer: true, revision }
     }
 
     /// Detaches everything and removes the pins under `config.gate.pins`; returns what was removed.
-    pub fn unload(_config: &Config) -> anyhow::Result<Vec<String>> {
-        anyhow::bail!("not built")
+    pub fn unload(config: &Config) -> Result<Vec<String>> {
+        attach::unload(&config.gate.pins)
     }
+
+    fn quic_program(&self) -> Result<&SkReuseport> {
+        Ok(self.ebpf.program("steer_quic").ok_or_else(|| anyhow!("the object lacks `steer_quic`"))?.try_into()?)
+    }
+
+    fn quic_slot(&self, service: u32, worker: u32) -> u32 {
+        (service * MAX_GENERATIONS + self.generation) * MAX_WORKERS + worker
+    }
+}
+
+fn sum(values: Vec<Counter>) -> Counter {
+    values.into_iter().fold(Counter::default(), |a, b| Counter {
+        packets: a.packets.wrapping_add(b.packets),
+        bytes: a.bytes.wrapping_add(b.bytes),
+    })
+}
+
+/// The key of the connection ids: kept over restarts, so that ids of older processes are still known as ours.
+fn quic_key(maps: &load::Maps) -> Result<QuicKey> {
+    let standing = maps.quic_key.get(&0)?.unwrap_or_default();
+    if standing != QuicKey::default() {
+        return Ok(standing);
+    }
+    let key = random_key()?;
+    maps.quic_key.set(&0, &key)?;
+    Ok(key)
+}
+
+fn random_key() -> Result<QuicKey> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random bytes: {error}"))?;
+    let number = u128::from_ne_bytes(bytes);
+    Ok(QuicKey { k0: number as u64, k1: (number >> 64) as u64 })
+}
+
+/// The generation after the one that the maps name.
+fn next_generation(maps: &load::Maps) -> Result<u32> {
+    let mut last = None;
+    for service in 0..MAX_SERVICES {
+        let entry = maps.services.get(&service)?.unwrap_or_default();
+        if entry.workers > 0 {
+            last = last.max(Some(entry.generation));
+        }
+    }
+    Ok(last.map_or(0, |generation| (generation + 1) % MAX_GENERATIONS))
 }

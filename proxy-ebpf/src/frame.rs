@@ -1,0 +1,31 @@
+//! The one unsafe packet read: XDP's linear data as a bounds-checked [`Frame`].
+
+use aya_ebpf::programs::XdpContext;
+use proxy_common::parse::Frame;
+
+/// Offsets beyond this are refused; the verifier wants a bound on what is added to a packet pointer.
+const MAX_OFFSET: usize = 0x3fff;
+
+/// The packet under an XDP context.
+pub struct Packet<'a>(pub &'a XdpContext);
+
+impl Frame for Packet<'_> {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        let at = self.0.data() + offset;
+        if at + N > self.0.data_end() {
+            return None;
+        }
+        // SAFETY: `[at, at + N)` lies between the context's `data` and `data_end`, which the verifier checks again;
+        // packet memory is initialised, and the read takes any alignment.
+        Some(unsafe { (at as *const [u8; N]).read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.data_end() - self.0.data()
+    }
+}

@@ -1,0 +1,140 @@
+//! `front`: the maps as the tables of `decide()`, and the counting that follows a decision.
+
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::programs::XdpContext;
+use aya_log_ebpf::{debug, info};
+use proxy_common::abi::{
+    Counter, GateConfig, HostKey, MAX_RULE_SLOTS, PacketRule, PrefixData, Reason, ServiceKey, VerdictValue,
+};
+use proxy_common::addr::Addr;
+use proxy_common::decide::{Decision, Tables, decide};
+use proxy_common::parse::{Frame, Parsed, parse};
+
+use crate::frame::Packet;
+use crate::maps::{ALLOW, BINDINGS, COUNTERS, DENY, DENY_HINT, GATE, RULE_HITS, RULES, VERDICTS};
+
+/// Decides on the packet, counts, and says whether it is to be dropped.
+#[inline(always)]
+pub fn drops(ctx: &XdpContext) -> bool {
+    let packet = Packet(ctx);
+    let length = packet.len() as u64;
+    let parsed = parse(&packet);
+    let decision = decide(parsed, &Maps);
+    count(COUNTERS.get_ptr_mut(decision.reason as u32), length);
+    if let Some(rule) = decision.rule {
+        count(RULE_HITS.get_ptr_mut(rule & (MAX_RULE_SLOTS - 1)), length);
+    }
+    if let Some(verdict) = decision.verdict {
+        mark_drop(verdict);
+    }
+    log(ctx, &parsed, &decision);
+    decision.reason.drops()
+}
+
+struct Maps;
+
+impl Tables for Maps {
+    type Verdict = *mut VerdictValue;
+
+    #[inline(always)]
+    fn config(&self) -> GateConfig {
+        GATE.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn verdict(&self, key: &HostKey) -> Option<Self::Verdict> {
+        VERDICTS.get_ptr_mut(key)
+    }
+
+    #[inline(always)]
+    fn verdict_terms(&self, verdict: Self::Verdict) -> (u64, u32, u32) {
+        // SAFETY: a value of `VERDICTS`, which the kernel keeps valid memory for the length of the program. Userspace
+        // may replace the value meanwhile: each field is one load, and any mix of old and new is a verdict on the
+        // same source.
+        unsafe { ((*verdict).expires_ns, (*verdict).rule, (*verdict).flags) }
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        // SAFETY: a helper without arguments. Coarse: a tick late at most, at half the price.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn hint(&self, word: u32) -> u64 {
+        DENY_HINT.get(word).copied().unwrap_or(u64::MAX)
+    }
+
+    #[inline(always)]
+    fn denied(&self, addr: Addr) -> Option<u32> {
+        DENY.get(&TrieKey::new(addr).key).map(|value| value.rule)
+    }
+
+    #[inline(always)]
+    fn allowed(&self, addr: Addr) -> Option<u32> {
+        ALLOW.get(&TrieKey::new(addr).key).map(|value| value.rule)
+    }
+
+    #[inline(always)]
+    fn bound(&self, key: &ServiceKey) -> bool {
+        BINDINGS.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn rule(&self, index: u32) -> Option<&PacketRule> {
+        RULES.get(index)
+    }
+}
+
+/// A full-length trie key whose address lies on an eight-byte border: the stack takes only aligned words.
+#[repr(C, align(8))]
+struct TrieKey {
+    pad: u32,
+    key: Key<PrefixData>,
+}
+
+impl TrieKey {
+    #[inline(always)]
+    fn new(addr: Addr) -> Self {
+        Self { pad: 0, key: Key::new(128, addr.to_bytes()) }
+    }
+}
+
+#[inline(always)]
+fn count(counter: Option<*mut Counter>, length: u64) {
+    if let Some(counter) = counter {
+        // SAFETY: a value of a per-CPU array; only this program on this CPU writes it.
+        unsafe {
+            (*counter).packets += 1;
+            (*counter).bytes += length;
+        }
+    }
+}
+
+/// Counts the drop on the verdict, and notes the time of the first.
+#[inline(always)]
+fn mark_drop(verdict: *mut VerdictValue) {
+    // SAFETY: as in `verdict_terms`. The BPF target has no stable atomic add: two CPUs that drop the same source at the
+    // same moment may count once. `RULE_HITS` is per CPU and exact.
+    unsafe {
+        let before = (*verdict).drops;
+        if before == 0 {
+            (*verdict).first_drop_ns = bpf_ktime_get_ns();
+        }
+        (*verdict).drops = before + 1;
+    }
+}
+
+/// Diagnostics; pruned by the verifier while the level is off.
+#[inline(always)]
+fn log(ctx: &XdpContext, parsed: &Parsed, decision: &Decision<*mut VerdictValue>) {
+    let Parsed::Ip(packet) = parsed else { return };
+    let source = packet.src.to_bytes();
+    let rule = decision.rule.unwrap_or(0);
+    if decision.reason.drops() {
+        info!(ctx, "drop {:i} port {} reason {} rule {}", source, packet.dport, decision.reason as u32, rule);
+    } else if decision.reason != Reason::Pass {
+        debug!(ctx, "pass {:i} port {} reason {} rule {}", source, packet.dport, decision.reason as u32, rule);
+    }
+}

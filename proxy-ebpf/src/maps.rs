@@ -1,0 +1,72 @@
+//! All maps, typed with BTF, named as `bpftool` shows them. Userspace pins them under `tidegate/` in bpffs.
+
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ReusePortSockArray, SockMap};
+use aya_ebpf::macros::btf_map;
+use proxy_common::abi::{
+    Binding, Counter, DEFAULT_MAX_VERDICTS, GateConfig, HINT_WORDS, HostKey, MAX_LISTENER_SLOTS, MAX_PACKET_RULES,
+    MAX_PREFIXES, MAX_QUIC_SLOTS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS, PacketRule, PrefixData, PrefixValue,
+    QuicKey, REASONS, RuleName, Service, ServiceKey, VerdictValue, WorkerLoad,
+};
+
+/// Run-time settings, one entry.
+#[btf_map]
+pub static GATE: Array<GateConfig, 1> = Array::new();
+
+/// Banned hosts and IPv6 prefixes, with expiry. Userspace sets the size.
+#[btf_map]
+pub static VERDICTS: HashMap<HostKey, VerdictValue, { DEFAULT_MAX_VERDICTS as usize }> = HashMap::new();
+
+/// Allowed prefixes.
+#[btf_map]
+pub static ALLOW: LpmTrie<PrefixData, PrefixValue, { MAX_PREFIXES as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    LpmTrie::new();
+
+/// Denied prefixes.
+#[btf_map]
+pub static DENY: LpmTrie<PrefixData, PrefixValue, { MAX_PREFIXES as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    LpmTrie::new();
+
+/// One bit a bucket of addresses where a denied prefix may lie: IPv4 first, then IPv6.
+#[btf_map]
+pub static DENY_HINT: Array<u64, { 2 * HINT_WORDS as usize }> = Array::new();
+
+/// Ordered packet rules.
+#[btf_map]
+pub static RULES: Array<PacketRule, { MAX_PACKET_RULES as usize }> = Array::new();
+
+/// Packets and bytes by reason.
+#[btf_map]
+pub static COUNTERS: PerCpuArray<Counter, { REASONS as usize }> = PerCpuArray::new();
+
+/// Packets and bytes by rule slot.
+#[btf_map]
+pub static RULE_HITS: PerCpuArray<Counter, { MAX_RULE_SLOTS as usize }> = PerCpuArray::new();
+
+/// Names of the rule slots; read by people and by userspace after a restart, never by the programs.
+#[btf_map]
+pub static RULE_NAMES: Array<RuleName, { MAX_RULE_SLOTS as usize }> = Array::new();
+
+/// Where services listen.
+#[btf_map]
+pub static BINDINGS: HashMap<ServiceKey, Binding, { 2 * MAX_SERVICES as usize }> = HashMap::new();
+
+/// Services by index.
+#[btf_map]
+pub static SERVICES: Array<Service, { MAX_SERVICES as usize }> = Array::new();
+
+/// Load of each worker; mapped into the daemon, so that publishing is a store.
+#[btf_map]
+pub static WORKERS: Array<WorkerLoad, { MAX_WORKERS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Listening TCP sockets: service × worker.
+#[btf_map]
+pub static LISTENERS: SockMap<{ MAX_LISTENER_SLOTS as usize }> = SockMap::new();
+
+/// UDP sockets: service × generation × worker.
+#[btf_map]
+pub static QUIC_SOCKS: ReusePortSockArray<{ MAX_QUIC_SLOTS as usize }> = ReusePortSockArray::new();
+
+/// Key of the connection ids, one entry.
+#[btf_map]
+pub static QUIC_KEY: Array<QuicKey, 1> = Array::new();

@@ -1,0 +1,83 @@
+//! `steer`: the listening socket for a new TCP connection, by service and load.
+
+use aya_ebpf::bindings::BPF_SK_LOOKUP_F_NO_REUSEPORT;
+use aya_ebpf::helpers::bpf_get_prandom_u32;
+use aya_ebpf::programs::SkLookupContext;
+use aya_log_ebpf::debug;
+use proxy_common::abi::{MAX_WORKERS, Reason, proto};
+use proxy_common::addr::Addr;
+use proxy_common::steer::{less_busy, two_of};
+
+use crate::maps::{BINDINGS, COUNTERS, LISTENERS, SERVICES, WORKERS};
+
+const AF_INET: u32 = 2;
+
+/// Assigns a worker's socket; on a miss the kernel's own look-up goes on.
+#[inline(always)]
+pub fn assign(ctx: &SkLookupContext) {
+    let reason = place(ctx);
+    if let Some(counter) = COUNTERS.get_ptr_mut(reason as u32) {
+        // SAFETY: a value of a per-CPU array; only this CPU writes it.
+        unsafe { (*counter).packets += 1 };
+    }
+}
+
+#[inline(always)]
+fn place(ctx: &SkLookupContext) -> Reason {
+    // SAFETY: the kernel passes a valid context, and the verifier checks each field's access.
+    let (family, protocol, port) = unsafe { ((*ctx.lookup).family, (*ctx.lookup).protocol, (*ctx.lookup).local_port) };
+    if protocol != u32::from(proto::TCP) {
+        return Reason::SteerMiss;
+    }
+    let local = local_addr(ctx, family);
+    let exact = BINDINGS.get_ptr(&local.service_key(proto::TCP, port as u16));
+    let Some(binding) = exact.or_else(|| BINDINGS.get_ptr(&local.any().service_key(proto::TCP, port as u16))) else {
+        return Reason::SteerMiss;
+    };
+    // SAFETY: a value of `BINDINGS`, valid for the length of the program.
+    let service = unsafe { (*binding).service };
+    let workers = SERVICES.get(service).map_or(0, |s| s.workers);
+    // SAFETY: a helper without arguments.
+    let random = unsafe { bpf_get_prandom_u32() };
+    let (first, second) = two_of(workers, random);
+    let chosen = less_busy(load(first), load(second)).unwrap_or(first);
+    let base = service * MAX_WORKERS;
+    if LISTENERS.redirect_sk_lookup(ctx, base + chosen, u64::from(BPF_SK_LOOKUP_F_NO_REUSEPORT)).is_ok() {
+        debug!(ctx, "steer service {} worker {}", service, chosen);
+        return Reason::Steered;
+    }
+    // The chosen worker's socket is gone from its slot: any that stands will do.
+    let mut step = 1;
+    while step < MAX_WORKERS && step < workers {
+        let mut other = chosen + step;
+        if other >= workers {
+            other -= workers;
+        }
+        if load(other).2
+            && LISTENERS.redirect_sk_lookup(ctx, base + other, u64::from(BPF_SK_LOOKUP_F_NO_REUSEPORT)).is_ok()
+        {
+            return Reason::Steered;
+        }
+        step += 1;
+    }
+    Reason::SteerDead
+}
+
+#[inline(always)]
+fn load(worker: u32) -> (u32, u32, bool) {
+    WORKERS.get(worker).map_or((worker, 0, false), |w| (worker, w.active, w.accepting != 0))
+}
+
+#[inline(always)]
+fn local_addr(ctx: &SkLookupContext, family: u32) -> Addr {
+    // SAFETY: as above.
+    unsafe {
+        if family == AF_INET {
+            Addr::from_v4_word((*ctx.lookup).local_ip4)
+        } else {
+            // Word by word: the verifier takes only four-byte reads of these.
+            let word = |index: usize| u64::from((&raw const (*ctx.lookup).local_ip6[index]).read_volatile());
+            Addr { hi: word(0) | (word(1) << 32), lo: word(2) | (word(3) << 32) }
+        }
+    }
+}

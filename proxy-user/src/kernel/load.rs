@@ -1,0 +1,234 @@
+//! Loading: bpffs, layout check of what is pinned, the programs with their globals, typed handles on the maps.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::maps::{MapData, MapInfo};
+use aya::{Ebpf, EbpfLoader, Pod};
+use proxy_common::abi::{
+    Binding, Counter, GateConfig, HostKey, LAYOUT_VERSION, PacketRule, PrefixData, PrefixValue, QuicKey, RuleName,
+    Service, ServiceKey, VerdictValue, WorkerLoad,
+};
+use proxy_core::config::{Gate, KernelLog};
+
+use super::syscall::Map;
+
+/// The compiled programs; empty in a build without them.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tidegate.bpf.o"));
+
+/// Maps that are pinned, in the order in which they are checked.
+pub const PINNED: [&str; 15] = [
+    "GATE",
+    "VERDICTS",
+    "ALLOW",
+    "DENY",
+    "DENY_HINT",
+    "RULES",
+    "COUNTERS",
+    "RULE_HITS",
+    "RULE_NAMES",
+    "BINDINGS",
+    "SERVICES",
+    "WORKERS",
+    "LISTENERS",
+    "QUIC_SOCKS",
+    "QUIC_KEY",
+];
+
+/// Key of the tries as the kernel lays it out: prefix length, then the address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TrieKey {
+    /// Bits that count, 0–128 (IPv4 plus 96).
+    pub bits: u32,
+    /// Address, v4-mapped.
+    pub addr: PrefixData,
+}
+
+// SAFETY: `repr(C)`, integers only, 4 + 16 bytes without padding.
+unsafe impl Pod for TrieKey {}
+
+/// Typed handles on all maps.
+#[derive(Debug)]
+pub struct Maps {
+    pub(super) gate: Map<u32, GateConfig>,
+    pub(super) verdicts: Map<HostKey, VerdictValue>,
+    pub(super) allow: Map<TrieKey, PrefixValue>,
+    pub(super) deny: Map<TrieKey, PrefixValue>,
+    pub(super) deny_hint: Map<u32, u64>,
+    pub(super) rules: Map<u32, PacketRule>,
+    pub(super) counters: Map<u32, Counter>,
+    pub(super) rule_hits: Map<u32, Counter>,
+    pub(super) rule_names: Map<u32, RuleName>,
+    pub(super) bindings: Map<ServiceKey, Binding>,
+    pub(super) services: Map<u32, Service>,
+    pub(super) workers: Map<u32, WorkerLoad>,
+    pub(super) listeners: Map<u32, u32>,
+    pub(super) quic_socks: Map<u32, u32>,
+    pub(super) quic_key: Map<u32, QuicKey>,
+}
+
+/// Loads the object with its maps pinned in `gate.pins` (adopting what is pinned there) and the three programs.
+pub fn load(gate: &Gate) -> Result<(Ebpf, Maps)> {
+    if OBJECT.is_empty() {
+        bail!("this binary was built without the kernel programs: build it with `cargo xtask build`");
+    }
+    prepare_pins(&gate.pins)?;
+    check_layout(gate)?;
+    raise_memlock();
+    let level: u8 = match gate.log {
+        KernelLog::Off => 0,
+        KernelLog::Info => 3,
+        KernelLog::Debug => 4,
+    };
+    let paths = PINNED.map(|name| (name, gate.pins.join(name)));
+    let mut loader = EbpfLoader::new();
+    loader.override_global(aya_log::LEVEL, &level, false).map_max_entries("VERDICTS", gate.max_verdicts);
+    for (name, path) in &paths {
+        loader.map_pin_path(name, path.as_path());
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(explain).context("loading the kernel programs")?;
+    let maps = Maps::of(&ebpf)?;
+    for name in ["front", "steer", "steer_quic"] {
+        let program = ebpf.program_mut(name).ok_or_else(|| anyhow!("the object lacks the program `{name}`"))?;
+        let result = match program {
+            aya::programs::Program::Xdp(program) => program.load(),
+            aya::programs::Program::SkLookup(program) => program.load(),
+            aya::programs::Program::SkReuseport(program) => program.load(),
+            _ => bail!("the program `{name}` is of an unexpected type"),
+        };
+        result.map_err(explain).with_context(|| format!("the kernel refused the program `{name}`"))?;
+    }
+    Ok((ebpf, maps))
+}
+
+impl Maps {
+    fn of(ebpf: &Ebpf) -> Result<Self> {
+        Ok(Self {
+            gate: handle(ebpf, "GATE")?,
+            verdicts: handle(ebpf, "VERDICTS")?,
+            allow: handle(ebpf, "ALLOW")?,
+            deny: handle(ebpf, "DENY")?,
+            deny_hint: handle(ebpf, "DENY_HINT")?,
+            rules: handle(ebpf, "RULES")?,
+            counters: handle(ebpf, "COUNTERS")?,
+            rule_hits: handle(ebpf, "RULE_HITS")?,
+            rule_names: handle(ebpf, "RULE_NAMES")?,
+            bindings: handle(ebpf, "BINDINGS")?,
+            services: handle(ebpf, "SERVICES")?,
+            workers: handle(ebpf, "WORKERS")?,
+            listeners: handle(ebpf, "LISTENERS")?,
+            quic_socks: handle(ebpf, "QUIC_SOCKS")?,
+            quic_key: handle(ebpf, "QUIC_KEY")?,
+        })
+    }
+}
+
+fn handle<K: Pod, V: Pod>(ebpf: &Ebpf, name: &str) -> Result<Map<K, V>> {
+    let map = ebpf.map(name).ok_or_else(|| anyhow!("the object lacks the map `{name}`"))?;
+    let data = map_data(map).ok_or_else(|| anyhow!("the map `{name}` is of an unexpected type"))?;
+    let info = data.info()?;
+    let fd = data.fd().as_fd().try_clone_to_owned()?;
+    Map::new(fd, (info.key_size(), info.value_size())).with_context(|| format!("map `{name}`"))
+}
+
+fn map_data(map: &aya::maps::Map) -> Option<&MapData> {
+    use aya::maps::Map;
+    match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LpmTrie(data)
+        | Map::PerCpuArray(data)
+        | Map::SockMap(data)
+        | Map::ReusePortSockArray(data) => Some(data),
+        _ => None,
+    }
+}
+
+/// Makes sure that `pins` is a directory in a BPF file system, mounting one at `/sys/fs/bpf` if there is none.
+fn prepare_pins(pins: &Path) -> Result<()> {
+    if !in_bpffs(pins) {
+        let root = Path::new("/sys/fs/bpf");
+        if !pins.starts_with(root) {
+            bail!(
+                "{} is not in a BPF file system: set gate.pins to a directory under /sys/fs/bpf, or mount one with \
+                 `mount -t bpf bpf DIR`",
+                pins.display()
+            );
+        }
+        nix::mount::mount(Some("bpf"), root, Some("bpf"), nix::mount::MsFlags::empty(), None::<&str>).context(
+            "no BPF file system at /sys/fs/bpf and mounting one failed: run `mount -t bpf bpf /sys/fs/bpf` as root",
+        )?;
+    }
+    fs::create_dir_all(pins.join("links"))
+        .with_context(|| format!("making {}: the daemon needs to be root there, or own the directory", pins.display()))
+}
+
+/// Whether the nearest existing ancestor of `path` lies in a BPF file system.
+pub fn in_bpffs(path: &Path) -> bool {
+    path.ancestors()
+        .find(|dir| dir.exists())
+        .and_then(|dir| nix::sys::statfs::statfs(dir).ok())
+        .is_some_and(|stat| stat.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC)
+}
+
+/// Refuses pinned maps whose shape is not this build's: writing through the wrong layout would corrupt both.
+fn check_layout(gate: &Gate) -> Result<()> {
+    let object = aya_obj::Object::parse(OBJECT).context("reading the embedded kernel programs")?;
+    let advice = format!(
+        "the maps pinned in {} were made by another version or with another gate.max_verdicts: run `tidegate unload` \
+         first (standing verdicts are lost)",
+        gate.pins.display()
+    );
+    for name in PINNED {
+        let path = gate.pins.join(name);
+        if !path.exists() {
+            continue;
+        }
+        let info = MapInfo::from_pin(&path).with_context(|| format!("reading the pin {}", path.display()))?;
+        let wanted = object.maps.get(name).ok_or_else(|| anyhow!("the object lacks the map `{name}`"))?;
+        let entries = if name == "VERDICTS" { gate.max_verdicts } else { wanted.max_entries() };
+        let wanted = (wanted.map_type(), wanted.key_size(), wanted.value_size(), entries);
+        let found = (info.map_type()? as u32, info.key_size(), info.value_size(), info.max_entries());
+        if wanted != found {
+            bail!("map `{name}` is {found:?}, not {wanted:?} (type, key, value, entries): {advice}");
+        }
+        if name == "GATE" {
+            let gate_map: Map<u32, GateConfig> =
+                Map::new(info.fd()?.as_fd().try_clone_to_owned()?, (found.1, found.2))?;
+            let layout = gate_map.get(&0)?.unwrap_or_default().layout;
+            if layout != 0 && layout != LAYOUT_VERSION {
+                bail!("map layout {layout} is pinned, this build writes {LAYOUT_VERSION}: {advice}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Before Linux 5.11 maps were charged to the locked-memory limit. Failing to raise it shows when a map is made.
+fn raise_memlock() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        tracing::debug!(%error, "could not raise RLIMIT_MEMLOCK (needed before Linux 5.11 only)");
+    }
+}
+
+/// Adds what to do to the errors that people meet.
+fn explain<E: std::error::Error + Send + Sync + 'static>(error: E) -> anyhow::Error {
+    let mut source: Option<&dyn std::error::Error> = Some(&error);
+    let mut denied = false;
+    while let Some(inner) = source {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            denied |= matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES));
+        }
+        source = inner.source();
+    }
+    let error = anyhow::Error::new(error);
+    if denied {
+        error.context("needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (run as root, or give the unit these capabilities)")
+    } else {
+        error
+    }
+}
