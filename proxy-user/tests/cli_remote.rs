@@ -181,7 +181,7 @@ fn a_user_without_the_right_is_told_so() {
     let scratch = Scratch::new("remote-denied");
     let socket: &Path = &scratch.path().join("admin.sock");
     let _listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o000)).unwrap();
     let mut command = Command::new(copy_for_anyone(&scratch));
     command.args(["status", "--socket"]).arg(socket);
     if nix::unistd::geteuid().is_root() {
