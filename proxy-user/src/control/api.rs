@@ -264,4 +264,29 @@ mod tests {
             assert!(list(query).is_err(), "{query}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_request_is_a_call_or_a_refusal(
+            method in "[A-Z]{1,12}",
+            path in "(/v1/(status|verdicts|workers|reload)?)?[ -~]{0,80}",
+            query in proptest::option::of("(limit=)?[ -~]{0,20}"),
+            body in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+        ) {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            if let Err(refusal) = Call::parse(&method, &path, query.as_deref(), &body) {
+                proptest::prop_assert!((400..500).contains(&refusal.status.as_u16()));
+                proptest::prop_assert!(!refusal.hint.is_empty());
+            }
+        }
+
+        #[test]
+        fn every_address_survives_the_path(address: IpAddr) {
+            let path = format!("/v1/verdicts/{}", encode_segment(&address.to_string()));
+            proptest::prop_assert_eq!(
+                Call::parse(&Method::DELETE, &path, None, b""),
+                Ok(Call::RemoveVerdict { source: address.to_string() })
+            );
+        }
+    }
 }
