@@ -21,7 +21,7 @@ Examples:
   tidegate verdict remove 192.0.2.7
 
 Verdicts outlive a restart of the daemon and end by themselves. A source that a policy allows never gets one.
-An IPv6 source is dropped with its whole prefix of `gate.ipv6_prefix` bits (64 unless set).")]
+An IPv6 prefix must have `gate.ipv6_prefix` bits (64 unless set), as rules push them; an address is that host alone.")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,

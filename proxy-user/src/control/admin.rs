@@ -114,8 +114,8 @@ fn body_refusal(error: BodyError) -> Refusal {
 
 async fn read(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
     match call {
-        Call::Verdicts { limit } => json(&with_kernel(shared, move |kernel| list(kernel, limit)).await?),
-        Call::Counters => json(&with_kernel(shared, count).await?),
+        Call::Verdicts { limit } => json(&with_kernel(shared, unreadable, move |kernel| list(kernel, limit)).await?),
+        Call::Counters => json(&with_kernel(shared, unreadable, count).await?),
         Call::Workers => json(&Workers { workers: workers(shared) }),
         _ => json(&status(shared).await?),
     }
@@ -125,7 +125,7 @@ async fn change(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
     match call {
         Call::AddVerdict { source, ttl } => {
             let name = source.clone();
-            if with_kernel(shared, move |kernel| kernel.add_verdict(&source, ttl)).await? {
+            if with_kernel(shared, not_done, move |kernel| kernel.add_verdict(&source, ttl)).await? {
                 return done(format!("{name} is dropped for {}s", ttl.as_secs_f64()));
             }
             Err(Refusal::new(
@@ -136,13 +136,13 @@ async fn change(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
         }
         Call::RemoveVerdict { source } => {
             let name = source.clone();
-            if with_kernel(shared, move |kernel| kernel.remove_verdict(&source)).await? {
+            if with_kernel(shared, not_done, move |kernel| kernel.remove_verdict(&source)).await? {
                 return done(format!("{name} is let in again"));
             }
             Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 format!("no verdict stands against {name}"),
-                "`tidegate verdict list` shows those that stand; an IPv6 source stands as its prefix",
+                "`tidegate verdict list` shows those that stand; name a prefix where a prefix stands",
             ))
         }
         Call::StopWorker(number) => {
@@ -207,6 +207,7 @@ async fn command<T>(shared: &Shared, make: impl FnOnce(oneshot::Sender<T>) -> Co
 /// Runs map work on a thread of its own: a full verdict table takes a while to read, and signals shall not wait.
 async fn with_kernel<T: Send + 'static>(
     shared: &Shared,
+    refusal: fn(&anyhow::Error) -> Refusal,
     work: impl FnOnce(&Kernel) -> anyhow::Result<T> + Send + 'static,
 ) -> Result<T, Refusal> {
     let Some(kernel) = shared.kernel.clone() else {
@@ -219,9 +220,19 @@ async fn with_kernel<T: Send + 'static>(
     };
     match tokio::task::spawn_blocking(move || work(&kernel)).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(internal(&format!("{error:#}"))),
+        Ok(Err(error)) => Err(refusal(&error)),
         Err(error) => Err(internal(&format!("the work on the maps was broken off: {error}"))),
     }
+}
+
+/// The maps could not be read: nothing that the client could do otherwise.
+fn unreadable(error: &anyhow::Error) -> Refusal {
+    internal(&format!("{error:#}"))
+}
+
+/// The kernel half would not: a prefix of another length, a full table. Its error names the setting.
+fn not_done(error: &anyhow::Error) -> Refusal {
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}"), "nothing was changed")
 }
 
 fn list(kernel: &Kernel, limit: usize) -> anyhow::Result<Verdicts> {
@@ -242,7 +253,7 @@ fn count(kernel: &Kernel) -> anyhow::Result<Counters> {
 async fn status(shared: &Arc<Shared>) -> Result<Status, Refusal> {
     let snapshot = shared.snapshot.load_full();
     let verdicts = match &shared.kernel {
-        Some(_) => Some(with_kernel(shared, |kernel| Ok(kernel.verdicts()?.len() as u64)).await?),
+        Some(_) => Some(with_kernel(shared, unreadable, |kernel| Ok(kernel.verdicts()?.len() as u64)).await?),
         None => None,
     };
     Ok(Status {

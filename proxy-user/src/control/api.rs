@@ -12,11 +12,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use proxy_core::config::Span;
 
 use super::wire::NewVerdict;
+use crate::kernel::MAX_TTL;
 
 /// Longest text of a verdict's source, in bytes; an IPv6 address with prefix length has at most 49.
 pub const MAX_SOURCE_BYTES: usize = 64;
-/// Longest time that a verdict may be asked to stand; what shall stand longer belongs in a policy.
-pub const MAX_TTL: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Verdicts listed unless `?limit=` asks for another number.
 pub const DEFAULT_LIST_LIMIT: usize = 10_000;
 /// Most verdicts listed in one answer.
@@ -162,7 +161,7 @@ fn add_verdict(body: &[u8]) -> Result<Call, Refusal> {
     if ttl.is_zero() || ttl > MAX_TTL {
         return Err(Refusal::bad(
             format!("`{}` is not a time that a verdict can stand", new.ttl),
-            "give more than nothing and at most 366d; what shall stand longer belongs in a policy",
+            "give more than nothing and at most 30d; what shall stand longer belongs in a policy",
         ));
     }
     Ok(Call::AddVerdict { source: source(&new.source)?, ttl })
@@ -243,7 +242,7 @@ mod tests {
             ("POST", "/v1/verdicts", "[]", 400),
             ("POST", "/v1/verdicts", r#"{"source":"192.0.2.1"}"#, 400),
             ("POST", "/v1/verdicts", r#"{"source":"192.0.2.1","ttl":"0s"}"#, 400),
-            ("POST", "/v1/verdicts", r#"{"source":"192.0.2.1","ttl":"400d"}"#, 400),
+            ("POST", "/v1/verdicts", r#"{"source":"192.0.2.1","ttl":"31d"}"#, 400),
             ("POST", "/v1/verdicts", r#"{"source":"192.0.2.1","ttl":"soon"}"#, 400),
             ("POST", "/v1/verdicts", r#"{"source":"example.com","ttl":"1m"}"#, 400),
             ("POST", "/v1/verdicts", r#"{"source":"192.0.2.1","ttl":"1m","rule":"x"}"#, 400),
@@ -254,6 +253,13 @@ mod tests {
             assert!(!refusal.error.is_empty() && !refusal.hint.is_empty());
             assert_eq!(refusal.allow.is_some(), status == 405, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn the_longest_time_is_the_kernel_halfs() {
+        assert_eq!(MAX_TTL, Duration::from_secs(30 * 24 * 3600), "the hint of `add_verdict` names it");
+        let call = parse("POST", "/v1/verdicts", r#"{"source":"192.0.2.1","ttl":"30d"}"#);
+        assert!(matches!(call, Ok(Call::AddVerdict { ttl, .. }) if ttl == MAX_TTL));
     }
 
     #[test]
