@@ -30,8 +30,9 @@ pub trait Tables {
     fn allowed(&self, addr: Addr) -> Option<u32>;
     /// Whether a service listens there.
     fn bound(&self, key: &ServiceKey) -> bool;
-    /// Packet rule by index.
-    fn rule(&self, index: u32) -> Option<&PacketRule>;
+    /// [`first_rule`] over the rule table. The kernel side calls it as a function of its own, which the verifier looks
+    /// at once instead of once for each way through the parser.
+    fn first_rule(&self, packet: &Packet, count: u32, allow_only: bool) -> Option<(u32, u32)>;
 }
 
 /// What is to be done with the packet.
@@ -98,7 +99,7 @@ pub fn decide<T: Tables>(parsed: Parsed, tables: &T) -> Decision<T::Verdict> {
     }
 
     if config.rules > 0
-        && let Some((action, rule)) = first_rule(&packet, tables, config.rules, false)
+        && let Some((action, rule)) = tables.first_rule(&packet, config.rules, false)
     {
         if action == rule_action::ALLOW {
             return Decision::by_rule(Reason::Allowed, rule);
@@ -127,7 +128,7 @@ fn spared<T: Tables>(packet: &Packet, tables: &T, config: &GateConfig, own_only:
         return Some(Decision::by_rule(Reason::Allowed, rule));
     }
     if config.rules > 0
-        && let Some((_, rule)) = first_rule(packet, tables, config.rules, true)
+        && let Some((_, rule)) = tables.first_rule(packet, config.rules, true)
     {
         return Some(Decision::by_rule(Reason::Allowed, rule));
     }
@@ -145,10 +146,15 @@ fn for_a_service<T: Tables>(packet: &Packet, tables: &T) -> bool {
 
 /// Action and slot of the first rule that matches; with `allow_only`, of the first allow rule that does.
 #[inline(always)]
-fn first_rule<T: Tables>(packet: &Packet, tables: &T, count: u32, allow_only: bool) -> Option<(u32, u32)> {
+pub fn first_rule<'a>(
+    packet: &Packet,
+    table: impl Fn(u32) -> Option<&'a PacketRule>,
+    count: u32,
+    allow_only: bool,
+) -> Option<(u32, u32)> {
     let mut index = 0;
     while index < MAX_PACKET_RULES && index < count {
-        if let Some(rule) = tables.rule(index)
+        if let Some(rule) = table(index)
             && (!allow_only || rule.action == rule_action::ALLOW)
             && matches(rule, packet)
         {

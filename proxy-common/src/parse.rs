@@ -28,7 +28,9 @@ impl Frame for [u8] {
     }
 }
 
-/// What the decision looks at.
+/// What the decision looks at. Laid out without padding: the kernel side passes it on by pointer, and the verifier
+/// wants every byte of it written.
+#[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Packet {
     /// Source address.
@@ -53,7 +55,11 @@ pub struct Packet {
     pub ports: bool,
     /// Whether the IPv6 extension chain went on beyond [`MAX_EXTENSION_HEADERS`].
     pub chain_too_long: bool,
+    /// Zero.
+    pub pad: [u8; 4],
 }
+
+const _: () = assert!(size_of::<Packet>() == 16 + 16 + 3 * 2 + 6 + 4, "Packet has padding");
 
 /// What a frame turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,6 +162,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, start: usize) -> Option<Packet> {
         frag: state,
         ports: false,
         chain_too_long: false,
+        pad: [0; 4],
     };
     upper(frame, start + header, usize::from(total) - header, packet)
 }
@@ -183,6 +190,7 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, start: usize) -> Option<Packet> {
         frag: frag::NONE,
         ports: false,
         chain_too_long: false,
+        pad: [0; 4],
     };
     let end = start + IPV6_HEADER + payload;
     let mut offset = start + IPV6_HEADER;

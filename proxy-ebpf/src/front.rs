@@ -4,12 +4,10 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{debug, info};
-use proxy_common::abi::{
-    Counter, GateConfig, HostKey, MAX_RULE_SLOTS, PacketRule, PrefixData, Reason, ServiceKey, VerdictValue,
-};
+use proxy_common::abi::{Counter, GateConfig, HostKey, MAX_RULE_SLOTS, PrefixData, Reason, ServiceKey, VerdictValue};
 use proxy_common::addr::Addr;
-use proxy_common::decide::{Decision, Tables, decide};
-use proxy_common::parse::{Frame, Parsed, parse};
+use proxy_common::decide::{Decision, Tables, decide, first_rule};
+use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse};
 
 use crate::frame::Packet;
 use crate::maps::{ALLOW, BINDINGS, COUNTERS, DENY, DENY_HINT, GATE, RULE_HITS, RULES, VERDICTS};
@@ -82,8 +80,22 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn rule(&self, index: u32) -> Option<&PacketRule> {
-        RULES.get(index)
+    fn first_rule(&self, packet: &IpPacket, count: u32, allow_only: bool) -> Option<(u32, u32)> {
+        let found = scan_rules(packet, count, u32::from(allow_only));
+        (found != 0).then_some(((found >> 32) as u32, found as u32))
+    }
+}
+
+/// The first matching rule as `action << 32 | slot`, or 0. A global function: the verifier checks it once, for any
+/// arguments.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scan_rules(packet: *const IpPacket, count: u32, allow_only: u32) -> u64 {
+    // SAFETY: the one caller passes a reference. The verifier, which does not know, wants the check for null.
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+    match first_rule(packet, |index| RULES.get(index), count, allow_only != 0) {
+        Some((action, slot)) => (u64::from(action) << 32) | u64::from(slot),
+        None => 0,
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, anyhow};
 use aya::Ebpf;
-use aya::programs::SkReuseport;
+use aya::programs::{SkReuseport, TestRun as _, TestRunOptions, Xdp};
 use proxy_common::abi::{
     Counter, GATE_OWN_ONLY, GateConfig, LAYOUT_VERSION, MAX_GENERATIONS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS,
     QuicKey, Reason, ServiceKey,
@@ -156,6 +156,15 @@ impl Kernel {
             names.insert(slot, String::from_utf8_lossy(&entry.name[..end]).into_owned());
         }
         Ok(names)
+    }
+
+    /// Runs the loaded `front` on a frame (14 bytes and more) `repeat` times without any interface
+    /// (`BPF_PROG_TEST_RUN`): the XDP action and the mean nanoseconds of a run. The counters count it.
+    pub fn try_frame(&self, frame: &[u8], repeat: u32) -> Result<(u32, u64)> {
+        let front: &Xdp = self.ebpf.program("front").ok_or_else(|| anyhow!("the object lacks `front`"))?.try_into()?;
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+        let result = front.test_run(options).context("running `front` on a frame")?;
+        Ok((result.return_value, u64::try_from(result.duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// State for `tidegate status`.

@@ -1,0 +1,72 @@
+//! A loaded gate for tests and benches: the real programs with pins of their own, in a network namespace of their own,
+//! fed through the daemon's own loader and run with `BPF_PROG_TEST_RUN`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use aya::maps::{HashMap, Map, MapData};
+use nix::sched::{CloneFlags, unshare};
+use proxy_common::abi::{Binding, HostKey, ServiceKey, VerdictValue};
+use proxy_core::config::{self, Config};
+use proxy_core::image::KernelImage;
+use proxy_user::kernel::Kernel;
+
+use crate::tables::World;
+
+/// The loaded gate; its pins go with it.
+pub struct Gate {
+    /// The daemon's kernel half.
+    pub kernel: Kernel,
+    config: Config,
+}
+
+impl Gate {
+    /// Loads the programs. The calling thread moves into a fresh network namespace, so that `steer` steers nobody.
+    pub fn load(name: &str, scope: &str, max_verdicts: u32) -> Result<Self> {
+        unshare(CloneFlags::CLONE_NEWNET).context("a network namespace of its own (needs root)")?;
+        let pins = PathBuf::from(format!("/sys/fs/bpf/tidegate-{name}-{}", std::process::id()));
+        let text = serde_json::json!({
+            "listeners": [{ "name": "web", "address": "127.0.0.1:80", "protocol": "http" }],
+            "routes": [{ "upstream": "app" }],
+            "upstreams": { "app": { "servers": ["http://127.0.0.1:8080"] } },
+            "gate": { "scope": scope, "pins": pins, "max_verdicts": max_verdicts },
+        });
+        let config = config::parse(&text.to_string()).map_err(|faults| anyhow::anyhow!("{faults:?}"))?;
+        let kernel = Kernel::load(&config)?;
+        Ok(Self { kernel, config })
+    }
+
+    /// Fills the maps with what `world` holds.
+    pub fn fill(&self, world: &World) -> Result<()> {
+        let image = KernelImage {
+            allow: world.allow.clone(),
+            deny: world.deny.clone(),
+            rules: world.rules.clone(),
+            names: (1..64).map(|slot| (slot, format!("test/r{slot}"))).collect(),
+        };
+        self.kernel.apply(&image)?;
+        let mut verdicts: HashMap<_, HostKey, VerdictValue> = self.pinned("VERDICTS")?;
+        for (key, value) in &world.verdicts {
+            verdicts.insert(key, value, 0)?;
+        }
+        let mut bindings: HashMap<_, ServiceKey, Binding> = self.pinned("BINDINGS")?;
+        for key in &world.bindings {
+            bindings.insert(key, Binding { service: 0 }, 0)?;
+        }
+        Ok(())
+    }
+
+    /// A pinned hash map.
+    pub fn pinned<K: aya::Pod, V: aya::Pod>(&self, name: &str) -> Result<HashMap<MapData, K, V>> {
+        let data = MapData::from_pin(self.config.gate.pins.join(name))?;
+        Ok(HashMap::try_from(Map::HashMap(data))?)
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if let Err(error) = Kernel::unload(&self.config) {
+            eprintln!("removing the pins of a test gate: {error:#}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The tables of `decide()` as plain collections: the host half of the verdict table and of the differential check.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use proxy_common::abi::{
+    GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, PacketRule,
+    ServiceKey, VerdictValue,
+};
+use proxy_common::addr::{Addr, v6_mask};
+use proxy_common::decide::{Tables, first_rule};
+use proxy_common::hint;
+use proxy_common::parse::Packet;
+
+/// Everything that a decision reads. `now` is the clock that it is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Drop only what is addressed to a service.
+    pub own_only: bool,
+    /// Verdicts.
+    pub verdicts: HashMap<HostKey, VerdictValue>,
+    /// Allowed prefixes.
+    pub allow: Vec<(IpNet, u32)>,
+    /// Denied prefixes.
+    pub deny: Vec<(IpNet, u32)>,
+    /// Ordered rules.
+    pub rules: Vec<PacketRule>,
+    /// Services.
+    pub bindings: HashSet<ServiceKey>,
+    /// `CLOCK_MONOTONIC` in nanoseconds.
+    pub now: u64,
+    /// Words of the hint; [`World::seal`] computes them.
+    pub hints: BTreeMap<u32, u64>,
+}
+
+/// An address in the form of the maps.
+pub fn addr(ip: IpAddr) -> Addr {
+    Addr::from_bytes(match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    })
+}
+
+fn longest(list: &[(IpNet, u32)], addr: Addr) -> Option<u32> {
+    let ip = IpAddr::from(std::net::Ipv6Addr::from(addr.to_bytes())).to_canonical();
+    list.iter().filter(|(net, _)| net.contains(&ip)).max_by_key(|(net, _)| net.prefix_len()).map(|(_, rule)| *rule)
+}
+
+impl World {
+    /// Computes the hint; to be called when the denied prefixes stand.
+    pub fn seal(mut self) -> Self {
+        for (net, _) in &self.deny {
+            hint::mark(addr(net.network()), net.prefix_len(), |word, bit| {
+                *self.hints.entry(word).or_default() |= 1 << bit;
+            });
+        }
+        self
+    }
+}
+
+impl Tables for World {
+    type Verdict = VerdictValue;
+
+    fn config(&self) -> GateConfig {
+        let mut flags = 0;
+        for (set, flag) in [
+            (self.own_only, GATE_OWN_ONLY),
+            (!self.deny.is_empty(), GATE_HAS_DENY),
+            (!self.allow.is_empty(), GATE_HAS_ALLOW),
+        ] {
+            flags |= if set { flag } else { 0 };
+        }
+        GateConfig { layout: LAYOUT_VERSION, flags, rules: self.rules.len() as u32, revision: 1, v6_mask: v6_mask(64) }
+    }
+
+    fn verdict(&self, key: &HostKey) -> Option<VerdictValue> {
+        self.verdicts.get(key).copied()
+    }
+
+    fn verdict_terms(&self, verdict: VerdictValue) -> (u64, u32, u32) {
+        (verdict.expires_ns, verdict.rule, verdict.flags)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now
+    }
+
+    fn hint(&self, word: u32) -> u64 {
+        assert!(word < 2 * HINT_WORDS, "hint word {word} is beyond the map");
+        self.hints.get(&word).copied().unwrap_or(0)
+    }
+
+    fn denied(&self, addr: Addr) -> Option<u32> {
+        longest(&self.deny, addr)
+    }
+
+    fn allowed(&self, addr: Addr) -> Option<u32> {
+        longest(&self.allow, addr)
+    }
+
+    fn bound(&self, key: &ServiceKey) -> bool {
+        self.bindings.contains(key)
+    }
+
+    fn first_rule(&self, packet: &Packet, count: u32, allow_only: bool) -> Option<(u32, u32)> {
+        first_rule(packet, |index| self.rules.get(index as usize), count, allow_only)
+    }
+}

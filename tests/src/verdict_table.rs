@@ -1,0 +1,350 @@
+//! The verdict table: bytes in, reason, rule and action out. Each row runs through the host's `decide()` and through the
+//! loaded program, and both must say what the row says; the program's counters must move by exactly that.
+//!
+//! The world is the same for all rows and listed first; a row names the scope in which it is judged.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use anyhow::{Result, ensure};
+use proxy_common::abi::{PacketRule, Reason, VERDICT_OWN_ONLY, VerdictValue, frag, host_kind, proto, rule_action};
+use proxy_common::addr::v6_mask;
+use proxy_common::decide::decide;
+use proxy_common::parse::parse;
+use proxy_user::kernel::now_ns;
+
+use crate::gate::Gate;
+use crate::packets::{ACK, Frame, QINQ, RST, SYN, VLAN, ping, tcp, tcp_flags, udp};
+use crate::tables::{World, addr};
+
+/// What the gate may drop in a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// Packets for a service only.
+    Own,
+    /// Any packet.
+    All,
+}
+
+/// One row.
+pub struct Row {
+    /// What it shows.
+    pub name: &'static str,
+    /// Scope of the gate.
+    pub scope: Scope,
+    /// The packet.
+    pub frame: Frame,
+    /// Why it is handled as it is; drops follow from it.
+    pub reason: Reason,
+    /// Rule slot that is counted.
+    pub rule: Option<u32>,
+}
+
+// Services: TCP 192.0.2.1:443, TCP 0.0.0.0:80, TCP [2001:db8::1]:443, UDP 192.0.2.1:443, UDP [::]:443.
+const EDGE: &str = "192.0.2.1";
+const EDGE6: &str = "2001:db8::1";
+const OTHER: &str = "192.0.2.200";
+const OTHER6: &str = "2001:db8::200";
+// Sources.
+const GOOD: &str = "198.18.0.9";
+const GOOD6: &str = "2001:db8:900d::9";
+const BANNED: &str = "203.0.113.66"; // verdict on the listeners only, rule 5
+const BANNED_ALL: &str = "203.0.113.68"; // verdict by the operator on all traffic, rule 0
+const EXPIRED: &str = "203.0.113.67"; // verdict past its time
+const BANNED_ALLOWED: &str = "198.51.100.9"; // verdict, but 198.51.100.0/24 is allowed by rule 2
+const BANNED_NET6: &str = "2001:db8:bad:1::77"; // verdict on 2001:db8:bad:1::/64, rule 6
+const BANNED_HOST6: &str = "2001:db8:b0b::7"; // verdict on that host, rule 7
+const EXPIRED_NET6: &str = "2001:db8:bad:2::1"; // verdict on the /64, past its time
+const DENIED: &str = "10.200.0.1"; // 10.0.0.0/8, rule 11
+const DENIED_LONGER: &str = "10.1.2.3"; // 10.1.2.0/24, rule 12
+const DENIED_ALLOWED: &str = "10.9.0.1"; // 10.9.0.0/16 is allowed by rule 3
+const DENIED_HOST: &str = "198.18.7.7"; // /32, rule 14
+const DENIED6: &str = "2001:db8:dead::1"; // 2001:db8:dead::/48, rule 13
+const DENIED_ALLOWED6: &str = "2001:db8:dead:600d::1"; // 2001:db8:dead:600d::/64 is allowed by rule 4
+const RULED: &str = "198.18.99.1"; // source of the packet rules
+const RULE_NET: &str = "198.18.99.0";
+
+fn rule(slot: u32, action: u32) -> PacketRule {
+    let mut src_mask = [0xff; 16];
+    src_mask[15] = 0;
+    PacketRule {
+        src: addr(RULE_NET.parse().expect("an address")).to_bytes(),
+        src_mask,
+        sport: [0, u16::MAX],
+        dport: [0, u16::MAX],
+        len: [0, u16::MAX],
+        ttl: [0, u8::MAX],
+        frag: frag::ANY,
+        action,
+        rule: slot,
+        ..PacketRule::default()
+    }
+}
+
+fn rules() -> Vec<PacketRule> {
+    let drop = |slot| rule(slot, rule_action::DROP);
+    vec![
+        PacketRule { proto: proto::TCP, dport: [9_000, 9_100], ..rule(20, rule_action::ALLOW) },
+        PacketRule { proto: proto::TCP, tcp_mask: SYN | RST, tcp_flags: SYN | RST, ..drop(21) },
+        PacketRule { proto: proto::TCP, dport: [80, 80], sport: [1, 1_023], ..drop(22) },
+        PacketRule { proto: proto::UDP, dport: [443, 443], len: [0, 40], ..drop(23) },
+        PacketRule { proto: proto::TCP, ttl: [0, 4], ..drop(24) },
+        PacketRule { frag: frag::FIRST | frag::LATER, ..drop(25) },
+        PacketRule { proto: proto::ICMP, ..drop(26) },
+        // Not bound to the source net: an allow rule that beats a verdict on one port of one destination.
+        PacketRule {
+            src: [0; 16],
+            src_mask: [0; 16],
+            dst: addr(EDGE.parse().expect("an address")).to_bytes(),
+            dst_mask: [0xff; 16],
+            proto: proto::TCP,
+            dport: [8_080, 8_080],
+            ..rule(27, rule_action::ALLOW)
+        },
+        PacketRule { proto: proto::TCP, dport: [4_000, 4_999], ..drop(28) },
+    ]
+}
+
+/// The tables that all rows are judged by.
+pub fn world(scope: Scope) -> World {
+    let now = now_ns();
+    let far = now + 3_600_000_000_000;
+    let past = now.saturating_sub(1_000_000_000);
+    let verdict =
+        |expires_ns, rule, flags| VerdictValue { expires_ns, created_ns: now, rule, flags, ..Default::default() };
+    let host = |text: &str| addr(text.parse().expect("an address")).host_key();
+    let net6 = |text: &str| {
+        let key = addr(text.parse().expect("an address")).prefix_key(v6_mask(64));
+        assert_eq!(key.kind, host_kind::V6_PREFIX);
+        key
+    };
+    let service = |text: &str, protocol, port| addr(text.parse().expect("an address")).service_key(protocol, port);
+    let net = |text: &str, slot| (text.parse().expect("a prefix"), slot);
+    World {
+        own_only: scope == Scope::Own,
+        verdicts: HashMap::from([
+            (host(BANNED), verdict(far, 5, VERDICT_OWN_ONLY)),
+            (host(BANNED_ALL), verdict(far, 0, 0)),
+            (host(EXPIRED), verdict(past, 5, VERDICT_OWN_ONLY)),
+            (host(BANNED_ALLOWED), verdict(far, 5, VERDICT_OWN_ONLY)),
+            (net6(BANNED_NET6), verdict(far, 6, VERDICT_OWN_ONLY)),
+            (host(BANNED_HOST6), verdict(far, 7, VERDICT_OWN_ONLY)),
+            (net6(EXPIRED_NET6), verdict(past, 6, VERDICT_OWN_ONLY)),
+        ]),
+        allow: vec![net("198.51.100.0/24", 2), net("10.9.0.0/16", 3), net("2001:db8:dead:600d::/64", 4)],
+        deny: vec![
+            net("10.0.0.0/8", 11),
+            net("10.1.2.0/24", 12),
+            net("2001:db8:dead::/48", 13),
+            net("198.18.7.7/32", 14),
+        ],
+        rules: rules(),
+        bindings: HashSet::from([
+            service(EDGE, proto::TCP, 443),
+            service("0.0.0.0", proto::TCP, 80),
+            service(EDGE6, proto::TCP, 443),
+            service(EDGE, proto::UDP, 443),
+            service("::", proto::UDP, 443),
+            service(EDGE, proto::TCP, 8_080),
+        ]),
+        now,
+        ..World::default()
+    }
+    .seal()
+}
+
+/// All rows.
+#[rustfmt::skip] // one row, one line: it reads as a table
+pub fn rows() -> Vec<Row> {
+    use Reason::{Allowed, ChainTooLong, Denied, Expired, Malformed, NonIp, NotOwn, Pass, Rule, Verdict};
+    use Scope::{All, Own};
+    let mut rows = Vec::new();
+    let mut row = |name, scope, frame, reason, rule| rows.push(Row { name, scope, frame, reason, rule });
+
+    // plain traffic
+    row("TCP to a service",                       Own, tcp(GOOD, EDGE, 443),              Pass, None);
+    row("UDP to a service",                       Own, udp(GOOD, EDGE, 443),              Pass, None);
+    row("ICMP echo",                              Own, ping(GOOD, EDGE),                  Pass, None);
+    row("IPv6 TCP to a service",                  Own, tcp(GOOD6, EDGE6, 443),            Pass, None);
+    row("IPv6 UDP to any address",                Own, udp(GOOD6, OTHER6, 443),           Pass, None);
+    row("ICMPv6 echo",                            Own, ping(GOOD6, EDGE6),                Pass, None);
+    row("a protocol without ports",               Own, Frame::new(GOOD, EDGE, 47, vec![0; 8]), Pass, None);
+    row("a large segment",                        Own, tcp_flags(GOOD, EDGE, 443, ACK).payload(1_400), Pass, None);
+    row("padding behind a short packet",          Own, tcp(GOOD, EDGE, 443).padding(6),   Pass, None);
+
+    // not IP
+    row("ARP",                                    Own, tcp(GOOD, EDGE, 443).ethertype(0x0806), NonIp, None);
+    row("an unknown EtherType",                   All, tcp(BANNED, EDGE, 443).ethertype(0x88b5), NonIp, None);
+    row("nothing behind the Ethernet header",     Own, tcp(GOOD, EDGE, 443).ethertype(0x0806).cut(14), NonIp, None);
+
+    // verdicts
+    row("a banned source",                        Own, tcp(BANNED, EDGE, 443),            Verdict, Some(5));
+    row("a banned source, established flow",      Own, tcp_flags(BANNED, EDGE, 443, ACK), Verdict, Some(5));
+    row("a banned source, service on any address", Own, tcp(BANNED, OTHER, 80),           Verdict, Some(5));
+    row("a banned source over UDP",               Own, udp(BANNED, EDGE, 443),            Verdict, Some(5));
+    row("a banned source, another port",          Own, tcp(BANNED, EDGE, 22),             NotOwn, None);
+    row("a banned source, another address",       Own, tcp(BANNED, OTHER, 443),           NotOwn, None);
+    row("a banned source, TCP port over UDP",     Own, udp(BANNED, EDGE, 80),             NotOwn, None);
+    row("a banned source pings",                  Own, ping(BANNED, EDGE),                NotOwn, None);
+    row("a request's verdict stays on the listeners in scope all", All, tcp(BANNED, EDGE, 22), NotOwn, None);
+    row("a request's verdict in scope all",       All, tcp(BANNED, EDGE, 443),            Verdict, Some(5));
+    row("an operator's verdict on all traffic",   All, tcp(BANNED_ALL, OTHER, 22),        Verdict, Some(0));
+    row("an operator's verdict on ICMP",          All, ping(BANNED_ALL, EDGE),            Verdict, Some(0));
+    row("an operator's verdict in scope own",     Own, tcp(BANNED_ALL, EDGE, 22),         NotOwn, None);
+    row("an expired verdict",                     Own, tcp(EXPIRED, EDGE, 443),           Expired, None);
+    row("an expired verdict on a prefix",         Own, tcp(EXPIRED_NET6, EDGE6, 443),     Expired, None);
+    row("a banned source that is allowed",        Own, tcp(BANNED_ALLOWED, EDGE, 443),    Allowed, Some(2));
+    row("a banned IPv6 prefix",                   Own, tcp(BANNED_NET6, EDGE6, 443),      Verdict, Some(6));
+    row("another host of a banned IPv6 prefix",   Own, udp("2001:db8:bad:1:ffff::1", OTHER6, 443), Verdict, Some(6));
+    row("the prefix beside a banned one",         Own, tcp("2001:db8:bad:3::77", EDGE6, 443), Pass, None);
+    row("a banned IPv6 host",                     Own, tcp(BANNED_HOST6, EDGE6, 443),     Verdict, Some(7));
+    row("a neighbour of a banned IPv6 host",      Own, tcp("2001:db8:b0b::8", EDGE6, 443), Pass, None);
+    row("IPv6 does not reach an IPv4 any-address service", Own, tcp(BANNED_HOST6, EDGE6, 80), NotOwn, None);
+    row("the v4-mapped form of a banned IPv4 source is that source", All, tcp("::ffff:203.0.113.68", EDGE6, 443), Verdict, Some(0));
+
+    // denied prefixes
+    row("a denied prefix",                        Own, tcp(DENIED, EDGE, 443),            Denied, Some(11));
+    row("the longest denied prefix counts",       Own, tcp(DENIED_LONGER, EDGE, 443),     Denied, Some(12));
+    row("a denied host",                          Own, tcp(DENIED_HOST, EDGE, 443),       Denied, Some(14));
+    row("beside a denied host, same hint",        Own, tcp("198.18.7.8", EDGE, 443),      Pass, None);
+    row("a denied IPv6 prefix",                   Own, tcp(DENIED6, EDGE6, 443),          Denied, Some(13));
+    row("beside a denied IPv6 prefix, same hint", Own, tcp("2001:db8:deae::1", EDGE6, 443), Pass, None);
+    row("a denied source, another port",          Own, tcp(DENIED, EDGE, 22),             NotOwn, None);
+    row("a denied source, another port, scope all", All, tcp(DENIED, EDGE, 22),           Denied, Some(11));
+    row("a denied source pings, scope all",       All, ping(DENIED, EDGE),                Denied, Some(11));
+    row("a denied source that is allowed",        Own, tcp(DENIED_ALLOWED, EDGE, 443),    Allowed, Some(3));
+    row("a denied IPv6 source that is allowed",   All, ping(DENIED_ALLOWED6, EDGE6),      Allowed, Some(4));
+
+    // packet rules
+    row("rule: allow by port range comes first",  All, tcp_flags(RULED, EDGE, 9_050, SYN | RST), Allowed, Some(20));
+    row("rule: TCP flags",                        All, tcp_flags(RULED, EDGE, 443, SYN | RST | ACK), Rule, Some(21));
+    row("rule: one of the flags is not both",     All, tcp_flags(RULED, EDGE, 443, SYN),  Pass, None);
+    row("rule: source port beyond its range",     All, tcp(RULED, EDGE, 80),              Pass, None);
+    row("rule: source and destination port",      All, tcp(RULED, EDGE, 80).lie(34, &[0x03, 0xff]), Rule, Some(22));
+    row("rule: short UDP",                        All, udp(RULED, EDGE, 443),             Rule, Some(23));
+    row("rule: longer UDP passes",                All, udp(RULED, EDGE, 443).payload(9),  Pass, None);
+    row("rule: TTL at its bound",                 All, tcp(RULED, EDGE, 443).ttl(4),      Rule, Some(24));
+    row("rule: TTL above its bound",              All, tcp(RULED, EDGE, 443).ttl(5),      Pass, None);
+    row("rule: first fragment",                   All, udp(RULED, EDGE, 53).fragment(0, true), Rule, Some(25));
+    row("rule: later fragment",                   All, udp(RULED, EDGE, 53).fragment(9, false), Rule, Some(25));
+    row("rule: ICMP",                             All, ping(RULED, EDGE),                 Rule, Some(26));
+    row("rule: another source",                   All, ping("198.18.98.1", EDGE),         Pass, None);
+    row("rule: port range's lower end",           All, tcp(RULED, EDGE, 4_000),           Rule, Some(28));
+    row("rule: port range's upper end",           All, tcp(RULED, EDGE, 4_999),           Rule, Some(28));
+    row("rule: beyond the port range",            All, tcp(RULED, EDGE, 5_000),           Pass, None);
+    row("rule: a drop stays on own traffic",      Own, tcp(RULED, EDGE, 4_500),           NotOwn, None);
+    row("rule: an allow rule beats a verdict",    Own, tcp(BANNED, EDGE, 8_080),          Allowed, Some(27));
+    row("rule: an allow rule beats a denied prefix", All, tcp(DENIED, EDGE, 8_080),       Allowed, Some(27));
+
+    // options, VLAN
+    row("IPv4 options, banned",                   Own, tcp(BANNED, EDGE, 443).options(&[1; 7]), Verdict, Some(5));
+    row("IPv4 options at their longest, banned",  Own, tcp(BANNED, EDGE, 443).options(&[1; 40]), Verdict, Some(5));
+    row("one VLAN tag, banned",                   Own, tcp(BANNED, EDGE, 443).tag(VLAN),  Verdict, Some(5));
+    row("two VLAN tags, banned",                  Own, tcp(BANNED, EDGE, 443).tag(QINQ).tag(VLAN), Verdict, Some(5));
+    row("two VLAN tags, IPv6, banned",            Own, tcp(BANNED_NET6, EDGE6, 443).tag(VLAN).tag(VLAN), Verdict, Some(6));
+    row("three VLAN tags are not looked through", Own, tcp(BANNED, EDGE, 443).tag(QINQ).tag(VLAN).tag(VLAN), NonIp, None);
+    row("a VLAN tag cut short",                   Own, tcp(BANNED, EDGE, 443).tag(VLAN).cut(16), Malformed, None);
+
+    // fragments
+    row("first fragment of a banned source",      Own, udp(BANNED, EDGE, 443).fragment(0, true), Verdict, Some(5));
+    row("later fragment has no port to own",      Own, udp(BANNED, EDGE, 443).fragment(64, false), NotOwn, None);
+    row("later fragment, scope all",              All, udp(BANNED_ALL, EDGE, 443).fragment(64, true), Verdict, Some(0));
+    row("IPv6 first fragment, banned",            Own, udp(BANNED_NET6, OTHER6, 443).fragment(0, true), Verdict, Some(6));
+    row("IPv6 later fragment",                    Own, udp(BANNED_NET6, OTHER6, 443).fragment(64, false), NotOwn, None);
+    row("IPv6 atomic fragment, banned",           Own, udp(BANNED_NET6, OTHER6, 443).fragment(0, false), Verdict, Some(6));
+
+    // IPv6 extension headers
+    row("hop-by-hop options, banned",             Own, tcp(BANNED_NET6, EDGE6, 443).extension(0, &[1, 4]), Verdict, Some(6));
+    row("routing header, banned",                 Own, tcp(BANNED_NET6, EDGE6, 443).extension(43, &[4, 0]), Verdict, Some(6));
+    row("destination options, banned",            Own, tcp(BANNED_NET6, EDGE6, 443).extension(60, &[1; 14]), Verdict, Some(6));
+    row("authentication header, banned",          Own, tcp(BANNED_NET6, EDGE6, 443).extension(51, &[0; 22]), Verdict, Some(6));
+    row("six extension headers, banned",          Own, chain(BANNED_NET6, 6),             Verdict, Some(6));
+    row("seven extension headers are too many",   Own, chain(GOOD6, 7),                   ChainTooLong, None);
+    row("too long a chain of a banned source has no port to own", Own, chain(BANNED_NET6, 7), NotOwn, None);
+    row("too long a chain of a denied source, scope all", All, chain(DENIED6, 7),         Denied, Some(13));
+    row("no next header",                         Own, Frame::new(GOOD6, EDGE6, 59, vec![]), Pass, None);
+    row("an extension header longer than the packet", Own, tcp(GOOD6, EDGE6, 443).extension(60, &[1; 6]).lie(55, &[200]), Malformed, None);
+    row("an extension header cut short",          Own, tcp(GOOD6, EDGE6, 443).extension(60, &[1; 6]).cut(56), Malformed, None);
+
+    // runts and lies
+    row("Ethernet header alone",                  Own, tcp(GOOD, EDGE, 443).cut(14),      Malformed, None);
+    row("IPv4 header cut short",                  Own, tcp(GOOD, EDGE, 443).cut(33),      Malformed, None);
+    row("IPv4 header alone, TCP missing",         Own, tcp(GOOD, EDGE, 443).cut(34),      Malformed, None);
+    row("TCP header cut short",                   Own, tcp(BANNED, EDGE, 443).cut(50),    Malformed, None);
+    row("TCP header shorter than the IP length says", Own, tcp(BANNED, EDGE, 443).lie(16, &[0, 30]), Malformed, None);
+    row("UDP header cut by the IP length",        Own, udp(BANNED, EDGE, 443).lie(16, &[0, 27]), Malformed, None);
+    row("ICMP header cut by the IP length",       Own, ping(BANNED, EDGE).lie(16, &[0, 24]), Malformed, None);
+    row("IPv4 version 5",                         Own, tcp(BANNED, EDGE, 443).lie(14, &[0x55]), Malformed, None);
+    row("IPv4 header length 4 words",             Own, tcp(BANNED, EDGE, 443).lie(14, &[0x44]), Malformed, None);
+    row("IPv4 header longer than the packet",     Own, tcp(BANNED, EDGE, 443).lie(14, &[0x4f]), Malformed, None);
+    row("IPv4 total length below the header",     Own, tcp(BANNED, EDGE, 443).lie(16, &[0, 19]), Malformed, None);
+    row("IPv4 total length beyond the frame",     Own, tcp(BANNED, EDGE, 443).lie(16, &[0xff, 0xff]), Malformed, None);
+    row("IPv6 version 4",                         Own, tcp(BANNED_NET6, EDGE6, 443).lie(14, &[0x40]), Malformed, None);
+    row("IPv6 header cut short",                  Own, tcp(GOOD6, EDGE6, 443).cut(53),    Malformed, None);
+    row("IPv6 payload length beyond the frame",   Own, tcp(GOOD6, EDGE6, 443).lie(18, &[0x7f, 0xff]), Malformed, None);
+    row("TCP data offset of 4 words",             Own, tcp(BANNED, EDGE, 443).lie(46, &[0x40]), Malformed, None);
+    row("TCP data offset beyond the packet",      Own, tcp(BANNED, EDGE, 443).lie(46, &[0x60]), Malformed, None);
+    row("an IPv4 header under the IPv6 EtherType", Own, tcp(BANNED, EDGE, 443).ethertype(0x86dd), Malformed, None);
+    rows
+}
+
+/// A chain of destination options.
+fn chain(src: &str, headers: usize) -> Frame {
+    (0..headers).fold(tcp(src, EDGE6, 443), |frame, _| frame.extension(60, &[1; 6]))
+}
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// A loaded gate for one scope, holding the world.
+pub struct Bench {
+    gate: Gate,
+    world: World,
+}
+
+impl Bench {
+    /// Loads and fills it.
+    pub fn new(scope: Scope) -> Result<Self> {
+        let name = if scope == Scope::Own { "own" } else { "all" };
+        let gate = Gate::load(name, name, 4_096)?;
+        let world = world(scope);
+        gate.fill(&world)?;
+        Ok(Self { gate, world })
+    }
+
+    /// Runs one row through both halves.
+    pub fn check(&self, row: &Row) -> Result<()> {
+        let bytes = row.frame.build();
+        let host = decide(parse(bytes.as_slice()), &self.world);
+        ensure!(host.reason == row.reason, "the host says {:?}, the row {:?}", host.reason, row.reason);
+        ensure!(host.rule == row.rule, "the host counts rule {:?}, the row {:?}", host.rule, row.rule);
+
+        let before = self.counts()?;
+        let (action, _) = self.gate.kernel.try_frame(&bytes, 1)?;
+        let after = self.counts()?;
+        let wanted = if row.reason.drops() { XDP_DROP } else { XDP_PASS };
+        let moved: BTreeMap<String, (u64, u64)> = after
+            .iter()
+            .map(|(name, (packets, bytes))| {
+                let old = before.get(name).copied().unwrap_or_default();
+                (name.clone(), (packets - old.0, bytes - old.1))
+            })
+            .filter(|(_, moved)| *moved != (0, 0))
+            .collect();
+        let one = (1, bytes.len() as u64);
+        let mut expected = BTreeMap::from([(row.reason.name().to_owned(), one)]);
+        match row.rule {
+            Some(0) => drop(expected.insert("operator".to_owned(), one)),
+            Some(slot) => drop(expected.insert(format!("test/r{slot}"), one)),
+            None => {}
+        }
+        ensure!(moved == expected, "the program counted {moved:?}, the row wants {expected:?}");
+        ensure!(action == wanted, "the program answers {action}, the row wants {wanted}");
+        Ok(())
+    }
+
+    fn counts(&self) -> Result<BTreeMap<String, (u64, u64)>> {
+        let reasons = self.gate.kernel.counters()?.into_iter().map(|(name, c)| (name.to_owned(), (c.packets, c.bytes)));
+        let rules = self.gate.kernel.rule_hits()?.into_iter().map(|(name, c)| (name, (c.packets, c.bytes)));
+        Ok(reasons.chain(rules).collect())
+    }
+}
