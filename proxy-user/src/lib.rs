@@ -1,8 +1,14 @@
 //! Tidegate's I/O shell: kernel loading, workers, TLS, HTTP, upstreams, control. Decisions live in `proxy-core`.
 
 pub mod control;
+pub mod daemon;
+pub mod http;
 pub mod kernel;
 pub mod logging;
 pub mod metrics;
 pub mod shared;
+pub mod stages;
 pub mod stats;
+pub mod tls;
+pub mod upstream;
+pub mod worker;

@@ -6,11 +6,13 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use proxy_core::config::Config;
 use proxy_core::policy::PolicySet;
+use proxy_core::route::Router;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::kernel::{Applied, Kernel};
 use crate::stats::WorkerStats;
+use crate::upstream::origin::Origin;
 
 /// One immutable generation of everything that a reload may change. Workers hold it for the length of a request.
 #[derive(Debug)]
@@ -19,6 +21,10 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     /// Compiled policies.
     pub policies: Arc<PolicySet>,
+    /// Host and path to an upstream.
+    pub router: Router,
+    /// The upstreams, sorted by name.
+    pub origins: Vec<Arc<Origin>>,
     /// Grows by one at each reload; starts at 1.
     pub generation: u64,
 }

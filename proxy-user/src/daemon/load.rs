@@ -1,0 +1,81 @@
+//! From files to a snapshot: config, policies, certificates, origins, all checked before any of it is used.
+//! `tidegate check`, the start and every reload go through here.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proxy_core::config::{self, Config};
+use proxy_core::policy::PolicySet;
+use proxy_core::route::Router;
+
+use crate::shared::Snapshot;
+use crate::tls::certificates::Table;
+use crate::upstream::origin::Origin;
+
+/// Everything that a config file leads to.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Validated config.
+    pub config: Arc<Config>,
+    /// Directory that relative paths start at: the config file's.
+    pub base: PathBuf,
+    /// Compiled policies.
+    pub policies: Arc<PolicySet>,
+    /// Host and path to an upstream.
+    pub router: Router,
+    /// Upstreams, sorted by name.
+    pub origins: Vec<Arc<Origin>>,
+    /// Certificates and their keys.
+    pub certificates: Table,
+}
+
+impl Loaded {
+    /// What workers see of it.
+    pub fn snapshot(&self, generation: u64) -> Snapshot {
+        Snapshot {
+            config: Arc::clone(&self.config),
+            policies: Arc::clone(&self.policies),
+            router: self.router.clone(),
+            origins: self.origins.clone(),
+            generation,
+        }
+    }
+}
+
+/// Reads the config at `path` and all that it names. `slots` are rule slots already in use, which rules of the same
+/// name keep.
+///
+/// # Errors
+/// Every fault that was found, one a line, each with its file and place.
+pub fn load(path: &Path, slots: &[(u32, String)]) -> Result<Loaded, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("{}: {error}; name a config with --config FILE", path.display()))?;
+    let config = config::parse(&text).map_err(|faults| {
+        let lines: Vec<_> = faults.iter().map(|fault| format!("{}:{fault}", path.display())).collect();
+        lines.join("\n")
+    })?;
+    let base = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    let named = |fault: String| {
+        let lines: Vec<_> = fault.lines().map(|line| format!("{}: {line}", path.display())).collect();
+        lines.join("\n")
+    };
+    let mut faults = Vec::new();
+    let policies = keep(&mut faults, super::policies::load(&config, &base, slots));
+    let origins = keep(&mut faults, Origin::all(&config, &base).map_err(named));
+    let certificates = keep(&mut faults, Table::read(&config.certificates, &base).map_err(named));
+    match (policies, origins, certificates) {
+        (Some(policies), Some(origins), Some(certificates)) => Ok(Loaded {
+            router: Router::new(&config),
+            config: Arc::new(config),
+            base,
+            policies: Arc::new(policies),
+            origins,
+            certificates,
+        }),
+        _ => Err(faults.join("\n")),
+    }
+}
+
+fn keep<T>(faults: &mut Vec<String>, part: Result<T, String>) -> Option<T> {
+    part.map_err(|fault| faults.push(fault)).ok()
+}

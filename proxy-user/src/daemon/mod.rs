@@ -1,0 +1,309 @@
+//! The daemon: starts everything in order, then supervises from the control thread until it is told to end.
+//! It never touches a request.
+
+pub mod load;
+mod notify;
+mod policies;
+mod workers;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
+use proxy_core::config::{Config, needs_restart};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::control;
+use crate::kernel::{Applied, Kernel};
+use crate::shared::{Command, Reloaded, Shared};
+use crate::stages::access_log::LogWriter;
+use crate::stats::WorkerStats;
+use crate::tls::Servers;
+use crate::tls::certificates::{Certificates, Table};
+use crate::tls::watch::{Stamps, Watch};
+use load::{Loaded, load};
+use workers::Workers;
+
+/// Commands that may wait for the supervisor.
+const COMMANDS: usize = 64;
+/// How often expired verdicts are taken out of the map.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// Certificate files are read this long after their last change: chain and key come as two.
+const CERTIFICATES_SETTLE: Duration = Duration::from_millis(300);
+/// Beyond the drain limit, how long the workers' threads may take to end.
+const END_GRACE: Duration = Duration::from_secs(2);
+
+/// How the daemon is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The config file.
+    pub config: PathBuf,
+}
+
+/// Runs the daemon until it has drained.
+///
+/// # Errors
+/// Config, policies or certificates are faulty, an address is taken, or the kernel half is required and cannot be had.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Daemon::start(options)?.supervise().await })
+}
+
+struct Daemon {
+    path: PathBuf,
+    /// The config of the start: listeners, workers and gate stay as it says.
+    boot: Arc<Config>,
+    shared: Arc<Shared>,
+    certificates: Arc<Certificates>,
+    log: Option<LogWriter>,
+    workers: Workers,
+    commands: mpsc::Receiver<Command>,
+    exits: mpsc::UnboundedReceiver<u32>,
+    watch: Option<Watch>,
+    stamps: Stamps,
+    changed: (mpsc::Sender<()>, mpsc::Receiver<()>),
+    /// Held for what it serves.
+    _control: control::Handle,
+}
+
+impl Daemon {
+    fn start(options: &Options) -> anyhow::Result<Self> {
+        let loaded = load(&options.config, &[]).map_err(|faults| anyhow!("{faults}"))?;
+        let (kernel, missing) = load_kernel(&loaded.config)?;
+        // Rules that the maps know from an earlier run keep their slots.
+        let known = kernel.as_ref().map(|kernel| kernel.rule_names()).transpose()?.unwrap_or_default();
+        let loaded = if known.is_empty() {
+            loaded
+        } else {
+            load(&options.config, &known).map_err(|faults| anyhow!("{faults}"))?
+        };
+        if let Some(kernel) = &kernel {
+            kernel.apply(loaded.policies.kernel_image()).context("the policies could not be written to the kernel")?;
+        }
+        let config = Arc::clone(&loaded.config);
+        let snapshot = loaded.snapshot(1);
+        let certificates = Certificates::new(loaded.certificates);
+        let tls = if config.certificates.is_empty() { None } else { Some(Servers::new(&certificates)?) };
+        let log = if config.access_log.enabled {
+            let file = config.access_log.file.as_ref().map(|file| loaded.base.join(file));
+            Some(LogWriter::start(file.as_deref())?)
+        } else {
+            None
+        };
+
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let (exit_sender, exits) = mpsc::unbounded_channel();
+        let count = config.workers.unwrap_or_else(cpus);
+        let shared = Arc::new(Shared {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            kernel,
+            kernel_missing: missing,
+            stats: (0..count).map(|_| Arc::new(WorkerStats::default())).collect(),
+            commands: sender,
+            started: Instant::now(),
+        });
+        let workers = Workers::start(Arc::clone(&config), Arc::clone(&shared), tls, log.clone(), exit_sender)?;
+        let control = control::start(Arc::clone(&shared))?;
+        let changed = mpsc::channel(1);
+        let stamps = Stamps::take(&config, &loaded.base);
+        let watch = Some(Watch::start(&config, &loaded.base, changed.0.clone()));
+        tracing::info!(
+            workers = count,
+            listeners = config.listeners.len(),
+            kernel = shared.kernel.is_some(),
+            "tidegate is ready"
+        );
+        notify::tell("READY=1");
+        let path = options.config.clone();
+        Ok(Self {
+            path,
+            boot: config,
+            shared,
+            certificates,
+            log,
+            workers,
+            commands,
+            exits,
+            watch,
+            stamps,
+            changed,
+            _control: control,
+        })
+    }
+
+    async fn supervise(mut self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        loop {
+            let due = self.workers.next_due();
+            tokio::select! {
+                Some(command) = self.commands.recv() => match command {
+                    Command::Drain(reply) => {
+                        // Whoever asked may have left.
+                        let _ = reply.send(());
+                        break;
+                    }
+                    other => self.obey(other),
+                },
+                Some(index) = self.exits.recv() => self.workers.ended(index),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => drop(self.reload()),
+                Some(()) = self.changed.1.recv() => {
+                    tokio::time::sleep(CERTIFICATES_SETTLE).await;
+                    while self.changed.1.try_recv().is_ok() {}
+                    self.reload_certificates();
+                }
+                _ = sweep.tick() => self.sweep(),
+                () = until(due) => self.workers.start_due(),
+            }
+        }
+
+        notify::tell("STOPPING=1");
+        let within = self.shared.snapshot.load().config.timeouts.drain.0;
+        tracing::info!(within_s = within.as_secs_f64(), "draining; a second signal ends at once");
+        self.workers.stop_all(within);
+        let limit = tokio::time::sleep(within + END_GRACE);
+        let mut limit = std::pin::pin!(limit);
+        while self.workers.any_left() {
+            tokio::select! {
+                Some(index) = self.exits.recv() => self.workers.ended(index),
+                Some(command) = self.commands.recv() => refuse(command),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                () = &mut limit => break,
+            }
+        }
+        if let Some(log) = &self.log {
+            log.finish(END_GRACE);
+        }
+        tracing::info!("tidegate has ended");
+        Ok(())
+    }
+
+    fn obey(&mut self, command: Command) {
+        let drain = self.shared.snapshot.load().config.timeouts.drain.0;
+        match command {
+            Command::Reload(reply) => {
+                // Whoever asked may have left.
+                let _ = reply.send(self.reload());
+            }
+            Command::StopWorker(index, reply) => self.workers.stop(index, drain, Some(reply)),
+            Command::StartWorker(index, reply) => self.workers.restart(index, reply),
+            Command::Drain(_) => {}
+        }
+    }
+
+    /// All or nothing: whatever is faulty, the old snapshot stays.
+    fn reload(&mut self) -> Result<Reloaded, String> {
+        let result = self.try_reload();
+        match &result {
+            Ok(reloaded) => {
+                tracing::info!(generation = reloaded.generation, kernel = ?reloaded.kernel, "reloaded");
+                for pointer in &reloaded.needs_restart {
+                    tracing::warn!(pointer, "this change takes effect at the next start");
+                }
+            }
+            Err(faults) => tracing::error!("not reloaded, the old config stays in force:\n{faults}"),
+        }
+        result
+    }
+
+    fn try_reload(&mut self) -> Result<Reloaded, String> {
+        let known = match &self.shared.kernel {
+            Some(kernel) => kernel.rule_names().map_err(|error| format!("{error:#}"))?,
+            None => Vec::new(),
+        };
+        let loaded = load(&self.path, &known)?;
+        let kernel = match &self.shared.kernel {
+            Some(kernel) => kernel.apply(loaded.policies.kernel_image()).map_err(|error| format!("{error:#}"))?,
+            None => Applied::default(),
+        };
+        let generation = self.shared.snapshot.load().generation + 1;
+        self.shared.snapshot.store(Arc::new(loaded.snapshot(generation)));
+        let needs_restart = needs_restart(&self.boot, &loaded.config);
+        let Loaded { config, base, certificates, .. } = loaded;
+        self.certificates.replace(certificates);
+        self.stamps = Stamps::take(&config, &base);
+        if let (Some(log), Some(file)) = (&self.log, &config.access_log.file) {
+            log.reopen(&base.join(file));
+        }
+        self.watch = Some(Watch::start(&config, &base, self.changed.0.clone()));
+        Ok(Reloaded { generation, kernel, needs_restart })
+    }
+
+    /// After a change of the files; a broken one keeps what is in force.
+    fn reload_certificates(&mut self) {
+        let config = Arc::clone(&self.shared.snapshot.load().config);
+        let base = self.path.parent().map(std::path::Path::to_path_buf).unwrap_or_default();
+        let stamps = Stamps::take(&config, &base);
+        if stamps == self.stamps {
+            return;
+        }
+        match Table::read(&config.certificates, &base) {
+            Ok(table) => {
+                self.certificates.replace(table);
+                tracing::info!("certificates read again");
+            }
+            Err(faults) => tracing::error!("certificates not read again, the old ones stay in force:\n{faults}"),
+        }
+        self.stamps = stamps;
+        // The files may lie behind other links now.
+        self.watch = Some(Watch::start(&config, &base, self.changed.0.clone()));
+    }
+
+    fn sweep(&self) {
+        if let Some(kernel) = &self.shared.kernel
+            && let Err(error) = kernel.sweep()
+        {
+            tracing::warn!(error = format!("{error:#}"), "expired verdicts could not be removed from the kernel map");
+        }
+    }
+}
+
+/// The kernel half, or why there is none.
+fn load_kernel(config: &Config) -> anyhow::Result<(Option<Arc<Kernel>>, Option<String>)> {
+    if !config.gate.enabled {
+        let why = "turned off in the config (/gate/enabled)".to_owned();
+        anyhow::ensure!(!config.require_ebpf, "require_ebpf is set, but the kernel half is {why}");
+        return Ok((None, Some(why)));
+    }
+    match Kernel::load(config) {
+        Ok(kernel) => Ok((Some(Arc::new(kernel)), None)),
+        Err(error) if config.require_ebpf => {
+            Err(error.context("require_ebpf is set, but the kernel half is not to be had"))
+        }
+        Err(error) => {
+            let why = format!("{error:#}");
+            tracing::warn!(why, "going on without the kernel half: no XDP gate, SO_REUSEPORT instead of steering");
+            Ok((None, Some(why)))
+        }
+    }
+}
+
+/// CPUs that the process may use.
+fn cpus() -> u32 {
+    let count = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    count.min(proxy_common::abi::MAX_WORKERS)
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn refuse(command: Command) {
+    const DRAINING: &str = "the daemon is draining";
+    match command {
+        Command::Reload(reply) => drop(reply.send(Err(DRAINING.to_owned()))),
+        Command::StopWorker(_, reply) | Command::StartWorker(_, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
+        Command::Drain(reply) => drop::<Result<(), ()>>(oneshot::Sender::send(reply, ())),
+    }
+}

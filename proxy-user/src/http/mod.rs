@@ -1,0 +1,10 @@
+//! HTTP: one request type and one response type for HTTP/1, 2 and 3, and the servers that read and write them.
+//! What happens to a request is `stages`' business.
+
+pub mod body;
+pub mod fault;
+pub mod h3;
+pub mod quic;
+pub mod reply;
+pub mod tcp;
+pub(crate) mod wire;

@@ -1,0 +1,265 @@
+//! HTTP/3: a QUIC endpoint on this worker's UDP socket, its connections, and their requests. Connection ids come from
+//! the kernel half, so that packets keep reaching this worker.
+
+use std::future::poll_fn;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Method, Response};
+use http_body_util::BodyExt as _;
+use nix::sys::socket::{setsockopt, sockopt};
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{
+    AsyncUdpSocket, EndpointConfig, IdleTimeout, Runtime as _, TokioRuntime, TransportConfig, UdpPoller, VarInt,
+};
+use tokio::task::JoinSet;
+
+use super::body::{RequestBody, Source};
+use super::h3::{self, Gone, H3RequestBody, Http3, PendingRequest, Reply};
+use crate::kernel::Kernel;
+use crate::stages;
+use crate::stages::exchange::Exchange;
+use crate::stats::bump;
+use crate::tls::Servers;
+use crate::worker::Worker;
+use crate::worker::connection::{Connection, ListenerInfo, Order};
+
+/// Flow-control window of one request stream.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Flow-control window of a connection: several stalled uploads do not block the rest.
+const CONNECTION_WINDOW: u32 = 2 << 20;
+/// Bytes in flight to one client.
+const SEND_WINDOW: u64 = 4 << 20;
+/// Unidirectional streams of a client: control, two of QPACK, and room for greasing (RFC 9114 section 6.2).
+const UNI_STREAMS: u32 = 8;
+/// Handshakes that wait at one endpoint; beyond this, clients must prove their address first (Retry).
+const UNVALIDATED_HANDSHAKES: usize = 1_000;
+/// Shortest and longest time for the last packets to arrive before a connection is closed.
+const LAST_PACKETS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// `H3_NO_ERROR` (RFC 9114 section 8.1).
+const H3_NO_ERROR: VarInt = VarInt::from_u32(0x100);
+
+/// One worker's end of a QUIC listener.
+pub struct Endpoint {
+    quic: quinn::Endpoint,
+    local: SocketAddr,
+}
+
+impl Endpoint {
+    /// Takes the socket over.
+    pub fn bind(worker: &Worker, socket: std::net::UdpSocket, tls: &Servers) -> anyhow::Result<Self> {
+        let live = worker.live();
+        let config = &live.snapshot.config;
+        let mut transport = TransportConfig::default();
+        transport
+            .max_concurrent_bidi_streams(VarInt::from_u32(config.limits.streams))
+            .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS))
+            .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+            .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+            .send_window(SEND_WINDOW)
+            .datagram_receive_buffer_size(None)
+            .max_idle_timeout(IdleTimeout::try_from(config.timeouts.idle.0).ok());
+        let mut server = quinn::ServerConfig::with_crypto(Arc::clone(&tls.quic) as _);
+        server.transport_config(Arc::new(transport));
+
+        let cid = Kernel::cid_generator(worker.shared.kernel.as_deref(), worker.index);
+        let mut endpoint = EndpointConfig::default();
+        endpoint.cid_generator(move || cid());
+
+        socket.set_nonblocking(true)?;
+        let local = socket.local_addr()?;
+        let same = socket.try_clone()?;
+        let runtime = Arc::new(TokioRuntime);
+        let wrapped = runtime.wrap_udp_socket(socket)?;
+        // quinn turns GRO on. It merges datagrams of different connections that share a 4-tuple, and steering then
+        // sees only the first connection id: off again.
+        setsockopt(&same, sockopt::UdpGroSegment, &false)?;
+        let wrapped = Arc::new(WithoutGro(wrapped));
+        let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), wrapped, runtime)?;
+        Ok(Self { quic, local })
+    }
+
+    /// Serves until the worker drains and all connections have ended.
+    pub async fn run(self, worker: Rc<Worker>, info: Rc<ListenerInfo>) {
+        let mut connections = JoinSet::new();
+        let drained = worker.drained();
+        let mut drained = std::pin::pin!(drained);
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                () = &mut drained => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                incoming = self.quic.accept() => incoming,
+            };
+            let Some(incoming) = incoming else { return };
+            if worker.active() >= worker.live().snapshot.config.limits.connections {
+                incoming.refuse();
+                continue;
+            }
+            if !incoming.remote_address_validated() && self.quic.open_connections() > UNVALIDATED_HANDSHAKES {
+                // Only fails for a client that is validated.
+                let _ = incoming.retry();
+                continue;
+            }
+            let local = SocketAddr::new(incoming.local_ip().unwrap_or(self.local.ip()), self.local.port());
+            let connection = Connection::new(&worker, &info, incoming.remote_address(), local);
+            connections.spawn_local(serve(connection, incoming));
+        }
+        self.quic.set_server_config(None);
+        while connections.join_next().await.is_some() {}
+        self.quic.wait_idle().await;
+    }
+}
+
+async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming) {
+    let limits = connection.worker.live();
+    let handshake = limits.snapshot.config.timeouts.handshake.0;
+    let quic = match incoming.accept() {
+        Ok(connecting) => tokio::time::timeout(handshake, connecting).await,
+        Err(error) => Ok(Err(error)),
+    };
+    let quic = match quic {
+        Ok(Ok(quic)) => quic,
+        failed => {
+            bump(&connection.worker.stats.tls_errors, 1);
+            tracing::debug!(client = %connection.client, ?failed, "QUIC handshake failed");
+            return;
+        }
+    };
+    match h3::Connection::start(quic.clone(), limits.snapshot.config.limits.header_bytes.0).await {
+        Ok(http3) => {
+            if let Err(Gone(error)) = requests(&connection, http3, &quic).await {
+                tracing::debug!(client = %connection.client, error, "HTTP/3 connection ended with an error");
+            }
+        }
+        Err(Gone(error)) => tracing::debug!(client = %connection.client, error, "HTTP/3 did not start"),
+    }
+}
+
+/// Takes requests until the client leaves, idles too long, or the worker drains; then finishes what is open.
+async fn requests<C: Http3>(connection: &Rc<Connection>, mut http3: C, quic: &quinn::Connection) -> Result<(), Gone>
+where
+    C::Pending: 'static,
+{
+    let mut open = JoinSet::new();
+    let mut finishing = false;
+    while !(finishing && open.is_empty()) {
+        let order = poll_fn(|cx| match connection.poll_order(cx) {
+            Order::None => Poll::Pending,
+            order => Poll::Ready(order),
+        });
+        tokio::select! {
+            accepted = http3.accept() => match accepted? {
+                Some(pending) => drop(open.spawn_local(one(Rc::clone(connection), pending))),
+                None => break,
+            },
+            Some(ended) = open.join_next(), if !open.is_empty() => {
+                if let Ok(Err(Gone(error))) = ended {
+                    tracing::debug!(client = %connection.client, error, "HTTP/3 request broke off");
+                }
+            }
+            order = order => match order {
+                Order::Finish => {
+                    finishing = true;
+                    http3.refuse_more().await?;
+                }
+                Order::None | Order::Close => break,
+            },
+        }
+    }
+    while open.join_next().await.is_some() {}
+    // The last data may still be under way: closing now would cut it off. A client that knows it is over closes first.
+    let (shortest, longest) = LAST_PACKETS;
+    let wait = (quic.rtt() * 3).clamp(shortest, longest);
+    tokio::select! {
+        _ = quic.closed() => {}
+        () = tokio::time::sleep(wait) => quic.close(H3_NO_ERROR, b""),
+    }
+    Ok(())
+}
+
+/// One request of HTTP/3.
+async fn one<P: PendingRequest>(connection: Rc<Connection>, pending: P) -> Result<(), Gone> {
+    let live = connection.worker.live();
+    let config = &live.snapshot.config;
+    let header = tokio::time::timeout(config.timeouts.header.0, pending.header());
+    let (request, mut reply, body) =
+        header.await.map_err(|_| Gone("the request header did not come in time".to_owned()))??;
+    let (head, ()) = request.into_parts();
+    let source = source(&head.method, body, config.timeouts.body.0).await?;
+    let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);
+    let exchange = Exchange::new(connection, head, body.progress());
+    let response = stages::run(exchange, body).await;
+    let (head, mut body) = response.into_parts();
+    reply.header(Response::from_parts(head, ())).await?;
+    while let Some(frame) = body.frame().await {
+        // Dropping the sender unfinished resets the stream: the client sees that the response is not whole.
+        let frame = frame.map_err(|fault| Gone(fault.to_string()))?;
+        match frame.into_data() {
+            Ok(data) => reply.data(data).await?,
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    reply.trailers(trailers).await?;
+                }
+            }
+        }
+    }
+    reply.finish().await
+}
+
+/// The body, or that there is none. Without a declared length only the stream's end tells; methods that rarely have a
+/// body wait for it, so that the origin gets such a request without one.
+async fn source(method: &Method, mut body: H3RequestBody, patience: Duration) -> Result<Source, Gone> {
+    let rarely = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
+    if body.is_declared_empty() || (rarely && !body.is_declared()) {
+        let absent = tokio::time::timeout(patience, body.is_absent());
+        if absent.await.map_err(|_| Gone("the request did not end in time".to_owned()))? {
+            return Ok(Source::Empty);
+        }
+    }
+    Ok(Source::H3(Box::new(body)))
+}
+
+/// quinn's socket, told that it gets one datagram at a time.
+#[derive(Debug)]
+struct WithoutGro(Arc<dyn AsyncUdpSocket>);
+
+impl AsyncUdpSocket for WithoutGro {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Arc::clone(&self.0).create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.0.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_recv(cx, bufs, meta)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.0.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        1
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.0.may_fragment()
+    }
+}

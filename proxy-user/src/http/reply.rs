@@ -1,0 +1,118 @@
+//! The response body: from the origin, or Tidegate's own; one type for HTTP/1, 2 and 3. It carries the request's
+//! [`Journey`], so that the log is written when the last byte has gone, and gives the origin's connection back.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::http::fault::{Fault, Kind};
+use crate::stages::exchange::Journey;
+use crate::upstream::pool::Lease;
+
+/// What is sent.
+pub enum Payload {
+    /// Nothing (more).
+    Empty,
+    /// A text of Tidegate's own.
+    Full(Bytes),
+    /// The origin's body and the connection that it comes on.
+    Origin(Incoming, Lease),
+}
+
+/// A response body on its way to the client.
+pub struct ResponseBody {
+    payload: Payload,
+    journey: Journey,
+}
+
+impl ResponseBody {
+    /// A body that ends `journey`.
+    pub fn new(payload: Payload, journey: Journey) -> Self {
+        let mut body = Self { payload, journey };
+        body.settle();
+        body
+    }
+
+    /// Gives the origin's connection back as soon as the body has been read, which may be before it is asked for more.
+    fn settle(&mut self) {
+        let ended = match &self.payload {
+            Payload::Empty => true,
+            Payload::Full(text) => text.is_empty(),
+            Payload::Origin(body, _) => body.is_end_stream(),
+        };
+        if ended {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        self.journey.complete = true;
+        if let Payload::Origin(_, lease) = std::mem::replace(&mut self.payload, Payload::Empty)
+            && self.journey.exchange.body_finished()
+        {
+            lease.give_back();
+        }
+    }
+
+    fn fail(&mut self, kind: Kind, detail: &'static str) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let fault = Fault::upstream(kind, detail);
+        self.journey.exchange.fault.set(Some(fault));
+        self.payload = Payload::Empty;
+        Poll::Ready(Some(Err(fault)))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let this = &mut *self;
+        let frame = match &mut this.payload {
+            Payload::Empty => return Poll::Ready(None),
+            Payload::Full(text) => Frame::data(std::mem::take(text)),
+            Payload::Origin(body, lease) => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    lease.deadline.clear();
+                    frame
+                }
+                Poll::Ready(Some(Err(_))) => {
+                    return this.fail(Kind::Closed, "the origin broke off its response");
+                }
+                Poll::Ready(None) => {
+                    this.end();
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => {
+                    lease.deadline.set_if_clear(this.journey.exchange.live.snapshot.config.timeouts.read.0);
+                    if lease.deadline.poll_passed(cx).is_ready() {
+                        return this.fail(Kind::ReadTimeout, "the origin's response stalled");
+                    }
+                    return Poll::Pending;
+                }
+            },
+        };
+        this.journey.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+        this.settle();
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.payload {
+            Payload::Empty => true,
+            Payload::Full(text) => text.is_empty(),
+            Payload::Origin(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.payload {
+            Payload::Empty => SizeHint::with_exact(0),
+            Payload::Full(text) => SizeHint::with_exact(text.len() as u64),
+            Payload::Origin(body, _) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! HTTP/1 and HTTP/2 over a TCP or TLS stream, by hyper. Which of the two: ALPN says, or in clear text the first bytes.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use super::body::{RequestBody, Source};
+use super::reply::ResponseBody;
+use crate::stages;
+use crate::stages::exchange::Exchange;
+use crate::worker::connection::{Connection, Order};
+
+/// First bytes of an HTTP/2 connection preface (RFC 9113 section 3.4) that no HTTP/1 method begins with.
+const H2_PREFACE: &[u8] = b"PRI";
+/// Pause before the first bytes are looked at again when fewer than that have come.
+const PREFACE_PAUSE: Duration = Duration::from_millis(20);
+/// Header fields that hyper holds on the stack; another bound costs an allocation for each request.
+const H1_DEFAULT_HEADERS: u32 = 100;
+/// HTTP/1 buffer: large bodies are read and written in pieces of up to this size.
+const H1_BUFFER: usize = 256 << 10;
+/// HTTP/2 flow-control window of one stream.
+const H2_STREAM_WINDOW: u32 = 256 << 10;
+/// HTTP/2 flow-control window of a connection: several stalled uploads do not block the rest.
+const H2_CONNECTION_WINDOW: u32 = 2 << 20;
+/// HTTP/2 bytes of response buffered for one stream.
+const H2_SEND_BUFFER: usize = 256 << 10;
+/// Streams that a client reset before they were taken up; more end the connection (CVE-2023-44487).
+const H2_PENDING_RESETS: usize = 32;
+/// Streams that we reset for a client's errors; more end the connection (CVE-2025-8671).
+const H2_LOCAL_RESETS: usize = 128;
+/// HTTP/2 PING to a silent client, also while a header block stays unfinished.
+const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long its answer may take.
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Serves a clear-text connection until it ends.
+pub async fn serve_clear(connection: Rc<Connection>, stream: TcpStream) {
+    let limit = connection.worker.live().snapshot.config.timeouts.header.0;
+    let is_h2 = tokio::select! {
+        found = tokio::time::timeout(limit, has_h2_preface(&stream)) => found.unwrap_or(None),
+        () = connection.worker.drained() => has_h2_preface(&stream).await,
+    };
+    match is_h2 {
+        Some(true) => serve_h2(connection, stream).await,
+        Some(false) => serve_h1(connection, stream).await,
+        None => {}
+    }
+}
+
+/// Serves a TLS connection until it ends.
+pub async fn serve_tls(connection: Rc<Connection>, stream: TlsStream<TcpStream>) {
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        serve_h2(connection, stream).await;
+    } else {
+        serve_h1(connection, stream).await;
+    }
+}
+
+/// Whether the first bytes, which stay unread, are HTTP/2's. `None` where the client left before it sent any.
+async fn has_h2_preface(stream: &TcpStream) -> Option<bool> {
+    let mut first = [0; H2_PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut first).await.ok()?;
+        let seen = first.get(..count)?;
+        if count == 0 {
+            return None;
+        }
+        if count == H2_PREFACE.len() || !H2_PREFACE.starts_with(seen) {
+            return Some(seen == H2_PREFACE);
+        }
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+}
+
+async fn serve_h1<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Connection>, stream: I) {
+    let live = connection.worker.live();
+    let limits = &live.snapshot.config.limits;
+    let mut builder = http1::Builder::new();
+    builder.header_read_timeout(None);
+    builder.max_buf_size(H1_BUFFER).max_header_size(limits.header_bytes.0 as usize);
+    if limits.headers != H1_DEFAULT_HEADERS {
+        builder.max_headers(limits.headers as usize);
+    }
+    drop(live);
+    let io = TokioIo::new(Watched { stream, connection: Rc::clone(&connection) });
+    let for_requests = Rc::clone(&connection);
+    let service = service_fn(move |request| handle(Rc::clone(&for_requests), request));
+    let mut server = std::pin::pin!(builder.serve_connection(io, service));
+    let result = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(result) = server.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            match connection.poll_order(cx) {
+                Order::None => return Poll::Pending,
+                Order::Finish => server.as_mut().graceful_shutdown(),
+                Order::Close => return Poll::Ready(Ok(())),
+            }
+        }
+    })
+    .await;
+    ended(&connection, "HTTP/1", result);
+}
+
+async fn serve_h2<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Connection>, stream: I) {
+    let live = connection.worker.live();
+    let limits = &live.snapshot.config.limits;
+    let mut builder = http2::Builder::new(LocalExec);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes.0).unwrap_or(u32::MAX))
+        .max_send_buf_size(H2_SEND_BUFFER)
+        .max_pending_accept_reset_streams(H2_PENDING_RESETS)
+        .max_local_error_reset_streams(H2_LOCAL_RESETS)
+        .keep_alive_interval(H2_PING_INTERVAL)
+        .keep_alive_timeout(H2_PING_TIMEOUT);
+    drop(live);
+    let for_requests = Rc::clone(&connection);
+    let service = service_fn(move |request| handle(Rc::clone(&for_requests), request));
+    let mut server = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let result = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(result) = server.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            match connection.poll_order(cx) {
+                Order::None => return Poll::Pending,
+                Order::Finish => server.as_mut().graceful_shutdown(),
+                Order::Close => return Poll::Ready(Ok(())),
+            }
+        }
+    })
+    .await;
+    ended(&connection, "HTTP/2", result);
+}
+
+/// One request of HTTP/1 or 2.
+async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+    let (head, body) = request.into_parts();
+    let source = if body.is_end_stream() { Source::Empty } else { Source::Hyper(body) };
+    let config = &connection.worker.live().snapshot.config;
+    let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);
+    let exchange = Exchange::new(connection, head, body.progress());
+    Ok(stages::run(exchange, body).await)
+}
+
+fn ended(connection: &Connection, protocol: &str, result: hyper::Result<()>) {
+    if let Err(error) = result {
+        tracing::debug!(client = %connection.client, protocol, %error, "the connection ended with an error");
+    }
+}
+
+/// Spawns on the worker's own thread.
+#[derive(Clone, Copy, Debug)]
+struct LocalExec;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
+    fn execute(&self, task: F) {
+        drop(tokio::task::spawn_local(task));
+    }
+}
+
+/// A stream whose incoming bytes are followed: when a head begins, and whether its framing is clear.
+struct Watched<I> {
+    stream: I,
+    connection: Rc<Connection>,
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let bytes = buf.filled().get(before..).unwrap_or_default();
+        if !bytes.is_empty() {
+            self.connection.framing.borrow_mut().feed(bytes);
+            self.connection.header_begun();
+        }
+        polled
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

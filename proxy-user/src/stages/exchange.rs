@@ -1,0 +1,184 @@
+//! One request on its journey: what the stages read and change, and what is known of it when it ends.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, Version, request};
+use proxy_core::policy::Decision;
+use smallvec::SmallVec;
+
+use crate::http::body::Progress;
+use crate::http::fault::{Fault, STATUS_CLIENT_GONE};
+use crate::stats::HttpVersion;
+use crate::worker::connection::Connection;
+use crate::worker::{Live, Worker};
+
+/// Bytes of a host name that are held without an allocation.
+const HOST_INLINE: usize = 64;
+
+/// A request with everything that the stages need. One allocation for each request.
+pub struct Exchange {
+    /// The worker that serves it.
+    pub worker: Rc<Worker>,
+    /// The client's connection.
+    pub connection: Rc<Connection>,
+    /// The snapshot and origin pools that it began with; a reload does not change them under it.
+    pub live: Rc<Live>,
+    /// `x-request-id`.
+    pub id: HeaderValue,
+    /// When its header was complete.
+    pub started: Instant,
+    /// Its header. The fields are moved to the origin when it is forwarded.
+    pub request: request::Parts,
+    /// Version that the client spoke.
+    pub version: HttpVersion,
+    /// Host without port, lower case.
+    pub host: Host,
+    /// Whether there is a request body, and how far it has come.
+    pub body: Option<Rc<Progress>>,
+    /// What the policies said.
+    pub decision: Decision,
+    /// Index of the upstream among the snapshot's origins.
+    pub upstream: Option<usize>,
+    /// The server that answered, `host:port`.
+    pub server: Option<Rc<str>>,
+    /// Microseconds from forwarding to the origin's response header.
+    pub upstream_us: Option<u64>,
+    /// What went wrong.
+    pub fault: Cell<Option<Fault>>,
+    /// Status that was sent, once it is known.
+    pub status: Option<StatusCode>,
+}
+
+/// What the end of a request adds for the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Summary {
+    /// Status that was sent; 499 when the client left before.
+    pub status: u16,
+    /// Bytes of the response body that were handed to the connection.
+    pub bytes_out: u64,
+    /// Bytes of the request body.
+    pub bytes_in: u64,
+    /// From the complete request header to the end of the response.
+    pub duration_us: u64,
+    /// What went wrong, if anything.
+    pub fault: Option<Fault>,
+}
+
+/// A host name, lower case, without port.
+#[derive(Clone, Debug, Default)]
+pub struct Host(SmallVec<[u8; HOST_INLINE]>);
+
+impl Host {
+    /// From the host part of an authority.
+    pub fn new(host: &str) -> Self {
+        let mut bytes = SmallVec::from_slice(host.as_bytes());
+        bytes.make_ascii_lowercase();
+        Self(bytes)
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        // Made from a `&str` above, and lower case keeps it UTF-8.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Exchange {
+    /// A request whose header has just arrived.
+    pub fn new(connection: Rc<Connection>, request: request::Parts, body: Option<Rc<Progress>>) -> Box<Self> {
+        let worker = Rc::clone(&connection.worker);
+        let started = Instant::now();
+        worker.deadlines.set_now(started);
+        connection.request_started();
+        let version = match request.version {
+            Version::HTTP_3 => HttpVersion::H3,
+            Version::HTTP_2 => HttpVersion::H2,
+            _ => HttpVersion::H1,
+        };
+        Box::new(Self {
+            live: worker.live(),
+            id: worker.next_request_id(),
+            worker,
+            connection,
+            started,
+            request,
+            version,
+            host: Host::default(),
+            body,
+            decision: Decision::default(),
+            upstream: None,
+            server: None,
+            upstream_us: None,
+            fault: Cell::new(None),
+            status: None,
+        })
+    }
+
+    /// Whether the client got its whole request across.
+    pub fn body_finished(&self) -> bool {
+        self.body.as_ref().is_none_or(|body| body.finished.get())
+    }
+
+    /// A short text answer with the request's id in it.
+    pub fn answer(&self, status: StatusCode, what: &str) -> http::Response<Bytes> {
+        let text = format!(
+            "{} {}\n{what}\nrequest id: {}\n",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or("Error"),
+            self.id.to_str().unwrap_or_default(),
+        );
+        let mut response = http::Response::new(Bytes::from(text));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+
+    /// The answer to a failed request; remembers the fault for the log.
+    pub fn fail(&self, fault: Fault) -> http::Response<Bytes> {
+        self.fault.set(Some(fault));
+        self.answer(fault.status(), fault.detail)
+    }
+}
+
+/// Holds an exchange until its response has ended, however it ends, and then lets the stages log it.
+pub struct Journey {
+    /// The request.
+    pub exchange: Box<Exchange>,
+    /// Bytes of the response body so far.
+    pub bytes_out: u64,
+    /// Whether the response ended as it should.
+    pub complete: bool,
+}
+
+impl Journey {
+    /// Begins.
+    pub fn new(exchange: Box<Exchange>) -> Self {
+        Self { exchange, bytes_out: 0, complete: false }
+    }
+}
+
+impl Drop for Journey {
+    fn drop(&mut self) {
+        let exchange = &*self.exchange;
+        let gone = Fault::downstream(crate::http::fault::Kind::ClientGone, "the client left before the end");
+        let fault = exchange.fault.get().or((!self.complete).then_some(gone));
+        let now = Instant::now();
+        let summary = Summary {
+            status: exchange.status.map_or(STATUS_CLIENT_GONE, |status| status.as_u16()),
+            bytes_out: self.bytes_out,
+            bytes_in: exchange.body.as_ref().map_or(0, |body| body.bytes.get()),
+            duration_us: now.duration_since(exchange.started).as_micros() as u64,
+            fault,
+        };
+        exchange.worker.deadlines.set_now(now);
+        for stage in super::JOURNEY {
+            stage.on_log(exchange, &summary);
+        }
+        exchange.connection.request_ended();
+    }
+}

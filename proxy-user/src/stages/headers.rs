@@ -1,0 +1,152 @@
+//! Header fields at the border: hop-by-hop fields end here in both directions (RFC 9110 section 7.6.1), the origin
+//! learns who asked (`X-Forwarded-For`, `X-Forwarded-Proto`), both sides see `Via`, and the client gets `Alt-Svc` and
+//! the request's id. Fields are changed in place.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, response};
+use smallvec::SmallVec;
+
+use super::exchange::Exchange;
+use super::{Flow, Stage};
+use crate::stats::HttpVersion;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const ALT_SVC: HeaderName = HeaderName::from_static("alt-svc");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// CGI programs take a request's `Proxy` field for the environment variable `HTTP_PROXY`; it has no other use.
+const PROXY: HeaderName = HeaderName::from_static("proxy");
+
+/// Most names in `Connection` that are heeded; a request with more is refused by its header bounds before.
+const MAX_CONNECTION_OPTIONS: usize = 32;
+
+pub(super) struct Forwarded;
+
+impl Stage for Forwarded {
+    fn on_request(&self, exchange: &mut Exchange) -> Flow {
+        let connection = &exchange.connection;
+        let headers = &mut exchange.request.headers;
+        let wants_trailers = headers.get_all(TE).iter().any(|te| names(te, "trailers"));
+        strip_hop_by_hop(headers);
+        // The server side has answered it with 100 by itself.
+        headers.remove(EXPECT);
+        headers.remove(PROXY);
+        if wants_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+        append_client(headers, &connection.client_text);
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(connection.listener.scheme()));
+        headers.insert(X_REQUEST_ID, exchange.id.clone());
+        headers.append(VIA, via(exchange.version));
+        Flow::Continue
+    }
+
+    fn on_response(&self, exchange: &Exchange, response: &mut response::Parts) {
+        let headers = &mut response.headers;
+        strip_hop_by_hop(headers);
+        headers.append(VIA, HeaderValue::from_static("1.1 tidegate"));
+        headers.insert(X_REQUEST_ID, exchange.id.clone());
+        if let Some(alt_svc) = &exchange.connection.listener.alt_svc {
+            headers.insert(ALT_SVC, alt_svc.clone());
+        }
+    }
+}
+
+fn via(version: HttpVersion) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        HttpVersion::H1 => "1.1 tidegate",
+        HttpVersion::H2 => "2 tidegate",
+        HttpVersion::H3 => "3 tidegate",
+    })
+}
+
+/// Whether a comma-separated list names `token`.
+fn names(list: &HeaderValue, token: &str) -> bool {
+    list.as_bytes().split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let mut options = SmallVec::<[HeaderName; 4]>::new();
+        for value in headers.get_all(CONNECTION) {
+            for option in value.as_bytes().split(|b| *b == b',') {
+                let Ok(name) = HeaderName::from_bytes(option.trim_ascii()) else { continue };
+                // Framing and routing are not the peer's to take away.
+                if name != HOST && name != CONTENT_LENGTH && options.len() < MAX_CONNECTION_OPTIONS {
+                    options.push(name);
+                }
+            }
+        }
+        for option in options {
+            headers.remove(option);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// Adds the client to `X-Forwarded-For`, as one field.
+fn append_client(headers: &mut HeaderMap, client: &HeaderValue) {
+    if !headers.contains_key(X_FORWARDED_FOR) {
+        headers.insert(X_FORWARDED_FOR, client.clone());
+        return;
+    }
+    let mut list = Vec::new();
+    for value in headers.get_all(X_FORWARDED_FOR).iter().chain([client]) {
+        if !list.is_empty() {
+            list.extend_from_slice(b", ");
+        }
+        list.extend_from_slice(value.as_bytes());
+    }
+    // Joined from valid values, so this holds; the client alone is the safe rest.
+    headers.insert(X_FORWARDED_FOR, HeaderValue::from_maybe_shared(list).unwrap_or_else(|_| client.clone()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().fold(HeaderMap::new(), |mut headers, (name, value)| {
+            headers.append(*name, HeaderValue::from_static(value));
+            headers
+        })
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_those_named_by_connection_go() {
+        let mut headers = map(&[
+            ("connection", "close, X-Secret"),
+            ("connection", "x-other, host"),
+            ("x-secret", "1"),
+            ("x-other", "2"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("upgrade", "websocket"),
+            ("proxy-connection", "close"),
+            ("transfer-encoding", "chunked"),
+            ("host", "a"),
+            ("x-kept", "3"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["host", "x-kept"]);
+    }
+
+    #[test]
+    fn the_client_is_appended() {
+        let client = HeaderValue::from_static("192.0.2.1");
+        let mut headers = map(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2, 10.0.0.3")]);
+        append_client(&mut headers, &client);
+        let all: Vec<_> = headers.get_all(X_FORWARDED_FOR).iter().collect();
+        assert_eq!(all, ["10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.1"]);
+        let mut headers = HeaderMap::new();
+        append_client(&mut headers, &client);
+        assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.1");
+    }
+}

@@ -1,0 +1,178 @@
+//! First stage: a request that breaks HTTP, or that could be read in two ways, goes no further
+//! (RFC 9110 section 7.2, RFC 9112 sections 3.2 and 6, RFC 9113 section 8.3, RFC 9114 section 4.3).
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, Uri};
+
+use super::exchange::{Exchange, Host};
+use super::{Flow, Stage};
+use crate::http::fault::{Fault, Kind};
+use crate::stats::HttpVersion;
+
+pub(super) struct Validate;
+
+impl Stage for Validate {
+    fn on_request(&self, exchange: &mut Exchange) -> Flow {
+        match check(exchange) {
+            Ok(()) => Flow::Continue,
+            Err(fault) => Flow::Respond(exchange.fail(fault)),
+        }
+    }
+}
+
+fn check(exchange: &mut Exchange) -> Result<(), Fault> {
+    let limits = &exchange.live.snapshot.config.limits;
+    let request = &exchange.request;
+    if exchange.version == HttpVersion::H1 {
+        if let Some(detail) = exchange.connection.ambiguous_head() {
+            return Err(Fault::bad_request(detail));
+        }
+    } else if request.headers.contains_key(CONNECTION) || request.headers.contains_key(TRANSFER_ENCODING) {
+        return Err(Fault::bad_request("connection-specific fields are not allowed in this version of HTTP"));
+    }
+    if request.headers.len() > limits.headers as usize {
+        return Err(Fault::downstream(Kind::HeaderTooLarge, "too many header fields"));
+    }
+    if request.method == Method::CONNECT || request.method == Method::TRACE {
+        return Err(Fault::downstream(Kind::NotImplemented, "this method is not served"));
+    }
+    framing(&request.headers, limits.body.0)?;
+    let (host, field) = host(&request.uri, &request.headers, exchange.version)?;
+    exchange.host = host;
+    if let Some(field) = field {
+        exchange.request.headers.insert(HOST, field);
+    }
+    Ok(())
+}
+
+/// Transfer codings and the declared length.
+fn framing(headers: &HeaderMap, limit: u64) -> Result<(), Fault> {
+    if let Some(coding) = headers.get(TRANSFER_ENCODING) {
+        let only_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if !only_chunked || headers.get_all(TRANSFER_ENCODING).iter().count() > 1 {
+            return Err(Fault::downstream(Kind::NotImplemented, "the only transfer coding served is chunked"));
+        }
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return Ok(()) };
+    if lengths.next().is_some() {
+        return Err(Fault::bad_request("more than one Content-Length"));
+    }
+    match decimal(length.as_bytes()) {
+        None => Err(Fault::bad_request("Content-Length is not a number")),
+        Some(length) if length > limit => {
+            Err(Fault::downstream(Kind::BodyTooLarge, "the request body is longer than allowed"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |sum, digit| {
+        digit.is_ascii_digit().then(|| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))?
+    })
+}
+
+/// The host that the request is for, and the `Host` field that the origin shall see where it differs from the one sent.
+fn host(uri: &Uri, headers: &HeaderMap, version: HttpVersion) -> Result<(Host, Option<HeaderValue>), Fault> {
+    let mut fields = headers.get_all(HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(Fault::bad_request("more than one Host"));
+    }
+    if let Some(authority) = uri.authority() {
+        if authority.as_str().contains('@') {
+            return Err(Fault::bad_request("user information in the request's authority"));
+        }
+        // HTTP/1: the absolute form wins over Host. HTTP/2 and 3: they must say the same.
+        if version != HttpVersion::H1
+            && field.is_some_and(|field| !field.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
+        {
+            return Err(Fault::bad_request("Host and :authority differ"));
+        }
+        let value = HeaderValue::from_str(authority.as_str())
+            .map_err(|_| Fault::bad_request("the request's authority is not valid"))?;
+        return Ok((Host::new(checked(authority.as_str())?), Some(value)));
+    }
+    match field {
+        Some(field) => {
+            let text = field.to_str().map_err(|_| Fault::bad_request("Host is not valid"))?;
+            Ok((Host::new(checked(text)?), None))
+        }
+        None => Err(Fault::bad_request("the request names no host")),
+    }
+}
+
+/// The host of `host[:port]`, if both are well formed (RFC 3986 section 3.2.2).
+fn checked(authority: &str) -> Result<&str, Fault> {
+    const BAD: Fault = Fault::bad_request("the host is not valid");
+    let (host, port) = if authority.starts_with('[') {
+        let end = authority.find(']').ok_or(BAD)?;
+        let (host, rest) = authority.split_at(end + 1);
+        (host, rest.strip_prefix(':').or(rest.is_empty().then_some("")).ok_or(BAD)?)
+    } else {
+        authority.split_once(':').unwrap_or((authority, ""))
+    };
+    let inside = host.strip_prefix('[').and_then(|inside| inside.strip_suffix(']'));
+    let valid = match inside {
+        Some(inside) => inside.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b)),
+    };
+    let port_valid = port.is_empty() || port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit());
+    if valid && port_valid { Ok(host) } else { Err(BAD) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for (authority, host) in [
+            ("Shop.example", Some("Shop.example")),
+            ("shop.example:8443", Some("shop.example")),
+            ("[2001:db8::1]:443", Some("[2001:db8::1]")),
+            ("[::1]", Some("[::1]")),
+            ("", None),
+            (":80", None),
+            ("a:b", None),
+            ("a:99999", None),
+            ("a:+80", None),
+            ("a b", None),
+            ("a/b", None),
+            ("[::1", None),
+            ("[::1]x", None),
+            ("[nonsense]", None),
+            ("a@b", None),
+        ] {
+            assert_eq!(checked(authority).ok(), host, "{authority}");
+        }
+    }
+
+    #[test]
+    fn lengths() {
+        let map = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            headers
+        };
+        let kind = |pairs: &[(&'static str, &'static str)]| framing(&map(pairs), 10).err().map(|fault| fault.kind);
+        assert_eq!(kind(&[("content-length", "10")]), None);
+        assert_eq!(kind(&[("content-length", "11")]), Some(Kind::BodyTooLarge));
+        assert_eq!(kind(&[("content-length", "+1")]), Some(Kind::BadRequest));
+        assert_eq!(kind(&[("content-length", "1, 1")]), Some(Kind::BadRequest));
+        assert_eq!(kind(&[("content-length", "1"), ("content-length", "1")]), Some(Kind::BadRequest));
+        assert_eq!(kind(&[("content-length", "99999999999999999999")]), Some(Kind::BadRequest));
+        assert_eq!(kind(&[("transfer-encoding", "Chunked")]), None);
+        assert_eq!(kind(&[("transfer-encoding", "gzip, chunked")]), Some(Kind::NotImplemented));
+        assert_eq!(
+            kind(&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]),
+            Some(Kind::NotImplemented)
+        );
+    }
+}

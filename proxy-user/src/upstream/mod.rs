@@ -1,0 +1,157 @@
+//! Forwarding: the one step of a request's journey that waits. Picks a connection to one of the upstream's servers,
+//! sends the request, and tries again only where nothing of it can have had an effect.
+
+pub mod connect;
+pub mod origin;
+pub mod pool;
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
+
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+
+use crate::http::body::{Progress, RequestBody};
+use crate::http::fault::{Fault, Kind};
+use crate::http::reply::Payload;
+use crate::stages::exchange::Exchange;
+use crate::stats::bump;
+use pool::{Lease, Pool};
+
+/// Times that one request is sent at most, each but the last on a kept connection that turned out to be closed.
+const MAX_SENDS: u32 = 3;
+
+/// Sends the exchange's request to its upstream and returns the response, its body still streaming.
+pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(response::Parts, Payload), Fault> {
+    let live = Rc::clone(&exchange.live);
+    let pool = exchange.upstream.and_then(|index| live.pool(index));
+    let pool = pool.ok_or(Fault::internal(Kind::NoRoute, "no route for this host and path"))?;
+    let begun = Instant::now();
+
+    let repeatable = body.is_empty() && is_idempotent(&exchange.request.method);
+    let headers = std::mem::take(&mut exchange.request.headers);
+    let copy = repeatable.then(|| headers.clone());
+    let mut request = head(exchange, headers, body)?;
+    let mut sends = 0;
+    loop {
+        sends += 1;
+        let fresh = sends == MAX_SENDS;
+        let mut lease = pool.lease(&exchange.worker, fresh).await?;
+        exchange.server = Some(lease.server());
+        let reused = lease.reused;
+        bump(if reused { &exchange.worker.stats.upstream_reused } else { &exchange.worker.stats.upstream_connects }, 1);
+        let failed = match send(&mut lease, request, exchange).await {
+            Ok(Ok(response)) => {
+                exchange.upstream_us = Some(begun.elapsed().as_micros() as u64);
+                return receive(response, lease);
+            }
+            Ok(Err(failed)) => failed,
+            Err(fault) => return Err(fault),
+        };
+        if let Some(fault) = exchange.body.as_ref().and_then(|body| body.fault.get()) {
+            return Err(fault);
+        }
+        let mut failed = failed;
+        let unsent = failed.take_message();
+        let error = failed.into_error();
+        tracing::debug!(%error, server = exchange.server.as_deref(), reused, "the request was not answered");
+        // A kept connection may have been closed by the origin at the moment of sending: then nothing was answered, and
+        // what was not sent, or may be sent twice (RFC 9110 section 9.2.2), goes over another one.
+        let again = match (unsent, &copy) {
+            _ if !reused || fresh => None,
+            (Some(unsent), _) => Some(unsent),
+            (None, Some(copy)) if !error.is_parse() => Some(head(exchange, copy.clone(), RequestBody::empty())?),
+            (None, _) => None,
+        };
+        request = again.ok_or_else(|| {
+            if error.is_parse() {
+                Fault::upstream(Kind::Protocol, "the origin's response is not valid HTTP")
+            } else {
+                Fault::upstream(Kind::Closed, "the origin closed the connection without a response")
+            }
+        })?;
+    }
+}
+
+/// The request as the origin gets it: origin form, HTTP/1.1.
+fn head(exchange: &Exchange, headers: HeaderMap, body: RequestBody) -> Result<Request<RequestBody>, Fault> {
+    let mut request = Request::new(body);
+    *request.method_mut() = exchange.request.method.clone();
+    *request.uri_mut() = match exchange.request.uri.path_and_query() {
+        Some(path) => Uri::from(path.clone()),
+        None => Uri::from_static("/"),
+    };
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = headers;
+    if request.body().is_end_stream() && request.body().size_hint().exact() != Some(0) {
+        return Err(Fault::bad_request("the request body is not valid"));
+    }
+    Ok(request)
+}
+
+type Sent = Result<http::Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+/// Sends, and waits for the response header: so long as the request body moves, and then `timeouts.response`.
+async fn send(lease: &mut Lease, request: Request<RequestBody>, exchange: &Exchange) -> Result<Sent, Fault> {
+    let patience = exchange.live.snapshot.config.timeouts.response.0;
+    lease.deadline.set(patience);
+    let mut answer = std::pin::pin!(lease.sender.try_send_request(request));
+    let deadline = &lease.deadline;
+    let progress: Option<&Progress> = exchange.body.as_deref();
+    let mut sent_all = progress.is_none();
+    let result = poll_fn(|cx| {
+        if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Ok(sent));
+        }
+        if deadline.poll_passed(cx).is_pending() {
+            return Poll::Pending;
+        }
+        // The client is still sending, within its own time limit: the origin's time has not begun.
+        if !sent_all {
+            sent_all = progress.is_none_or(|body| body.finished.get());
+            deadline.set(patience);
+            if deadline.poll_passed(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Err(Fault::upstream(Kind::ResponseTimeout, "the origin did not answer in time")))
+    })
+    .await;
+    deadline.clear();
+    result
+}
+
+fn receive(response: http::Response<Incoming>, lease: Lease) -> Result<(response::Parts, Payload), Fault> {
+    let (mut head, body) = response.into_parts();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Fault::upstream(Kind::Protocol, "the origin changed the protocol without being asked"));
+    }
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    Ok((head, Payload::Origin(body, lease)))
+}
+
+fn is_idempotent(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE].contains(method)
+}
+
+impl Pool {
+    /// A connection: a kept one unless `fresh`, else a new one to the next server that can be reached.
+    async fn lease(self: &Rc<Self>, worker: &crate::worker::Worker, fresh: bool) -> Result<Lease, Fault> {
+        let mut failed = Fault::upstream(Kind::Connect, "no server of the upstream can be reached");
+        for server in self.order() {
+            if !fresh && let Some(lease) = self.take_idle(server, &worker.deadlines).await {
+                return Ok(lease);
+            }
+            match self.connect(server, worker).await {
+                Ok(lease) => return Ok(lease),
+                Err(fault) => failed = fault,
+            }
+        }
+        Err(failed)
+    }
+}

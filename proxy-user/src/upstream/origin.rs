@@ -1,0 +1,83 @@
+//! Origins as a snapshot holds them: parsed and checked when the config is loaded, so that nothing about them can
+//! fail later except reaching them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use proxy_core::config::{Config, Scheme, ServerUrl, Upstream};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+/// A named upstream.
+#[derive(Debug)]
+pub struct Origin {
+    /// Name in the config.
+    pub name: String,
+    /// Its servers.
+    pub servers: Vec<Server>,
+    /// Idle connections kept by each worker.
+    pub keepalive: usize,
+    /// For `https` servers.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// What the trusted authorities were read from, to tell whether they changed.
+    ca: Option<Vec<u8>>,
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where it is.
+    pub url: ServerUrl,
+    /// Name to ask for and check, for `https`.
+    pub tls_name: Option<ServerName<'static>>,
+}
+
+impl Origin {
+    /// All upstreams of a config, sorted by name. The error names each that cannot be used.
+    pub fn all(config: &Config, base: &Path) -> Result<Vec<Arc<Self>>, String> {
+        let mut faults = Vec::new();
+        let mut origins = Vec::new();
+        for (name, upstream) in &config.upstreams {
+            match Self::new(name, upstream, base) {
+                Ok(origin) => origins.push(Arc::new(origin)),
+                Err(fault) => faults.push(format!("/upstreams/{name}{fault}")),
+            }
+        }
+        if faults.is_empty() { Ok(origins) } else { Err(faults.join("\n")) }
+    }
+
+    fn new(name: &str, upstream: &Upstream, base: &Path) -> Result<Self, String> {
+        let mut servers = Vec::new();
+        for (index, url) in upstream.servers.iter().enumerate() {
+            let tls_name = match url.scheme {
+                Scheme::Http => None,
+                Scheme::Https => {
+                    let name = upstream.server_name.as_ref().unwrap_or(&url.host);
+                    let parsed = ServerName::try_from(name.clone()).map_err(|_| {
+                        format!("/servers/{index}: `{name}` cannot be a certificate's name; set `server_name`")
+                    })?;
+                    Some(parsed)
+                }
+            };
+            servers.push(Server { url: url.clone(), tls_name });
+        }
+        let with_tls = servers.iter().any(|server| server.tls_name.is_some());
+        let ca = upstream.ca.as_ref().map(|file| base.join(file));
+        let tls = if with_tls {
+            Some(crate::tls::client::config(ca.as_deref()).map_err(|fault| format!("/ca: {fault}"))?)
+        } else {
+            None
+        };
+        let ca = ca.filter(|_| with_tls).and_then(|file| std::fs::read(file).ok());
+        Ok(Self { name: name.to_owned(), servers, keepalive: upstream.keepalive as usize, tls, ca })
+    }
+
+    /// Whether connections made for `self` are as good for `other`.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.servers == other.servers
+            && self.keepalive == other.keepalive
+            && self.tls.is_some() == other.tls.is_some()
+            && self.ca == other.ca
+    }
+}

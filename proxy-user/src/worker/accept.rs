@@ -1,0 +1,78 @@
+//! The accept loop of one TCP listener, and TLS before HTTP.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::Worker;
+use super::connection::{Connection, ListenerInfo};
+use crate::http::tcp;
+use crate::stats::bump;
+
+/// Pause after an accept that failed, so that a full file table does not become a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections taken from the backlog before the listener closes at drain.
+const DRAIN_BACKLOG: usize = 4096;
+
+/// Accepts until the worker drains, then takes what already waits in the backlog and closes the listener.
+pub async fn run(worker: Rc<Worker>, info: Rc<ListenerInfo>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+    // Accepted sockets inherit it: one system call for all of them.
+    if let Err(error) = socket2::SockRef::from(&listener).set_tcp_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set on the listener");
+    }
+    let drained = worker.drained();
+    let mut drained = std::pin::pin!(drained);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut drained => break,
+            accepted = async { worker.room().await; listener.accept().await } => accepted,
+        };
+        match accepted {
+            Ok((stream, client)) => start(&worker, &info, stream, client, tls.as_ref()),
+            Err(error) => {
+                tracing::warn!(listener = info.name, %error, "accept failed; raise the limit on open files if this stays");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    for _ in 0..DRAIN_BACKLOG {
+        let Some(Ok((stream, client))) = listener.accept().now_or_never() else { break };
+        start(&worker, &info, stream, client, tls.as_ref());
+    }
+}
+
+fn start(
+    worker: &Rc<Worker>,
+    info: &Rc<ListenerInfo>,
+    stream: TcpStream,
+    client: SocketAddr,
+    tls: Option<&TlsAcceptor>,
+) {
+    // The client may have left already; then there is nobody to serve.
+    let Ok(local) = stream.local_addr() else { return };
+    let connection = Connection::new(worker, info, client, local);
+    match tls {
+        None => drop(tokio::task::spawn_local(tcp::serve_clear(connection, stream))),
+        Some(acceptor) => {
+            let handshake = acceptor.accept(stream);
+            drop(tokio::task::spawn_local(async move {
+                let limit = connection.worker.live().snapshot.config.timeouts.handshake.0;
+                match tokio::time::timeout(limit, handshake).await {
+                    Ok(Ok(stream)) => tcp::serve_tls(connection, stream).await,
+                    Ok(Err(error)) => failed(&connection, &error.to_string()),
+                    Err(_) => failed(&connection, "not done in time"),
+                }
+            }));
+        }
+    }
+}
+
+fn failed(connection: &Connection, error: &str) {
+    bump(&connection.worker.stats.tls_errors, 1);
+    tracing::debug!(client = %connection.client, listener = connection.listener.name, error, "TLS handshake failed");
+}

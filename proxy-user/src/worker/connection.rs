@@ -1,0 +1,192 @@
+//! One client connection as the worker sees it: who, where, how many requests are open, and when it has waited
+//! too long. The HTTP servers ask [`Connection::poll_order`] what to do.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Context;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::Worker;
+use super::deadlines::Deadline;
+use crate::http::wire::Framing;
+
+/// After a connection was told to end, how long it may take.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+/// At drain, how long an idle HTTP/1 connection may still bring a request, which then is told to be the last.
+const DRAIN_LINGER: Duration = Duration::from_millis(500);
+
+/// A listener as its connections see it.
+#[derive(Debug)]
+pub struct ListenerInfo {
+    /// Name in logs and policies.
+    pub name: String,
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// `Alt-Svc` for responses, where HTTP/3 is served.
+    pub alt_svc: Option<HeaderValue>,
+}
+
+impl ListenerInfo {
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+}
+
+/// What a connection's server shall do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Go on.
+    None,
+    /// Finish what is open and take nothing new.
+    Finish,
+    /// End now.
+    Close,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Before the first request, or within a request's head.
+    Header,
+    /// Between requests.
+    Idle,
+    /// Requests are open.
+    Busy,
+    /// Told to finish.
+    Finishing,
+}
+
+/// One connection; shared by its server and its requests.
+pub struct Connection {
+    /// The worker that serves it.
+    pub worker: Rc<Worker>,
+    /// Where it came in.
+    pub listener: Rc<ListenerInfo>,
+    /// The client, never v4-mapped.
+    pub client: SocketAddr,
+    /// The client's address as text, for `X-Forwarded-For`.
+    pub client_text: HeaderValue,
+    /// The address that the client reached.
+    pub local: SocketAddr,
+    /// HTTP/1 framing beside hyper's.
+    pub(crate) framing: RefCell<Framing>,
+    served: Cell<u64>,
+    open: Cell<u32>,
+    phase: Cell<Phase>,
+    drain_seen: Cell<bool>,
+    deadline: Deadline,
+}
+
+impl Connection {
+    /// A connection that was just accepted; counted as active until it is dropped.
+    pub fn new(worker: &Rc<Worker>, listener: &Rc<ListenerInfo>, client: SocketAddr, local: SocketAddr) -> Rc<Self> {
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        let text = client.ip().to_string();
+        let connection = Rc::new(Self {
+            worker: Rc::clone(worker),
+            listener: Rc::clone(listener),
+            client,
+            client_text: HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            local: SocketAddr::new(local.ip().to_canonical(), local.port()),
+            framing: RefCell::default(),
+            served: Cell::new(0),
+            open: Cell::new(0),
+            phase: Cell::new(Phase::Header),
+            drain_seen: Cell::new(false),
+            deadline: worker.deadlines.add(),
+        });
+        worker.connection_opened();
+        connection.deadline.set(worker.live().snapshot.config.timeouts.header.0);
+        connection
+    }
+
+    /// A request's header is complete.
+    pub fn request_started(&self) {
+        self.served.set(self.served.get() + 1);
+        self.open.set(self.open.get() + 1);
+        if self.phase.get() != Phase::Finishing {
+            self.phase.set(Phase::Busy);
+            self.deadline.clear();
+        }
+    }
+
+    /// A request's response has ended.
+    pub fn request_ended(&self) {
+        let open = self.open.get().saturating_sub(1);
+        self.open.set(open);
+        if open > 0 {
+            return;
+        }
+        match self.phase.get() {
+            Phase::Finishing => self.deadline.set(CLOSE_GRACE),
+            // The next request may have begun to arrive behind this one.
+            _ if self.framing.borrow().in_head() => self.wait(Phase::Header),
+            _ => self.wait(Phase::Idle),
+        }
+    }
+
+    /// The first bytes of a request have come while none was open.
+    pub fn header_begun(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.wait(Phase::Header);
+        }
+    }
+
+    /// Why the request that is being served cannot be trusted (HTTP/1).
+    pub fn ambiguous_head(&self) -> Option<&'static str> {
+        self.framing.borrow().fault(self.served.get())
+    }
+
+    /// Requests that are open now.
+    pub fn open(&self) -> u32 {
+        self.open.get()
+    }
+
+    /// What the connection's server shall do; otherwise its task is woken when that changes.
+    pub fn poll_order(&self, cx: &Context<'_>) -> Order {
+        if self.worker.draining() {
+            if self.phase.get() == Phase::Busy {
+                return self.finish();
+            }
+            if !self.drain_seen.replace(true) && self.phase.get() != Phase::Finishing {
+                self.deadline.set(DRAIN_LINGER);
+            }
+        }
+        if self.deadline.poll_passed(cx).is_pending() {
+            return Order::None;
+        }
+        if self.phase.get() == Phase::Finishing { Order::Close } else { self.finish() }
+    }
+
+    fn finish(&self) -> Order {
+        self.phase.set(Phase::Finishing);
+        if self.open.get() == 0 {
+            self.deadline.set(CLOSE_GRACE);
+        } else {
+            // Open requests have their own time limits.
+            self.deadline.clear();
+        }
+        Order::Finish
+    }
+
+    fn wait(&self, phase: Phase) {
+        self.phase.set(phase);
+        let live = self.worker.live();
+        let timeouts = &live.snapshot.config.timeouts;
+        self.deadline.set(match phase {
+            Phase::Header => timeouts.header.0,
+            _ if self.drain_seen.get() => DRAIN_LINGER,
+            _ => timeouts.idle.0,
+        });
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.worker.connection_closed();
+    }
+}

@@ -1,0 +1,235 @@
+//! A worker: one thread with its own runtime, sockets, origin pools and counters. Nothing on a request's way is
+//! shared with another worker except the immutable snapshot.
+
+pub mod accept;
+pub mod connection;
+pub mod deadlines;
+pub mod thread;
+
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use tokio::sync::{Notify, watch};
+
+use crate::shared::{Shared, Snapshot};
+use crate::stages::access_log::{LineBuffer, LogWriter};
+use crate::stats::{WorkerStats, bump};
+use crate::upstream::pool::Pool;
+use deadlines::Deadlines;
+
+/// Sweeps between two looks at idle origin connections.
+const POOL_SWEEP_TICKS: u32 = 10;
+/// Sweeps between two hand-overs of access log lines.
+const LOG_FLUSH_TICKS: u32 = 3;
+
+/// What a worker's connections and requests share.
+pub struct Worker {
+    /// Index among the workers.
+    pub index: u32,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// This worker's counters.
+    pub stats: Arc<WorkerStats>,
+    /// This worker's deadlines.
+    pub deadlines: Deadlines,
+    /// This worker's end of the access log.
+    pub log: Option<LineBuffer>,
+    live: RefCell<Rc<Live>>,
+    drain: watch::Sender<bool>,
+    draining: Cell<bool>,
+    active: Cell<u32>,
+    room: Notify,
+    ids: Cell<u64>,
+    boot: u32,
+    pushes: Cell<(Instant, u32)>,
+    clock: (Instant, u64),
+    ticks: Cell<u32>,
+}
+
+/// A snapshot with this worker's origin pools for it.
+pub struct Live {
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    /// One for each of the snapshot's origins, in their order.
+    pools: Vec<Rc<Pool>>,
+}
+
+impl Live {
+    fn new(snapshot: Arc<Snapshot>, before: Option<&Live>) -> Self {
+        let pools = snapshot
+            .origins
+            .iter()
+            .map(|origin| {
+                let kept = before.and_then(|live| live.pools.iter().find(|pool| pool.serves(origin)));
+                kept.map_or_else(|| Rc::new(Pool::new(Arc::clone(origin))), Rc::clone)
+            })
+            .collect();
+        Self { snapshot, pools }
+    }
+
+    /// Where the upstream stands among the snapshot's origins, which are sorted by name.
+    pub fn upstream_index(&self, name: &str) -> Option<usize> {
+        self.snapshot.origins.binary_search_by(|origin| origin.name.as_str().cmp(name)).ok()
+    }
+
+    /// Name of an upstream.
+    pub fn upstream_name(&self, index: usize) -> Option<&str> {
+        self.snapshot.origins.get(index).map(|origin| origin.name.as_str())
+    }
+
+    /// Connections to an upstream.
+    pub fn pool(&self, index: usize) -> Option<&Rc<Pool>> {
+        self.pools.get(index)
+    }
+}
+
+impl Worker {
+    /// A worker without sockets.
+    pub fn new(index: u32, shared: Arc<Shared>, stats: Arc<WorkerStats>, log: Option<LogWriter>) -> Rc<Self> {
+        let live = Rc::new(Live::new(shared.snapshot.load_full(), None));
+        let now = Instant::now();
+        Rc::new(Self {
+            index,
+            stats,
+            deadlines: Deadlines::default(),
+            log: log.map(LineBuffer::new),
+            live: RefCell::new(live),
+            drain: watch::Sender::new(false),
+            draining: Cell::new(false),
+            active: Cell::new(0),
+            room: Notify::new(),
+            ids: Cell::new(0),
+            boot: RandomState::new().hash_one(index) as u32,
+            pushes: Cell::new((now, 0)),
+            clock: (now, monotonic_ns()),
+            ticks: Cell::new(0),
+            shared,
+        })
+    }
+
+    /// The current snapshot with this worker's pools; a pointer comparison unless it has changed.
+    pub fn live(&self) -> Rc<Live> {
+        let current = self.shared.snapshot.load();
+        let mut live = self.live.borrow_mut();
+        if !Arc::ptr_eq(&current, &live.snapshot) {
+            *live = Rc::new(Live::new(Arc::clone(&current), Some(&live)));
+        }
+        Rc::clone(&live)
+    }
+
+    /// An id that no other request of any worker or run has: 8 random hex digits of this worker's start, 10 of a counter.
+    pub fn next_request_id(&self) -> HeaderValue {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let number = self.ids.get().wrapping_add(1);
+        self.ids.set(number);
+        let mut text = [b'0'; 18];
+        let (boot, count) = text.split_at_mut(8);
+        for (part, value) in [(boot, u64::from(self.boot)), (count, number)] {
+            let mut value = value;
+            for place in part.iter_mut().rev() {
+                *place = DIGITS.get((value & 15) as usize).copied().unwrap_or(b'0');
+                value >>= 4;
+            }
+        }
+        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    }
+
+    /// `CLOCK_MONOTONIC` nanoseconds at `instant`, without asking the clock again.
+    pub fn monotonic_ns(&self, instant: Instant) -> u64 {
+        self.clock.1.saturating_add(instant.saturating_duration_since(self.clock.0).as_nanos() as u64)
+    }
+
+    /// Whether one more verdict may be written in the current second.
+    pub fn may_push(&self, now: Instant, limit: u32) -> bool {
+        let (second, count) = self.pushes.get();
+        let (second, count) =
+            if now.saturating_duration_since(second) >= Duration::from_secs(1) { (now, 0) } else { (second, count) };
+        if count >= limit {
+            return false;
+        }
+        self.pushes.set((second, count + 1));
+        true
+    }
+
+    /// Whether nothing new is taken.
+    pub fn draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Takes nothing new from here on; open connections are told.
+    pub fn start_drain(&self) {
+        self.draining.set(true);
+        self.stats.accepting.store(false, Ordering::Relaxed);
+        if let Some(kernel) = &self.shared.kernel {
+            kernel.publish_accepting(self.index, false);
+        }
+        self.drain.send_replace(true);
+        self.deadlines.wake_all();
+    }
+
+    /// Completes when the worker drains.
+    pub async fn drained(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.drain.subscribe().wait_for(|drain| *drain).await;
+    }
+
+    /// Connections open now.
+    pub fn active(&self) -> u32 {
+        self.active.get()
+    }
+
+    /// Completes when another connection may be accepted.
+    pub async fn room(&self) {
+        while self.active.get() >= self.live().snapshot.config.limits.connections {
+            self.room.notified().await;
+        }
+    }
+
+    fn connection_opened(&self) {
+        bump(&self.stats.accepted, 1);
+        self.publish(self.active.get() + 1);
+    }
+
+    fn connection_closed(&self) {
+        self.publish(self.active.get().saturating_sub(1));
+        self.room.notify_one();
+    }
+
+    fn publish(&self, active: u32) {
+        self.active.set(active);
+        self.stats.active.store(u64::from(active), Ordering::Relaxed);
+        if let Some(kernel) = &self.shared.kernel {
+            kernel.publish_active(self.index, active);
+        }
+    }
+
+    /// What is due every [`deadlines::TICK`].
+    fn tick(&self) {
+        let now = Instant::now();
+        self.deadlines.sweep(now);
+        let ticks = self.ticks.get().wrapping_add(1);
+        self.ticks.set(ticks);
+        if ticks % LOG_FLUSH_TICKS == 0
+            && let Some(log) = &self.log
+        {
+            log.flush();
+        }
+        if ticks % POOL_SWEEP_TICKS == 0 {
+            let live = self.live();
+            for pool in &live.pools {
+                pool.sweep(now, live.snapshot.config.timeouts.upstream_idle.0);
+            }
+        }
+    }
+}
+
+fn monotonic_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+        u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)
+    })
+}
