@@ -1,6 +1,21 @@
-//! End-to-end tests, verdict tables, benches and the demo: what they stand on.
+//! Verdict tables, benches, end-to-end tests in network namespaces, the demo, and what they stand on.
+//!
+//! For packets: [`packets`] builds frames, [`tables`] is the host half, [`gate`] the loaded programs, [`verdict_table`]
+//! says what must become of each frame. For traffic: [`street`] is the topology, [`origin`] and [`edge`] are what runs in
+//! it, [`clients`] drive it, [`cases`] say what must hold. [`ward`] removes everything, however the run ends.
 
+pub mod cases;
+pub mod certs;
+pub mod clients;
+pub mod edge;
 pub mod gate;
+pub mod netns;
+pub mod origin;
 pub mod packets;
+pub mod process;
+pub mod scratch;
+pub mod street;
 pub mod tables;
+pub mod tools;
 pub mod verdict_table;
+pub mod ward;

@@ -1,3 +1,76 @@
-//! End-to-end tests, verdict tables, benches and the demo.
+//! The runner behind `cargo xtask test`, `demo` and `bench`: started as root, with the binaries built.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use libtest_mimic::{Arguments, Trial};
+use tidegate_tests::{cases, ward};
+
+/// Most end-to-end cases that run side by side: each has a daemon, origins and clients of its own.
+const MOST_AT_ONCE: usize = 4;
+
+#[derive(Parser)]
+#[command(name = "tidegate-tests")]
+struct Cli {
+    /// End, and clean up, when stdin ends: who started this holds the other side
+    #[arg(long, global = true)]
+    tied: bool,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run the verdict table and the end-to-end cases
+    Test {
+        /// Only tests whose name contains this
+        filter: Option<String>,
+        /// Only the end-to-end cases
+        #[arg(long)]
+        e2e: bool,
+        /// Print the names and run nothing
+        #[arg(long)]
+        list: bool,
+        /// Cases side by side
+        #[arg(long)]
+        threads: Option<usize>,
+    },
+    /// Removes what the runner leaves when it ends; started by the runner
+    #[command(name = ward::SUBCOMMAND, hide = true)]
+    Ward,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.task {
+        Task::Ward => ward::run().map(|()| ExitCode::SUCCESS),
+        task => ward::start(cli.tied).and_then(|()| {
+            let result = run(task);
+            ward::finish();
+            result
+        }),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Test { filter, list, threads, .. } => Ok(test(filter, list, threads)),
+        Task::Ward => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn test(filter: Option<String>, list: bool, threads: Option<usize>) -> ExitCode {
+    let trials: Vec<Trial> = cases::trials();
+    if let Some(why) = cases::cannot_run() {
+        eprintln!("end-to-end tests are skipped: {why}");
+    }
+    let at_once =
+        threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from).min(MOST_AT_ONCE));
+    let arguments = Arguments { filter, list, test_threads: Some(at_once), ..Arguments::default() };
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

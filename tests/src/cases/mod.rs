@@ -1,0 +1,74 @@
+//! The end-to-end cases: each builds its own street, so that they run side by side and leave nothing for the next.
+
+mod protocols;
+mod verdicts;
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::Result;
+use libtest_mimic::{Failed, Trial};
+
+/// Time within which a case must end, set-up and clean-up included.
+const CASE_TIME: Duration = Duration::from_secs(120);
+
+/// One case.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Unique within its group.
+    pub name: &'static str,
+    /// What must hold.
+    pub run: fn() -> Result<()>,
+}
+
+/// All cases, by group.
+const GROUPS: [(&str, &[Case]); 2] = [("protocols", protocols::CASES), ("verdicts", verdicts::CASES)];
+
+/// All cases as trials. Where they cannot run they are ignored, and [`cannot_run`] says why.
+pub fn trials() -> Vec<Trial> {
+    let skip = cannot_run().is_some();
+    GROUPS
+        .iter()
+        .flat_map(|(group, cases)| cases.iter().map(move |case| (group, case)))
+        .map(|(group, case)| {
+            let run = case.run;
+            Trial::test(format!("e2e::{group}::{}", case.name), move || within(CASE_TIME, run)).with_ignored_flag(skip)
+        })
+        .collect()
+}
+
+/// Why no end-to-end case can run here, if so.
+pub fn cannot_run() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("network namespaces and eBPF need root".to_owned());
+    }
+    if !Path::new("/sys/fs/bpf").exists() {
+        return Some("this kernel has no bpffs (CONFIG_BPF_SYSCALL)".to_owned());
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Some("this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)".to_owned());
+    }
+    None
+}
+
+/// Runs a case in a thread of its own and gives up on it when time is up; what it made is removed when the run ends.
+pub fn within(time: Duration, case: fn() -> Result<()>) -> Result<(), Failed> {
+    let (done, result) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        // The receiver is gone when time was up.
+        let _ = done.send(case().map_err(|error| format!("{error:?}")));
+    });
+    match result.recv_timeout(time) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(message)) => Err(message.into()),
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(format!("not done within {time:?}").into()),
+        Err(mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
+            Ok(()) => Err("the case ended without a result".into()),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                Err(text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked").into())
+            }
+        },
+    }
+}
