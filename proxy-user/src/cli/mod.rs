@@ -9,6 +9,7 @@ mod man;
 mod output;
 mod reload;
 mod remote;
+mod run;
 mod schema;
 mod status;
 mod unload;
@@ -54,6 +55,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
     Status(status::Args),
     Verdict(verdict::Args),
     Worker(worker::Args),
@@ -69,6 +71,7 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
+        Command::Run(args) => run::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Verdict(args) => verdict::run(&args),
         Command::Worker(args) => worker::run(&args),
