@@ -1,4 +1,21 @@
-//! Policies: model, expression language, compilation, evaluation. (Interface first; the engine follows.)
+//! Policies: what requests and packets are allowed, blocked, dropped or logged. JSON and an expression language in,
+//! a [`PolicySet`] out, which workers ask for each request and whose [`KernelImage`] the kernel half writes to its maps.
+
+mod assemble;
+mod build;
+mod compile;
+mod cubes;
+mod lang;
+mod model;
+mod packet;
+mod rate;
+mod sample;
+mod selftest;
+mod set;
+mod slots;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -6,10 +23,18 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Version};
 use smallvec::SmallVec;
 
-use crate::image::KernelImage;
+pub use crate::diagnostic::{Diagnostic, FileDiagnostic};
+pub use crate::image::KernelImage;
+pub use compile::{Options, compile};
+pub use lang::{MAX_DEPTH, MAX_EXPRESSION_BYTES, MAX_NODES, MAX_REGEX_BYTES, MAX_SET_ITEMS, MAX_WILDCARDS};
+pub use model::{
+    MAX_LIST_ITEMS, MAX_LISTS, MAX_POLICIES, MAX_PUSH_TTL, MAX_RATE_LIMIT, MAX_RATE_PERIOD, MAX_RATE_RULES,
+};
+pub use model::{MAX_RULES, MAX_TEST_TIMES, MAX_TESTS, MIN_PUSH_TTL, MIN_RATE_PERIOD, schema};
+pub use set::{Phase, PolicySet, RuleInfo};
 
 /// Number of a rule in counters and verdicts, stable over reloads for the same `policy/rule` name. 0 is the operator.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, serde::Serialize)]
 pub struct RuleSlot(pub u32);
 
 /// What request rules may look at. Borrowed from the request; `src` is never v4-mapped.
@@ -38,7 +63,7 @@ pub struct RequestView<'a> {
 }
 
 /// What the policies say of one request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     /// What is to be done.
     pub action: Action,
@@ -72,32 +97,4 @@ pub struct Push {
     pub rule: RuleSlot,
     /// How long it stands.
     pub ttl: Duration,
-}
-
-/// All loaded policies, compiled; immutable, shared by the workers behind an `Arc`.
-#[derive(Debug, Default)]
-pub struct PolicySet {}
-
-impl PolicySet {
-    /// Evaluates the request rules. `now_ns` is CLOCK_MONOTONIC in nanoseconds (rates).
-    pub fn evaluate(&self, _request: &RequestView<'_>, _now_ns: u64) -> Decision {
-        Decision::default()
-    }
-
-    /// Whether an allow rule on the source alone covers `src`: such a source never gets a verdict.
-    pub fn allows_source(&self, _src: IpAddr) -> bool {
-        false
-    }
-
-    /// `policy/rule` of a slot.
-    pub fn rule_name(&self, _slot: RuleSlot) -> Option<&str> {
-        None
-    }
-
-    /// What the kernel maps shall hold.
-    pub fn kernel_image(&self) -> &KernelImage {
-        static EMPTY: KernelImage =
-            KernelImage { allow: Vec::new(), deny: Vec::new(), rules: Vec::new(), names: Vec::new() };
-        &EMPTY
-    }
 }

@@ -1,0 +1,187 @@
+//! Checked policies put together: request rules in order, the kernel image, and the bounds that all files share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use proxy_common::abi::{MAX_PACKET_RULES, MAX_PREFIXES, rule_action};
+
+use super::RuleSlot;
+use super::build::{Unit, UnitRule};
+use super::model::{ActionKind, MAX_RATE_RULES};
+use super::packet::Lowered;
+use super::rate::{RateTable, RateTerms};
+use super::set::{Effect, Phase, PolicySet, RequestPolicy, RequestRule, RuleInfo};
+use crate::image::KernelImage;
+use crate::json::shape::Fault;
+
+/// What the set is for.
+pub(super) enum Purpose {
+    /// To be loaded: rules expired at this time are off, shadow rules only count.
+    Live(jiff::Timestamp),
+    /// To run a policy's tests: every rule is on and acts.
+    Test,
+}
+
+/// What a set is made with.
+pub(super) struct Terms<'a> {
+    pub purpose: Purpose,
+    pub slots: &'a BTreeMap<String, u32>,
+    pub ipv6_prefix: u8,
+    pub seed: [u64; 2],
+    pub previous: Option<&'a PolicySet>,
+}
+
+/// A fault or warning, and the index of the unit that it is about.
+pub(super) type UnitFault = (usize, Fault);
+
+/// Puts units together. `units` come with the names of their files. Warnings are left to the caller.
+pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet, Vec<UnitFault>, Vec<UnitFault>) {
+    let mut assembly = Assembly::default();
+    for (index, (file, unit)) in units.iter().enumerate() {
+        let mut rules = Vec::new();
+        for rule in &unit.rules {
+            assembly.rule(index, file, rule, terms, &mut rules);
+        }
+        if !rules.is_empty() {
+            let (hosts, listeners) = (unit.hosts.clone(), unit.listeners.clone());
+            assembly.set.policies.push(RequestPolicy { hosts, listeners, rules });
+        }
+    }
+    let mut set = assembly.set;
+    let names = set.rules.iter().map(|rule| (rule.slot.0, rule.name.clone()));
+    set.names = names.clone().collect();
+    let mut names: Vec<(u32, String)> = names.collect();
+    names.sort_unstable();
+    set.image = KernelImage {
+        allow: assembly.allow.into_iter().collect(),
+        deny: assembly.deny.into_iter().collect(),
+        rules: std::mem::take(&mut set.image.rules),
+        names,
+    };
+    (set, assembly.faults, assembly.warnings)
+}
+
+#[derive(Default)]
+struct Assembly {
+    set: PolicySet,
+    allow: BTreeMap<IpNet, u32>,
+    deny: BTreeMap<IpNet, u32>,
+    rates: usize,
+    faults: Vec<UnitFault>,
+    warnings: Vec<UnitFault>,
+}
+
+impl Assembly {
+    fn rule(&mut self, unit: usize, file: &str, rule: &UnitRule, terms: &Terms<'_>, rules: &mut Vec<RequestRule>) {
+        let slot = RuleSlot(terms.slots.get(&rule.name).copied().unwrap_or_default());
+        let (on, shadow) = match terms.purpose {
+            Purpose::Live(now) => (rule.expires.is_none_or(|at| at > now), rule.shadow),
+            Purpose::Test => (true, false),
+        };
+        let packet = rule.packet.as_ref().filter(|_| on && !shadow);
+        // A drop rule acts on packets; only its shadow is looked for in requests.
+        let request = on && rule.request && (rule.action != ActionKind::Drop || shadow);
+        let phase = match (packet.is_some(), request) {
+            (true, true) => Phase::Both,
+            (true, false) => Phase::Packet,
+            (false, true) => Phase::Request,
+            (false, false) => Phase::Off,
+        };
+        if on && phase == Phase::Off {
+            let message =
+                "this shadow rule is not counted: only packets could tell it, and the kernel takes no shadow rules";
+            self.warnings.push((unit, Fault::at(rule.pointer.clone(), message)));
+        }
+        if !on {
+            let message = format!("this rule is off: it expired at {}", rule.expires.unwrap_or_default());
+            self.warnings.push((unit, Fault::at(format!("{}/expires", rule.pointer), message)));
+        }
+        if let Some(at) = rule.expires.filter(|_| on) {
+            let next = self.set.next_expiry.map_or(at, |next| next.min(at));
+            self.set.next_expiry = Some(next);
+        }
+        if let Some(lowered) = packet {
+            self.packet(unit, rule, slot, lowered);
+        }
+        if request {
+            let effect = match rule.action {
+                _ if shadow => Effect::Log,
+                ActionKind::Allow => Effect::Allow,
+                ActionKind::Block => Effect::Block(rule.status, rule.push),
+                ActionKind::Log | ActionKind::Drop => Effect::Log,
+            };
+            let rate = rule.rate.map(|rate| self.rate(unit, rule, rate, terms));
+            rules.push(RequestRule { slot, name: rule.name.clone(), when: Arc::clone(&rule.when), rate, effect });
+        }
+        self.set.rules.push(RuleInfo {
+            name: rule.name.clone(),
+            slot,
+            phase,
+            action: rule.action.name(),
+            shadow,
+            expires: rule.expires.map(|at| at.to_string()),
+            file: file.to_owned(),
+            description: rule.description.clone(),
+        });
+    }
+
+    fn packet(&mut self, unit: usize, rule: &UnitRule, slot: RuleSlot, lowered: &Lowered) {
+        let allow = rule.action == ActionKind::Allow;
+        match lowered {
+            Lowered::Sources(sources) => {
+                let (table, title) = if allow { (&mut self.allow, "allowed") } else { (&mut self.deny, "denied") };
+                for network in sources.networks() {
+                    table.entry(network).or_insert(slot.0);
+                }
+                if table.len() > MAX_PREFIXES as usize {
+                    let count = table.len();
+                    let message = format!(
+                        "with this rule there are {count} {title} prefixes in all policies, at most {MAX_PREFIXES} fit"
+                    );
+                    self.faults.push((unit, Fault::at(rule.pointer.clone(), message)));
+                    table.clear();
+                }
+                if allow {
+                    self.set.allowed = self.set.allowed.union(sources);
+                }
+            }
+            Lowered::Rules(rules) => {
+                let action = if allow { rule_action::ALLOW } else { rule_action::DROP };
+                let list = &mut self.set.image.rules;
+                list.extend(rules.iter().map(|r| proxy_common::abi::PacketRule { action, rule: slot.0, ..*r }));
+                if list.len() > MAX_PACKET_RULES as usize {
+                    let count = list.len();
+                    let message = format!(
+                        "with this rule there are {count} packet rules in all policies, at most {MAX_PACKET_RULES} fit; \
+                         it takes {} of them",
+                        rules.len()
+                    );
+                    self.faults.push((unit, Fault::at(rule.pointer.clone(), message)));
+                    list.clear();
+                }
+            }
+        }
+    }
+
+    /// The table of a rule: the one that the previous set counted into, if the terms are the same.
+    fn rate(
+        &mut self,
+        unit: usize,
+        rule: &UnitRule,
+        rate: (u32, std::time::Duration),
+        terms: &Terms<'_>,
+    ) -> Arc<RateTable> {
+        self.rates += 1;
+        if self.rates > MAX_RATE_RULES {
+            let message = format!("more than {MAX_RATE_RULES} rules with a rate in all policies");
+            self.faults.push((unit, Fault::at_key(format!("{}/rate", rule.pointer), message)));
+            self.rates = 0;
+        }
+        let wanted = RateTerms { limit: rate.0, period: rate.1, ipv6_prefix: terms.ipv6_prefix };
+        let rules = terms.previous.into_iter().flat_map(|set| &set.policies).flat_map(|policy| &policy.rules);
+        let mut tables = rules.filter(|old| old.name == rule.name).filter_map(|old| old.rate.as_ref());
+        let kept = tables.find(|table| table.terms() == wanted).map(Arc::clone);
+        kept.unwrap_or_else(|| Arc::new(RateTable::new(wanted, terms.seed)))
+    }
+}

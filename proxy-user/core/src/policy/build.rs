@@ -1,0 +1,260 @@
+//! One policy file, from its model to checked rules that know their phases. Everything that can be said of a file alone is
+//! said here; what the files take together is `assemble`'s.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lang::{self, Expr, Lists, NamedList, Wildcard};
+use super::model::{self, ActionKind, List, ListKind, Mode, Policy, Rule};
+use super::packet::{Lowered, lower};
+use crate::config::Span;
+use crate::json::join;
+use crate::json::shape::Fault;
+use crate::ranges::{RangeSet, network_ranges, parse_network};
+
+/// HTTP status of `block` without one.
+const DEFAULT_STATUS: u16 = 403;
+
+/// A checked policy.
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub id: String,
+    pub hosts: Vec<Wildcard>,
+    pub listeners: Vec<String>,
+    pub rules: Vec<UnitRule>,
+}
+
+/// A checked rule.
+#[derive(Debug)]
+pub(super) struct UnitRule {
+    /// `policy/rule`
+    pub name: String,
+    pub id: String,
+    pub description: Option<String>,
+    /// JSON pointer.
+    pub pointer: String,
+    pub when: Arc<Expr>,
+    pub action: ActionKind,
+    pub status: u16,
+    pub shadow: bool,
+    pub rate: Option<(u32, Duration)>,
+    pub push: Option<Duration>,
+    pub expires: Option<jiff::Timestamp>,
+    /// Its packet form, where the packet phase has it.
+    pub packet: Option<Lowered>,
+    /// Whether a request can tell it.
+    pub request: bool,
+}
+
+/// Checks a policy. `listeners` are the names that its scope may have; none means that they are not known.
+pub(super) fn build(policy: &Policy, listeners: &[String]) -> Result<Unit, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let hosts = scope_hosts(policy, &mut faults);
+    scope_listeners(policy, listeners, &mut faults);
+    let lists = policy.lists.iter().map(|(name, list)| (name.clone(), items(name, list, &mut faults))).collect();
+    let mut ids = HashMap::new();
+    let mut rules = Vec::new();
+    for (index, rule) in policy.rules.iter().enumerate() {
+        let pointer = format!("/rules/{index}");
+        if let Some(first) = ids.insert(rule.id.as_str(), index) {
+            let message = format!("the id `{}` is taken by /rules/{first}; ids are unique in a policy", rule.id);
+            faults.push(Fault::at(format!("{pointer}/id"), message));
+        }
+        rules.extend(checked_rule(policy, rule, &pointer, &lists, &mut faults));
+    }
+    if faults.is_empty() {
+        let listeners = policy.scope.listeners.clone();
+        Ok(Unit { id: policy.id.clone(), hosts, listeners, rules })
+    } else {
+        Err(faults)
+    }
+}
+
+fn scope_hosts(policy: &Policy, faults: &mut Vec<Fault>) -> Vec<Wildcard> {
+    let mut found = Vec::new();
+    for (index, host) in policy.scope.hosts.iter().enumerate() {
+        let pointer = format!("/scope/hosts/{index}");
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.*[]:".contains(c);
+        if host.is_empty() || !host.chars().all(plain) {
+            let message = format!("`{host}` is not a host pattern; write a name, `*.example.com` or `shop.*`");
+            faults.push(Fault::at(pointer, message));
+            continue;
+        }
+        match Wildcard::new(host.as_bytes(), true) {
+            Ok(pattern) => found.push(pattern),
+            Err(message) => faults.push(Fault::at(pointer, message)),
+        }
+    }
+    found
+}
+
+fn scope_listeners(policy: &Policy, listeners: &[String], faults: &mut Vec<Fault>) {
+    for (index, name) in policy.scope.listeners.iter().enumerate() {
+        if !listeners.is_empty() && !listeners.contains(name) {
+            let near = crate::diagnostic::hint(name, listeners.iter().map(String::as_str));
+            let message = format!("the config has no listener `{name}`{near}");
+            faults.push(Fault::at(format!("/scope/listeners/{index}"), message));
+        }
+    }
+}
+
+fn items(name: &str, list: &List, faults: &mut Vec<Fault>) -> NamedList {
+    let pointer = join("/lists", name);
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')) {
+        let message = format!("`{name}` cannot be the name of a list: write letters, digits, `_`, `-` and `.`");
+        faults.push(Fault::at_key(pointer.clone(), message));
+    }
+    match list.kind {
+        ListKind::String => {
+            let items = list.items.iter().map(|item| item.as_bytes().into()).collect::<HashSet<Box<[u8]>>>();
+            NamedList::Text(Arc::new(items))
+        }
+        ListKind::Cidr => {
+            let mut ranges = Vec::with_capacity(list.items.len());
+            for (index, item) in list.items.iter().enumerate() {
+                match parse_network(item) {
+                    Ok(network) => ranges.extend(network_ranges(network)),
+                    Err(message) => faults.push(Fault::at(format!("{pointer}/items/{index}"), message)),
+                }
+            }
+            NamedList::Cidr(Arc::new(RangeSet::new(ranges)))
+        }
+    }
+}
+
+/// None where a fault was found.
+fn checked_rule(
+    policy: &Policy,
+    rule: &Rule,
+    pointer: &str,
+    lists: &Lists,
+    faults: &mut Vec<Fault>,
+) -> Option<UnitRule> {
+    let before = faults.len();
+    terms(rule, pointer, faults);
+    let when = match lang::parse(&rule.when, lists) {
+        Ok(when) => Arc::new(when),
+        Err(e) => {
+            let message = e.render(&rule.when);
+            faults.push(Fault { inside: Some(e.at), ..Fault::at(format!("{pointer}/when"), message) });
+            return None;
+        }
+    };
+    let (packet, request) = phases(policy, rule, &when, pointer, faults);
+    let bounds = |span: Span| span.0;
+    (faults.len() == before).then(|| UnitRule {
+        name: format!("{}/{}", policy.id, rule.id),
+        id: rule.id.clone(),
+        description: rule.description.clone(),
+        pointer: pointer.to_owned(),
+        when,
+        action: rule.action.kind,
+        status: rule.action.status.unwrap_or(DEFAULT_STATUS),
+        shadow: policy.mode == Mode::Shadow || rule.mode == Mode::Shadow,
+        rate: rule.rate.as_ref().map(|rate| (rate.limit, bounds(rate.period))),
+        push: rule.push.as_ref().map(|push| bounds(push.ttl)),
+        expires: rule.expires.map(|expiry| expiry.0),
+        packet,
+        request,
+    })
+}
+
+/// What goes together, and times within their bounds.
+fn terms(rule: &Rule, pointer: &str, faults: &mut Vec<Fault>) {
+    let action = rule.action.kind;
+    if rule.action.status.is_some() && action != ActionKind::Block {
+        let message = format!("`status` is for `block`; `{}` answers nothing", action.name());
+        faults.push(Fault::at_key(format!("{pointer}/action/status"), message));
+    }
+    if rule.push.is_some() && action != ActionKind::Block {
+        let message = match action {
+            ActionKind::Drop => "a drop rule is in the kernel already; `push` is for `block`".to_owned(),
+            _ => format!("`push` is for `block`; `{}` bans nobody", action.name()),
+        };
+        faults.push(Fault::at_key(format!("{pointer}/push"), message));
+    }
+    if rule.rate.is_some() && matches!(action, ActionKind::Allow | ActionKind::Drop) {
+        let message = format!("rates count requests, for `block` and `log`; `{}` takes none", action.name());
+        faults.push(Fault::at_key(format!("{pointer}/rate"), message));
+    }
+    let mut within = |key: &str, span: Span, least: Duration, most: Duration| {
+        if !(least..=most).contains(&span.0) {
+            let message = format!("found {span}, expected {} to {}", Span(least), Span(most));
+            faults.push(Fault::at(format!("{pointer}/{key}"), message));
+        }
+    };
+    if let Some(rate) = &rule.rate {
+        within("rate/period", rate.period, model::MIN_RATE_PERIOD, model::MAX_RATE_PERIOD);
+    }
+    if let Some(push) = &rule.push {
+        within("push/ttl", push.ttl, model::MIN_PUSH_TTL, model::MAX_PUSH_TTL);
+    }
+}
+
+/// Where the rule can be decided: its packet form, and whether requests can tell it.
+fn phases(
+    policy: &Policy,
+    rule: &Rule,
+    when: &Expr,
+    pointer: &str,
+    faults: &mut Vec<Fault>,
+) -> (Option<Lowered>, bool) {
+    let (packet, request) = when.phases();
+    let scoped = !policy.scope.hosts.is_empty() || !policy.scope.listeners.is_empty();
+    let mut fault = |key: &str, message: String| faults.push(Fault::at(format!("{pointer}/{key}"), message));
+    if !packet && !request {
+        let message = format!(
+            "no phase knows all of these fields: {} for packets only, {} for requests only; use two rules",
+            named(when, lang::Availability::Packet),
+            named(when, lang::Availability::Request)
+        );
+        fault("when", message);
+        return (None, false);
+    }
+    match rule.action.kind {
+        ActionKind::Block | ActionKind::Log if !request => {
+            let name = rule.action.kind.name();
+            let fields = named(when, lang::Availability::Packet);
+            fault("action/type", format!("`{name}` is decided on requests, which have no {fields}; write `drop`"));
+            (None, false)
+        }
+        ActionKind::Block | ActionKind::Log => (None, true),
+        ActionKind::Drop if !packet => {
+            let fields = named(when, lang::Availability::Request);
+            fault("action/type", format!("`drop` is decided on packets, which have no {fields}; write `block`"));
+            (None, false)
+        }
+        ActionKind::Drop if scoped => {
+            let message = "packets are dropped before their host and listener are known: take this rule out of a policy \
+                           with a scope, and name the listener by `ip.dst`, `tcp.dstport` or `udp.dstport`";
+            fault("action/type", message.to_owned());
+            (None, false)
+        }
+        ActionKind::Drop | ActionKind::Allow if packet && !scoped => match lower(when) {
+            Ok(lowered) => (Some(lowered), request),
+            Err(message) => {
+                fault("when", message);
+                (None, false)
+            }
+        },
+        ActionKind::Allow if !request => {
+            let fields = named(when, lang::Availability::Packet);
+            fault("when", format!("the policy's scope is known for requests only, which have no {fields}"));
+            (None, false)
+        }
+        ActionKind::Drop | ActionKind::Allow => (None, true),
+    }
+}
+
+/// The fields in an expression that one phase alone knows.
+fn named(when: &Expr, availability: lang::Availability) -> String {
+    let mut found: Vec<String> = Vec::new();
+    when.fields(&mut |field| {
+        let name = format!("`{}`", field.name());
+        if field.availability() == availability && !found.contains(&name) {
+            found.push(name);
+        }
+    });
+    found.join(", ")
+}

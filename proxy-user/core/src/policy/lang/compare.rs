@@ -1,0 +1,358 @@
+//! Parsing of operators and what stands right of them, by the type of the left side.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use memchr::memmem::Finder;
+use regex::bytes::RegexBuilder;
+
+use super::expr::{Expr, IntTerm, Order, ProtoSet, Text, TextTest};
+use super::field::{FlagField, IpField, Type};
+use super::lexer::{Span, Token};
+use super::parser::{NamedList, Parser};
+use super::wildcard::Wildcard;
+use super::{LangError, MAX_REGEX_BYTES, MAX_SET_ITEMS};
+use crate::diagnostic::hint;
+use crate::ranges::{RangeSet, network_ranges, number};
+
+/// An operator with its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operator {
+    Eq,
+    Ne,
+    Order(Order),
+    In,
+    Contains,
+    Matches,
+    Wildcard { ignore_case: bool },
+}
+
+/// All operators in words.
+const OPERATORS: [&str; 11] = ["eq", "ne", "lt", "le", "gt", "ge", "in", "contains", "matches", "wildcard", "strict"];
+
+impl Operator {
+    fn of(token: &Token) -> Option<Self> {
+        let word = match token {
+            Token::Name(word) => word.as_str(),
+            Token::Sign(sign) => sign,
+            _ => return None,
+        };
+        Some(match word {
+            "eq" | "==" => Self::Eq,
+            "ne" | "!=" => Self::Ne,
+            "lt" | "<" => Self::Order(Order::Less),
+            "le" | "<=" => Self::Order(Order::LessEqual),
+            "gt" | ">" => Self::Order(Order::Greater),
+            "ge" | ">=" => Self::Order(Order::GreaterEqual),
+            "in" => Self::In,
+            "contains" => Self::Contains,
+            "matches" | "~" => Self::Matches,
+            "wildcard" => Self::Wildcard { ignore_case: true },
+            _ => return None,
+        })
+    }
+}
+
+impl Parser<'_> {
+    fn operator(&mut self, left: Span, kind: Type) -> Result<(Operator, Span), LangError> {
+        let (token, span) = self.next();
+        if token == Token::Name("strict".to_owned()) {
+            return match self.next() {
+                (Token::Name(word), end) if word == "wildcard" => {
+                    Ok((Operator::Wildcard { ignore_case: false }, (span.0, end.1)))
+                }
+                (_, end) => Err(LangError::new((span.0, end.1), "`strict` stands before `wildcard` only")),
+            };
+        }
+        if let Some(operator) = Operator::of(&token) {
+            return Ok((operator, span));
+        }
+        let message = match &token {
+            Token::Name(word) if word == "not" => {
+                "`not` stands before the whole comparison: `not field in {…}`".to_owned()
+            }
+            Token::Name(word) if !matches!(word.as_str(), "and" | "or" | "xor") => {
+                format!("unknown operator `{word}`{}", hint(word, OPERATORS))
+            }
+            Token::Sign("[") => "only headers, arguments and lists of names take `[…]`".to_owned(),
+            other => {
+                format!("found {}, expected an operator: this is {}, not a condition", other.describe(), kind.name())
+            }
+        };
+        Err(LangError::new(if token == Token::End { left } else { span }, message))
+    }
+
+    fn no_such_comparison(span: Span, kind: Type, operators: &str) -> LangError {
+        LangError::new(span, format!("{} cannot be compared like this; it takes {operators}", kind.name()))
+    }
+
+    /// `left is an IP address, but … is a string`.
+    fn mismatch(kind: Type, found: &Token, span: Span) -> LangError {
+        let found_type = match found {
+            Token::Text(_) => Type::Text.name(),
+            Token::Int(_) => Type::Int.name(),
+            Token::Ip(_) => Type::Ip.name(),
+            Token::Net(_) => "a network",
+            Token::List(_) => "a list, which stands behind `in`",
+            Token::Sign("{") => "a set, which stands behind `in`",
+            Token::Name(name) if matches!(name.as_str(), "true" | "false") => Type::Bool.name(),
+            Token::Name(_) => "a name: values are compared with literals only, strings in quotes",
+            Token::Sign(_) | Token::End => "no value",
+        };
+        LangError::new(span, format!("the left side is {}, but {} is {found_type}", kind.name(), found.describe()))
+    }
+
+    /// A boolean field, alone or compared with `true` or `false`.
+    pub(super) fn flag(&mut self, field: FlagField) -> Result<Expr, LangError> {
+        let equal = match Operator::of(self.peek()) {
+            Some(Operator::Eq) => true,
+            Some(Operator::Ne) => false,
+            Some(_) => return Err(Self::no_such_comparison(self.span(), Type::Bool, "`eq`, `ne` or no operator")),
+            None => return Ok(Expr::Flag(field)),
+        };
+        self.next();
+        match self.next() {
+            (Token::Name(word), _) if word == "true" || word == "false" => {
+                let flag = Expr::Flag(field);
+                if (word == "true") == equal {
+                    return Ok(flag);
+                }
+                // Known and false; a packet without the field does not match.
+                Ok(Expr::And(vec![super::expr::known(field), Expr::Not(Box::new(flag))]))
+            }
+            (other, span) => Err(Self::mismatch(Type::Bool, &other, span)),
+        }
+    }
+
+    /// Comparisons of addresses.
+    pub(super) fn compare_ip(&mut self, field: IpField, left: Span) -> Result<Expr, LangError> {
+        let (operator, span) = self.operator(left, Type::Ip)?;
+        match operator {
+            Operator::Eq | Operator::Ne => match self.next() {
+                (Token::Ip(address), _) => {
+                    let set = RangeSet::new(vec![(number(address), number(address))]);
+                    let set = if operator == Operator::Eq { set } else { set.complement(u128::MAX) };
+                    Ok(Expr::Ip(field, Arc::new(set)))
+                }
+                (Token::Net(network), span) => {
+                    let message = format!(
+                        "the left side is an IP address, but `{network}` is a network; write `in {{{network}}}`"
+                    );
+                    Err(LangError::new(span, message))
+                }
+                (other, span) => Err(Self::mismatch(Type::Ip, &other, span)),
+            },
+            Operator::In => {
+                if let Token::List(name) = self.peek().clone() {
+                    let (_, span) = self.next();
+                    return match self.list(&name, span)? {
+                        NamedList::Cidr(set) => Ok(Expr::Ip(field, set)),
+                        NamedList::Text(_) => Err(list_mismatch(Type::Ip, &name, "strings", span)),
+                    };
+                }
+                let mut ranges = Vec::new();
+                self.set(|p| {
+                    let (token, span) = p.next();
+                    match token {
+                        Token::Net(network) => ranges.extend(network_ranges(network)),
+                        Token::Ip(low) => {
+                            let high = if p.take_sign("..") { p.range_end(Type::Ip)? } else { Token::Ip(low) };
+                            match high {
+                                Token::Ip(high) if high.is_ipv4() == low.is_ipv4() && low <= high => {
+                                    ranges.push((number(low), number(high)));
+                                }
+                                _ => return Err(LangError::new((span.0, p.end()), "this range has no addresses")),
+                            }
+                        }
+                        other => return Err(Self::mismatch(Type::Ip, &other, span)),
+                    }
+                    Ok(())
+                })?;
+                Ok(Expr::Ip(field, Arc::new(RangeSet::new(ranges))))
+            }
+            _ => Err(Self::no_such_comparison(span, Type::Ip, "`eq`, `ne` and `in`")),
+        }
+    }
+
+    /// Comparisons of numbers.
+    pub(super) fn compare_int(&mut self, term: IntTerm, left: Span) -> Result<Expr, LangError> {
+        let max = match &term {
+            IntTerm::Field(field) => field.max(),
+            IntTerm::Len(_) => u64::MAX.into(),
+        };
+        let bounded = |token: &Token, span: Span| match token {
+            Token::Int(n) if u128::from(*n) <= max => Ok(u128::from(*n)),
+            Token::Int(n) => Err(LangError::new(span, format!("`{n}` is beyond {max}, the largest value there is"))),
+            other => Err(Self::mismatch(Type::Int, other, span)),
+        };
+        let (operator, span) = self.operator(left, Type::Int)?;
+        let mut literal = || {
+            let (token, span) = self.next();
+            bounded(&token, span)
+        };
+        let one = |low, high| RangeSet::new(vec![(low, high)]);
+        let set = match operator {
+            Operator::Eq => literal().map(|n| one(n, n))?,
+            Operator::Ne => literal().map(|n| one(n, n).complement(max))?,
+            Operator::Order(Order::Less) => literal().map(|n| one(n, max).complement(max))?,
+            Operator::Order(Order::LessEqual) => one(0, literal()?),
+            Operator::Order(Order::Greater) => literal().map(|n| one(0, n).complement(max))?,
+            Operator::Order(Order::GreaterEqual) => one(literal()?, max),
+            Operator::In => {
+                let mut ranges = Vec::new();
+                if let Token::List(name) = self.peek().clone() {
+                    let (_, span) = self.next();
+                    let kind = match self.list(&name, span)? {
+                        NamedList::Cidr(_) => "networks",
+                        NamedList::Text(_) => "strings",
+                    };
+                    return Err(list_mismatch(Type::Int, &name, kind, span));
+                }
+                self.set(|p| {
+                    let (token, span) = p.next();
+                    let low = bounded(&token, span)?;
+                    let high = if p.take_sign("..") {
+                        let at = p.span();
+                        bounded(&p.range_end(Type::Int)?, at)?
+                    } else {
+                        low
+                    };
+                    if low > high {
+                        return Err(LangError::new((span.0, p.end()), "this range has no numbers"));
+                    }
+                    ranges.push((low, high));
+                    Ok(())
+                })?;
+                RangeSet::new(ranges)
+            }
+            _ => return Err(Self::no_such_comparison(span, Type::Int, "`eq`, `ne`, `lt`, `le`, `gt`, `ge` and `in`")),
+        };
+        Ok(Expr::Int(term, set))
+    }
+
+    /// Comparisons of `ip.proto`, whose values are known.
+    pub(super) fn compare_proto(&mut self, left: Span) -> Result<Expr, LangError> {
+        let named = |token: &Token, span: Span| match token {
+            Token::Text(name) => ProtoSet::by_name(name).ok_or_else(|| {
+                let name = String::from_utf8_lossy(name);
+                let known = hint(&name, ProtoSet::NAMES.iter().map(|(known, _)| *known));
+                LangError::new(span, format!("unknown protocol \"{name}\"{known}"))
+            }),
+            other => Err(Self::mismatch(Type::Text, other, span)),
+        };
+        let (operator, span) = self.operator(left, Type::Text)?;
+        let mut found = ProtoSet(0);
+        match operator {
+            Operator::Eq | Operator::Ne => {
+                let (token, span) = self.next();
+                found = named(&token, span)?;
+                if operator == Operator::Ne {
+                    found = ProtoSet(ProtoSet::ALL.0 & !found.0);
+                }
+            }
+            Operator::In => self.set(|p| {
+                let (token, span) = p.next();
+                found.0 |= named(&token, span)?.0;
+                Ok(())
+            })?,
+            _ => return Err(LangError::new(span, "`ip.proto` takes `eq`, `ne` and `in {…}`")),
+        }
+        Ok(Expr::Proto(found))
+    }
+
+    /// Comparisons of strings.
+    pub(super) fn compare_text(&mut self, text: Text, left: Span) -> Result<Expr, LangError> {
+        let (operator, _) = self.operator(left, Type::Text)?;
+        if operator == Operator::In {
+            if let Token::List(name) = self.peek().clone() {
+                let (_, span) = self.next();
+                return match self.list(&name, span)? {
+                    NamedList::Text(set) => Ok(Expr::Text(text, TextTest::In(set))),
+                    NamedList::Cidr(_) => Err(list_mismatch(Type::Text, &name, "networks", span)),
+                };
+            }
+            let mut items = HashSet::new();
+            self.set(|p| match p.next() {
+                (Token::Text(item), _) => {
+                    items.insert(item.into_boxed_slice());
+                    Ok(())
+                }
+                (other, span) => Err(Self::mismatch(Type::Text, &other, span)),
+            })?;
+            return Ok(Expr::Text(text, TextTest::In(Arc::new(items))));
+        }
+        let (token, span) = self.next();
+        let Token::Text(literal) = token else { return Err(Self::mismatch(Type::Text, &token, span)) };
+        let test = match operator {
+            Operator::Ne => TextTest::NotEqual(literal.into()),
+            Operator::Order(order) => TextTest::Order(order, literal.into()),
+            Operator::Contains => TextTest::Contains(Finder::new(&literal).into_owned()),
+            Operator::Matches => TextTest::Matches(regex(&literal).map_err(|message| LangError::new(span, message))?),
+            Operator::Wildcard { ignore_case } => {
+                let pattern = Wildcard::new(&literal, ignore_case).map_err(|message| LangError::new(span, message))?;
+                TextTest::Wildcard(pattern)
+            }
+            Operator::Eq | Operator::In => TextTest::Equal(literal.into()),
+        };
+        Ok(Expr::Text(text, test))
+    }
+
+    // ---- sets and lists ----
+
+    /// `{…}`: calls `item` at the start of each.
+    fn set(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), LangError>) -> Result<(), LangError> {
+        self.expect_sign("{", "or a list behind `in`")?;
+        let mut count = 0;
+        while !self.take_sign("}") {
+            match self.peek() {
+                Token::End => return Err(self.error_here("the set has no closing `}`")),
+                Token::Sign(",") => return Err(self.error_here("items of a set are separated by spaces, not commas")),
+                _ => {}
+            }
+            count += 1;
+            if count > MAX_SET_ITEMS {
+                return Err(self.error_here(format!("more than {MAX_SET_ITEMS} items; use a list")));
+            }
+            item(self)?;
+        }
+        if count == 0 {
+            return Err(LangError::new(
+                (self.end().saturating_sub(1), self.end()),
+                "the set is empty: nothing is in it",
+            ));
+        }
+        Ok(())
+    }
+
+    fn range_end(&mut self, kind: Type) -> Result<Token, LangError> {
+        match self.next() {
+            (token @ (Token::Int(_) | Token::Ip(_)), _) => Ok(token),
+            (other, span) => Err(Self::mismatch(kind, &other, span)),
+        }
+    }
+
+    fn list(&self, name: &str, span: Span) -> Result<NamedList, LangError> {
+        self.lists.get(name).cloned().ok_or_else(|| {
+            let message = format!("there is no list `{name}`{}", hint(name, self.lists.keys().map(String::as_str)));
+            LangError::new(span, message)
+        })
+    }
+}
+
+fn list_mismatch(kind: Type, name: &str, items: &str, span: Span) -> LangError {
+    LangError::new(span, format!("the left side is {}, but `${name}` is a list of {items}", kind.name()))
+}
+
+fn regex(pattern: &[u8]) -> Result<regex::bytes::Regex, String> {
+    let pattern = std::str::from_utf8(pattern).map_err(|_| "a regular expression is UTF-8".to_owned())?;
+    RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build().map_err(|e| match e {
+        regex::Error::CompiledTooBig(limit) => {
+            format!("this regular expression takes more than {limit} bytes compiled")
+        }
+        other => {
+            let full = other.to_string();
+            let last = full.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            format!("not a regular expression: {}", last.trim_start_matches("error: "))
+        }
+    })
+}

@@ -1,0 +1,71 @@
+//! The expression language of `when`: a subset of Cloudflare's Rules language. Text in, typed expression out; it knows
+//! nothing of policies. All costs are bounded here.
+//!
+//! A field that a request or packet does not have is missing, which is not the same as empty: every comparison on a
+//! missing value is false, `ne` too. `not` turns that into true.
+
+mod compare;
+mod eval;
+mod expr;
+mod facts;
+mod field;
+mod lexer;
+mod operand;
+mod parser;
+mod wildcard;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use expr::{Expr, IntTerm, ProtoSet};
+#[cfg(test)]
+pub(crate) use facts::Facts;
+pub(crate) use field::{Availability, Field, FlagField, IntField, IpField, KNOWN_FIELDS, TextField, Type};
+pub(crate) use parser::{Lists, NamedList, parse};
+pub(crate) use wildcard::Wildcard;
+
+/// Most bytes of one expression.
+pub const MAX_EXPRESSION_BYTES: usize = 16_384;
+/// Deepest nesting of parentheses, `not` and functions.
+pub const MAX_DEPTH: usize = 64;
+/// Most comparisons and operators of one expression.
+pub const MAX_NODES: usize = 1_024;
+/// Most items of one `{…}`; longer ones belong into a list.
+pub const MAX_SET_ITEMS: usize = 1_024;
+/// Most bytes of one compiled regular expression.
+pub const MAX_REGEX_BYTES: usize = 1 << 20;
+/// Most `*` of one wildcard pattern.
+pub const MAX_WILDCARDS: usize = 16;
+
+/// What is wrong in an expression, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LangError {
+    /// First byte that is meant.
+    pub at: usize,
+    /// Behind the last byte that is meant.
+    pub end: usize,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
+impl LangError {
+    /// About `span`.
+    pub fn new(span: (usize, usize), message: impl Into<String>) -> Self {
+        Self { at: span.0, end: span.1, message: message.into() }
+    }
+
+    /// The message, and below it the line of the expression with the place marked.
+    pub fn render(&self, expression: &str) -> String {
+        /// More of a long line than this many characters before the place is left out.
+        const BEFORE: usize = 60;
+        const SHOWN: usize = 100;
+        let start = expression.get(..self.at).map_or(0, |before| before.rfind('\n').map_or(0, |n| n + 1));
+        let line = expression.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+        let before = expression.get(start..self.at).map_or(0, |text| text.chars().count());
+        let width = expression.get(self.at..self.end).map_or(1, |text| text.chars().count()).max(1);
+        let cut = before.saturating_sub(BEFORE);
+        let shown: String = line.chars().skip(cut).take(SHOWN).map(|c| if c == '\t' { ' ' } else { c }).collect();
+        let marks = "^".repeat(width.min(SHOWN.saturating_sub(before - cut)).max(1));
+        format!("{}\n    {shown}\n    {}{marks}", self.message, " ".repeat(before - cut))
+    }
+}

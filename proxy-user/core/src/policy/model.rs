@@ -1,0 +1,329 @@
+//! Model: the policy file, schema `tidegate.policy/v1`, as people write it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proxy_common::abi::MAX_RULE_SLOTS;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::Span;
+
+/// Most policy files of one set.
+pub const MAX_POLICIES: usize = 256;
+/// Most rules of one policy; all policies together are bounded by the rule slots.
+pub const MAX_RULES: u32 = MAX_RULE_SLOTS - 1;
+/// Most lists of one policy.
+pub const MAX_LISTS: u32 = 64;
+/// Most items of one list.
+pub const MAX_LIST_ITEMS: u32 = 65_536;
+/// Most host patterns and listeners of a scope.
+pub const MAX_SCOPE: u32 = 256;
+/// Most rules with a rate in all policies together; each takes a table of a fixed size.
+pub const MAX_RATE_RULES: usize = 64;
+/// Largest `rate.limit`.
+pub const MAX_RATE_LIMIT: u32 = 1_000_000;
+/// Shortest `rate.period`.
+pub const MIN_RATE_PERIOD: Duration = Duration::from_secs(1);
+/// Longest `rate.period`.
+pub const MAX_RATE_PERIOD: Duration = Duration::from_hours(24);
+/// Shortest `push.ttl`.
+pub const MIN_PUSH_TTL: Duration = Duration::from_secs(1);
+/// Longest `push.ttl`.
+pub const MAX_PUSH_TTL: Duration = Duration::from_hours(30 * 24);
+/// Most tests of one policy.
+pub const MAX_TESTS: u32 = 1_024;
+/// Largest `times` of a test.
+pub const MAX_TEST_TIMES: u32 = 10_000;
+
+/// One policy file.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Policy {
+    /// Where the JSON Schema of this file lies; for editors, not read.
+    #[serde(rename = "$schema", default, skip_serializing_if = "Option::is_none")]
+    pub schema_file: Option<String>,
+    /// Format of this file.
+    pub schema: Format,
+    /// Name of the policy in counters, logs and verdicts, as `policy/rule`; unique among all policies.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9_.-]{0,30}$"))]
+    pub id: String,
+    /// Grows with each change; for people.
+    #[serde(default)]
+    pub revision: u64,
+    /// Who answers for it; for people.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// What it is for; for people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Which requests it looks at; all unless set.
+    #[serde(default)]
+    pub scope: Scope,
+    /// Whether its rules act or only count.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Lists that rules name as `$name`.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = MAX_LISTS))]
+    pub lists: BTreeMap<String, List>,
+    /// Asked in this order, policies in the order of their files.
+    #[schemars(length(min = 1, max = MAX_RULES))]
+    pub rules: Vec<Rule>,
+    /// Run at load; when one fails, the policy is refused.
+    #[serde(default)]
+    #[schemars(length(max = MAX_TESTS))]
+    pub tests: Vec<Test>,
+}
+
+/// Format of a policy file.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+pub(crate) enum Format {
+    /// The first one.
+    #[serde(rename = "tidegate.policy/v1")]
+    V1,
+}
+
+/// Which requests a policy looks at.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Scope {
+    /// Host patterns, in which `*` stands for anything; any host unless set.
+    #[schemars(length(max = MAX_SCOPE))]
+    pub hosts: Vec<String>,
+    /// Names of listeners; any unless set.
+    #[schemars(length(max = MAX_SCOPE))]
+    pub listeners: Vec<String>,
+}
+
+/// Whether rules act.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// They act.
+    #[default]
+    Enforce,
+    /// They are counted and logged as if, and requests go on.
+    Shadow,
+}
+
+/// A named list.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct List {
+    /// What the items are.
+    #[serde(rename = "type")]
+    pub kind: ListKind,
+    /// The items.
+    #[schemars(length(max = MAX_LIST_ITEMS))]
+    pub items: Vec<String>,
+}
+
+/// What the items of a list are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ListKind {
+    /// Addresses and networks, of either family.
+    Cidr,
+    /// Strings.
+    String,
+}
+
+/// One rule.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    /// Name of the rule within the policy.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9_.-]{0,30}$"))]
+    pub id: String,
+    /// What it is for; for people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// The condition, in a subset of Cloudflare's Rules language.
+    pub when: String,
+    /// The rule applies only to sources that sent more matching requests than this.
+    #[serde(default)]
+    pub rate: Option<Rate>,
+    /// What is done.
+    pub action: Action,
+    /// Has the source dropped by the kernel from now on; with action `block`.
+    #[serde(default)]
+    pub push: Option<Push>,
+    /// As the policy's; a shadow policy has no enforcing rules.
+    #[serde(default)]
+    pub mode: Mode,
+    /// From then on the rule is off.
+    #[serde(default)]
+    pub expires: Option<Expiry>,
+}
+
+/// Requests of one source in a time.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rate {
+    /// What counts as one source.
+    #[serde(default = "Rate::default_key")]
+    #[schemars(length(min = 1, max = 1))]
+    pub key: Vec<RateKey>,
+    /// Matching requests that are let through.
+    #[schemars(range(min = 1, max = MAX_RATE_LIMIT))]
+    pub limit: u32,
+    /// In this time, 1s to 1d.
+    pub period: Span,
+}
+
+impl Rate {
+    fn default_key() -> Vec<RateKey> {
+        vec![RateKey::Source]
+    }
+}
+
+/// What counts as one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub(crate) enum RateKey {
+    /// The IPv4 address, or the IPv6 prefix of `gate.ipv6_prefix` bits.
+    #[serde(rename = "ip.src")]
+    Source,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Action {
+    /// Which action.
+    #[serde(rename = "type")]
+    pub kind: ActionKind,
+    /// HTTP status of the answer, 403 unless set; with `block`.
+    #[serde(default)]
+    #[schemars(range(min = 400, max = 599))]
+    pub status: Option<u16>,
+}
+
+/// Which action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ActionKind {
+    /// Ends the evaluation; the request goes on. On packet fields alone it also beats verdicts and drops in the kernel.
+    Allow,
+    /// Ends the evaluation; the request is answered with `status`.
+    Block,
+    /// Drops the packet in the kernel; for conditions on packet fields.
+    Drop,
+    /// Counts and logs; the evaluation goes on.
+    Log,
+}
+
+impl ActionKind {
+    /// As written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Block => "block",
+            Self::Drop => "drop",
+            Self::Log => "log",
+        }
+    }
+}
+
+/// A verdict that is written when the rule blocks.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Push {
+    /// How long the source stays dropped, 1s to 30d.
+    pub ttl: Span,
+}
+
+/// A request or packet, and what shall become of it. Rules count as enforcing and not expired.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Test {
+    /// What it shows; for people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Values by field, `ip.src` among them, e.g. `{"ip.src": "192.0.2.9", "http.request.uri.path": "/login"}`.
+    pub given: BTreeMap<String, Value>,
+    /// The request is sent this often, and the last one is looked at.
+    #[serde(default = "Test::default_times")]
+    #[schemars(range(min = 1, max = MAX_TEST_TIMES))]
+    pub times: u32,
+    /// What shall become of it.
+    pub expect: Expect,
+    /// The rule that shall decide it.
+    #[serde(default)]
+    pub rule: Option<String>,
+}
+
+impl Test {
+    fn default_times() -> u32 {
+        1
+    }
+}
+
+/// What shall become of a request or packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Expect {
+    /// It goes on, by an allow rule or because nothing stopped it.
+    Allow,
+    /// It goes on, and no rule applied.
+    Pass,
+    /// It goes on, and a `log` rule applied.
+    Log,
+    /// It is answered with the rule's status.
+    Block,
+    /// It is dropped in the kernel.
+    Drop,
+}
+
+impl Expect {
+    /// As written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Pass => "pass",
+            Self::Log => "log",
+            Self::Block => "block",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// A point in time, `2027-01-31T00:00:00Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Expiry(pub jiff::Timestamp);
+
+impl<'de> Deserialize<'de> for Expiry {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for Expiry {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&self.0)
+    }
+}
+
+impl JsonSchema for Expiry {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Expiry".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "date-time", "examples": ["2027-01-31T00:00:00Z"] })
+    }
+}
+
+/// The JSON Schema of a policy file.
+pub fn schema() -> Value {
+    let mut schema = schemars::schema_for!(Policy).to_value();
+    if let Some(root) = schema.as_object_mut() {
+        root.insert("title".to_owned(), "Tidegate policy".into());
+    }
+    schema
+}

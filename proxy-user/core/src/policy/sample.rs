@@ -1,0 +1,310 @@
+//! The packet or request that a policy's test describes. What is not given is that of an ordinary one: a TCP SYN of 60 bytes
+//! with TTL 64 to port 443, a `GET /` over HTTP/1.1.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use proxy_common::abi::{frag, proto};
+use proxy_common::addr::Addr;
+use proxy_common::parse::Packet;
+use serde_json::Value;
+
+use super::RequestView;
+use super::lang::{Availability, Field, FlagField, IntField, IpField, KNOWN_FIELDS, ProtoSet, TextField, Type};
+use crate::diagnostic::hint;
+use crate::json::join;
+use crate::json::shape::{Fault, describe};
+use crate::ranges::number;
+
+/// Source port of a packet that names none.
+const SOURCE_PORT: u16 = 50_000;
+/// The SYN bit of the TCP flags byte.
+const SYN: u8 = 0x02;
+
+/// What a test gives, as both phases see it.
+#[derive(Debug)]
+pub(super) struct Sample {
+    src: IpAddr,
+    dst: IpAddr,
+    proto: u8,
+    sport: Option<u16>,
+    dport: u16,
+    len: u16,
+    ttl: u8,
+    tcp_flags: u8,
+    fragment: bool,
+    /// Values that only packets have were given: no request is meant.
+    pub packet_only: bool,
+    method: Method,
+    path: String,
+    query: Option<String>,
+    version: Version,
+    scheme: String,
+    host: String,
+    listener: String,
+    headers: HeaderMap,
+}
+
+impl Sample {
+    /// Reads `given`; faults are placed below `pointer`.
+    pub fn new(given: &BTreeMap<String, Value>, pointer: &str) -> Result<Self, Vec<Fault>> {
+        let mut reader = Reader { pointer, faults: Vec::new(), src: None, dst: None, ports: false, udp: None };
+        let mut sample = Self {
+            src: Ipv4Addr::UNSPECIFIED.into(),
+            dst: Ipv4Addr::UNSPECIFIED.into(),
+            proto: proto::TCP,
+            sport: None,
+            dport: 443,
+            len: 60,
+            ttl: 64,
+            tcp_flags: 0,
+            fragment: false,
+            packet_only: false,
+            method: Method::GET,
+            path: "/".to_owned(),
+            query: None,
+            version: Version::HTTP_11,
+            scheme: "https".to_owned(),
+            host: String::new(),
+            listener: String::new(),
+            headers: HeaderMap::new(),
+        };
+        for (key, value) in given {
+            if let Err(fault) = reader.entry(&mut sample, key, value) {
+                reader.faults.push(fault);
+            }
+        }
+        reader.finish(&mut sample, given);
+        if reader.faults.is_empty() { Ok(sample) } else { Err(reader.faults) }
+    }
+
+    /// As a worker sees it.
+    pub fn request(&self) -> RequestView<'_> {
+        RequestView {
+            src: self.src,
+            dst: SocketAddr::new(self.dst, self.dport),
+            listener: &self.listener,
+            scheme: &self.scheme,
+            version: self.version,
+            method: &self.method,
+            host: &self.host,
+            path: &self.path,
+            query: self.query.as_deref(),
+            headers: &self.headers,
+        }
+    }
+
+    /// As the kernel sees it.
+    pub fn packet(&self) -> Packet {
+        let addr = |ip| Addr::from_bytes(number(ip).to_be_bytes());
+        let tcp = self.proto == proto::TCP;
+        // A fragment whose ports are given is the first one.
+        let state = match (self.fragment, self.sport.is_some()) {
+            (false, _) => frag::NONE,
+            (true, true) => frag::FIRST,
+            (true, false) => frag::LATER,
+        };
+        let ports = state != frag::LATER && (tcp || self.proto == proto::UDP);
+        Packet {
+            src: addr(self.src),
+            dst: addr(self.dst),
+            sport: if ports { self.sport.unwrap_or(SOURCE_PORT) } else { 0 },
+            dport: if ports { self.dport } else { 0 },
+            len: self.len,
+            proto: self.proto,
+            ttl: self.ttl,
+            tcp_flags: if tcp && ports { self.tcp_flags } else { 0 },
+            frag: state,
+            ports,
+            chain_too_long: false,
+        }
+    }
+}
+
+struct Reader<'a> {
+    pointer: &'a str,
+    faults: Vec<Fault>,
+    src: Option<IpAddr>,
+    dst: Option<IpAddr>,
+    /// A port was given.
+    ports: bool,
+    /// What port fields and the HTTP version say of the protocol.
+    udp: Option<bool>,
+}
+
+impl Reader<'_> {
+    fn entry(&mut self, sample: &mut Sample, key: &str, value: &Value) -> Result<(), Fault> {
+        let at = join(self.pointer, key);
+        let wrong = |message: String| Fault::at(at.clone(), message);
+        let field = field_of(key).map_err(|message| Fault::at_key(at.clone(), message))?;
+        if field.availability() == Availability::Packet {
+            sample.packet_only = true;
+        }
+        let expected = |kind: Type| wrong(format!("found {}, expected {}", describe(value), kind.name()));
+        match field {
+            Field::Ip(field) => {
+                let ip = value.as_str().ok_or_else(|| expected(Type::Ip))?;
+                let ip: IpAddr = ip.parse().map_err(|_| wrong(format!("`{ip}` is not an IP address")))?;
+                let place = if field == IpField::Src { &mut self.src } else { &mut self.dst };
+                *place = Some(ip.to_canonical());
+            }
+            Field::Int(field) => {
+                let number = value.as_u64().ok_or_else(|| expected(Type::Int))?;
+                if u128::from(number) > field.max() {
+                    return Err(wrong(format!("{number} is beyond {}, the largest value there is", field.max())));
+                }
+                self.int(sample, field, number);
+            }
+            Field::Flag(field) => {
+                let set = value.as_bool().ok_or_else(|| expected(Type::Bool))?;
+                match field {
+                    FlagField::Fragment => sample.fragment = set,
+                    FlagField::Tcp(bit) if set => sample.tcp_flags |= bit,
+                    FlagField::Tcp(_) => {}
+                }
+            }
+            Field::Proto => {
+                let name = value.as_str().ok_or_else(|| expected(Type::Text))?;
+                let known = ProtoSet::NAMES.iter().find(|(known, _)| *known == name);
+                let names = ProtoSet::NAMES.iter().map(|(known, _)| *known);
+                sample.proto =
+                    known.ok_or_else(|| wrong(format!("unknown protocol \"{name}\"{}", hint(name, names))))?.1;
+            }
+            Field::Text(field) => {
+                let text = value.as_str().ok_or_else(|| expected(Type::Text))?;
+                self.text(sample, &field, text).map_err(wrong)?;
+            }
+            Field::Headers | Field::Args => {}
+        }
+        Ok(())
+    }
+
+    fn int(&mut self, sample: &mut Sample, field: IntField, number: u64) {
+        let port = number as u16;
+        match field {
+            IntField::Ttl => sample.ttl = number as u8,
+            IntField::Len => sample.len = port,
+            IntField::TcpSrc | IntField::UdpSrc => sample.sport = Some(port),
+            IntField::TcpDst | IntField::UdpDst => sample.dport = port,
+        }
+        if !matches!(field, IntField::Ttl | IntField::Len) {
+            self.ports = true;
+            self.udp = Some(matches!(field, IntField::UdpSrc | IntField::UdpDst));
+        }
+    }
+
+    fn text(&mut self, sample: &mut Sample, field: &TextField, text: &str) -> Result<(), String> {
+        match field {
+            TextField::Method => {
+                sample.method = Method::from_bytes(text.as_bytes()).map_err(|_| format!("`{text}` is not a method"))?;
+            }
+            TextField::Uri => {
+                let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+                path.clone_into(&mut sample.path);
+                sample.query = query.map(str::to_owned);
+            }
+            TextField::Path => text.clone_into(&mut sample.path),
+            TextField::Query => sample.query = Some(text.to_owned()),
+            TextField::Arg(name) => {
+                let query = sample.query.get_or_insert_default();
+                if !query.is_empty() {
+                    query.push('&');
+                }
+                query.push_str(&format!("{}={text}", String::from_utf8_lossy(name)));
+            }
+            TextField::Version => {
+                sample.version = match text {
+                    "HTTP/1.0" => Version::HTTP_10,
+                    "HTTP/1.1" => Version::HTTP_11,
+                    "HTTP/2" => Version::HTTP_2,
+                    "HTTP/3" => Version::HTTP_3,
+                    _ => return Err(format!("`{text}` is none of HTTP/1.0, HTTP/1.1, HTTP/2 and HTTP/3")),
+                };
+                if sample.version == Version::HTTP_3 {
+                    self.udp = Some(true);
+                }
+            }
+            TextField::Scheme => text.clone_into(&mut sample.scheme),
+            TextField::Host => sample.host = text.to_ascii_lowercase(),
+            TextField::Listener => text.clone_into(&mut sample.listener),
+            TextField::UserAgent => header(sample, http::header::USER_AGENT, text)?,
+            TextField::Header(name) => header(sample, name.clone(), text)?,
+            TextField::HeaderNames | TextField::ArgNames => {
+                return Err("names follow from the values: give `[\"name\"]` entries instead".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// What follows from several values together.
+    fn finish(&mut self, sample: &mut Sample, given: &BTreeMap<String, Value>) {
+        match self.src {
+            Some(src) => sample.src = src,
+            None if self.faults.is_empty() => {
+                self.faults.push(Fault::at(self.pointer, "the field `ip.src` is missing: a test says who asks"));
+            }
+            None => {}
+        }
+        sample.dst = self.dst.unwrap_or(if sample.src.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        });
+        if sample.dst.is_ipv4() != sample.src.is_ipv4() {
+            self.faults.push(Fault::at(self.pointer, "`ip.src` and `ip.dst` are of different families"));
+        }
+        let named = given.contains_key("ip.proto");
+        if let Some(udp) = self.udp {
+            let wanted = if udp { proto::UDP } else { proto::TCP };
+            if !named {
+                sample.proto = wanted;
+            } else if sample.proto != wanted {
+                self.faults.push(Fault::at(self.pointer, "`ip.proto` contradicts a port or the HTTP version"));
+            }
+        }
+        let request = given.keys().any(|key| key.starts_with("http.") || key.starts_with("tidegate."));
+        match sample.proto {
+            proto::TCP => {}
+            proto::UDP if self.ports || !request => sample.version = Version::HTTP_3,
+            proto::UDP => {}
+            _ => sample.packet_only = true,
+        }
+        if request && sample.packet_only {
+            self.faults
+                .push(Fault::at(self.pointer, "values of a request and values that only packets have; use two tests"));
+        }
+        if sample.fragment && self.ports && sample.sport.is_none() {
+            sample.sport = Some(SOURCE_PORT);
+        }
+        if !given.keys().any(|key| key.starts_with("tcp.flags.")) {
+            sample.tcp_flags = SYN;
+        }
+    }
+}
+
+fn header(sample: &mut Sample, name: HeaderName, value: &str) -> Result<(), String> {
+    let value = HeaderValue::from_str(value).map_err(|_| "this cannot be the value of a header".to_owned())?;
+    sample.headers.append(name, value);
+    Ok(())
+}
+
+/// The field that a key of `given` names.
+fn field_of(key: &str) -> Result<Field, String> {
+    if let Some((table, name)) = key.strip_suffix("\"]").and_then(|rest| rest.split_once("[\"")) {
+        match Field::by_name(table) {
+            Some(Field::Headers) => {
+                let name =
+                    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a header's name"))?;
+                return Ok(Field::Text(TextField::Header(name)));
+            }
+            Some(Field::Args) => return Ok(Field::Text(TextField::Arg(name.as_bytes().into()))),
+            _ => return Err(format!("unknown field `{key}`{}", hint(table, KNOWN_FIELDS))),
+        }
+    }
+    match Field::by_name(key) {
+        Some(Field::Headers | Field::Args) => Err(format!("a name is missing: write `{key}[\\\"name\\\"]`")),
+        Some(field) => Ok(field),
+        None => Err(format!("unknown field `{key}`{}", hint(key, KNOWN_FIELDS))),
+    }
+}

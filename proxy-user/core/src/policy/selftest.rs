@@ -1,0 +1,136 @@
+//! Runs the tests that stand in a policy, through the same evaluation and the same packet rules that are loaded.
+//!
+//! Every rule counts as enforcing and not expired, so that a shadow policy can be tested before it acts, and a policy does
+//! not fail to load when a rule's time is over.
+
+use std::collections::BTreeMap;
+
+use proxy_common::abi::rule_action;
+use proxy_common::decide::matches;
+
+use super::assemble::{Purpose, Terms, assemble};
+use super::build::Unit;
+use super::model::{Expect, Policy, Test};
+use super::sample::Sample;
+use super::{Action, PolicySet, RuleSlot};
+use crate::json::shape::Fault;
+
+/// Time of the first request of a test, within a bucket of any period.
+const START_NS: u64 = 1;
+
+/// Faults of the tests of one policy.
+pub(super) fn run(policy: &Policy, unit: &Unit, ipv6_prefix: u8) -> Vec<Fault> {
+    let slots: BTreeMap<String, u32> =
+        unit.rules.iter().zip(1..).map(|(rule, slot)| (rule.name.clone(), slot)).collect();
+    let terms = Terms { purpose: Purpose::Test, slots: &slots, ipv6_prefix, seed: [0; 2], previous: None };
+    let mut faults = Vec::new();
+    let mut set = None;
+    for (index, test) in policy.tests.iter().enumerate() {
+        let pointer = format!("/tests/{index}");
+        let sample = match Sample::new(&test.given, &format!("{pointer}/given")) {
+            Ok(sample) => sample,
+            Err(found) => {
+                faults.extend(found);
+                continue;
+            }
+        };
+        if let Some(rule) = test.rule.as_ref().filter(|id| unit.rules.iter().all(|rule| rule.id != **id)) {
+            let near = crate::diagnostic::hint(rule, unit.rules.iter().map(|rule| rule.id.as_str()));
+            faults.push(Fault::at(format!("{pointer}/rule"), format!("there is no rule `{rule}`{near}")));
+            continue;
+        }
+        // Tables of rates are made anew only where one has counted.
+        let counts = unit.rules.iter().any(|rule| rule.rate.is_some());
+        if set.is_none() || counts {
+            set = Some(assemble(&[("", unit)], &terms).0);
+        }
+        let Some(set) = &set else { continue };
+        let outcome = judge(set, &sample, test.times);
+        let decided =
+            outcome.rule.and_then(|slot| set.rule_name(slot)).map(|name| name.rsplit('/').next().unwrap_or(name));
+        let as_expected = outcome.is(test.expect) && test.rule.as_deref().is_none_or(|rule| decided == Some(rule));
+        if !as_expected {
+            faults.push(Fault::at(format!("{pointer}/expect"), failure(test, &outcome, decided)));
+        }
+    }
+    faults
+}
+
+/// What became of a sample.
+#[derive(Clone, Copy, Debug)]
+struct Outcome {
+    what: Expect,
+    rule: Option<RuleSlot>,
+}
+
+impl Outcome {
+    fn is(self, expected: Expect) -> bool {
+        match expected {
+            Expect::Allow => matches!(self.what, Expect::Allow | Expect::Pass | Expect::Log),
+            other => self.what == other,
+        }
+    }
+}
+
+fn judge(set: &PolicySet, sample: &Sample, times: u32) -> Outcome {
+    let packet = on_packet(set, sample);
+    if sample.packet_only || packet.what == Expect::Drop {
+        return packet;
+    }
+    let request = sample.request();
+    let mut decision = super::Decision::default();
+    for _ in 0..times {
+        decision = set.evaluate(&request, START_NS);
+    }
+    match decision.action {
+        Action::Block { rule, .. } => Outcome { what: Expect::Block, rule: Some(rule) },
+        Action::Allow(rule) => Outcome { what: Expect::Allow, rule: Some(rule) },
+        Action::Pass => match decision.logged.first() {
+            Some(rule) => Outcome { what: Expect::Log, rule: Some(*rule) },
+            None => packet,
+        },
+    }
+}
+
+/// As `decide` has it: whatever allows beats whatever drops.
+fn on_packet(set: &PolicySet, sample: &Sample) -> Outcome {
+    let packet = sample.packet();
+    let source = sample.request().src;
+    let image = set.kernel_image();
+    let rule = |action| image.rules.iter().find(|rule| rule.action == action && matches(rule, &packet)).map(|r| r.rule);
+    let prefix = |list: &[(ipnet::IpNet, u32)]| {
+        let covering = list.iter().filter(|(net, _)| covers(net, source));
+        covering.max_by_key(|(net, _)| mapped_length(net)).map(|(_, slot)| *slot)
+    };
+    let allowed = prefix(&image.allow).or_else(|| rule(rule_action::ALLOW));
+    let dropped = || prefix(&image.deny).or_else(|| rule(rule_action::DROP));
+    let (what, slot) = match allowed {
+        Some(slot) => (Expect::Allow, Some(slot)),
+        None => dropped().map_or((Expect::Pass, None), |slot| (Expect::Drop, Some(slot))),
+    };
+    Outcome { what, rule: slot.map(RuleSlot) }
+}
+
+/// A network of an image covers an address in the v4-mapped number line.
+fn covers(network: &ipnet::IpNet, address: std::net::IpAddr) -> bool {
+    let shift = 128 - u32::from(mapped_length(network));
+    let of = |ip| crate::ranges::number(ip).checked_shr(shift).unwrap_or(0);
+    of(network.network()) == of(address)
+}
+
+fn mapped_length(network: &ipnet::IpNet) -> u8 {
+    network.prefix_len() + if network.addr().is_ipv4() { 96 } else { 0 }
+}
+
+fn failure(test: &Test, outcome: &Outcome, decided: Option<&str>) -> String {
+    let given: Vec<String> = test.given.iter().map(|(field, value)| format!("{field} = {value}")).collect();
+    let times = if test.times > 1 { format!(", {} times", test.times) } else { String::new() };
+    let wanted = test.rule.as_ref().map_or_else(String::new, |rule| format!(" by rule `{rule}`"));
+    let got = decided.map_or_else(|| "no rule applied".to_owned(), |rule| format!("by rule `{rule}`"));
+    format!(
+        "this test fails: given {}{times}; expected `{}`{wanted}, got `{}`, {got}",
+        given.join(", "),
+        test.expect.name(),
+        outcome.what.name()
+    )
+}
