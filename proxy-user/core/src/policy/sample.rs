@@ -118,6 +118,7 @@ impl Sample {
             frag: state,
             ports,
             chain_too_long: false,
+            pad: [0; 4],
         }
     }
 }
