@@ -11,10 +11,12 @@ mod socket;
 pub mod wire;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use proxy_core::config::Config;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::AbortHandle;
 
 use crate::metrics;
@@ -48,23 +50,51 @@ impl Drop for Handle {
     }
 }
 
-/// Opens the admin socket and, where the config names one, the metrics listener; serves both on the current runtime.
+/// The admin socket and the metrics listener, open but not served yet: what asks now waits.
+#[derive(Debug)]
+pub struct Opened {
+    socket: socket::Claimed,
+    admin: UnixListener,
+    metrics: Option<TcpListener>,
+}
+
+/// Opens the admin socket and, where the config names one, the metrics listener. A daemon does this before it touches
+/// anything that another one may be using: whoever holds the socket is the daemon.
 ///
 /// # Errors
 /// The socket or the address cannot be had; the text says what to do about it.
+pub fn open(config: &Config) -> anyhow::Result<Opened> {
+    let (socket, admin) = socket::claim(&config.admin.socket)?;
+    let bind = |address| {
+        metrics::bind(address)
+            .with_context(|| format!("cannot listen on {address} for metrics: change `admin.metrics` in the config"))
+    };
+    Ok(Opened { socket, admin, metrics: config.admin.metrics.map(bind).transpose()? })
+}
+
+impl Opened {
+    /// Serves both on the current runtime.
+    ///
+    /// # Errors
+    /// Only where the system does not tell the metrics listener's address.
+    pub fn serve(self, shared: Arc<Shared>) -> anyhow::Result<Handle> {
+        let Self { socket, admin, metrics } = self;
+        let mut tasks = Vec::new();
+        let mut bound = None;
+        if let Some(listener) = metrics {
+            bound = Some(listener.local_addr()?);
+            tasks.push(tokio::spawn(crate::metrics::serve(listener, Arc::clone(&shared))).abort_handle());
+        }
+        tasks.push(tokio::spawn(admin::serve(admin, shared)).abort_handle());
+        Ok(Handle { socket, metrics: bound, tasks })
+    }
+}
+
+/// [`open`] and [`Opened::serve`] at once.
+///
+/// # Errors
+/// As [`open`].
 pub fn start(shared: Arc<Shared>) -> anyhow::Result<Handle> {
     let config = Arc::clone(&shared.snapshot.load().config);
-    let path: PathBuf = config.admin.socket.clone();
-    let (socket, listener) = socket::claim(&path)?;
-    let mut tasks = Vec::new();
-    let mut bound = None;
-    if let Some(address) = config.admin.metrics {
-        let listener = metrics::bind(address)
-            .with_context(|| format!("cannot listen on {address} for metrics: change `admin.metrics` in the config"))?;
-        bound = Some(listener.local_addr()?);
-        let scraper = Arc::clone(&shared);
-        tasks.push(tokio::spawn(metrics::serve(listener, scraper)).abort_handle());
-    }
-    tasks.push(tokio::spawn(admin::serve(listener, shared)).abort_handle());
-    Ok(Handle { socket, metrics: bound, tasks })
+    open(&config)?.serve(shared)
 }

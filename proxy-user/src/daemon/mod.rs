@@ -72,6 +72,8 @@ struct Daemon {
 impl Daemon {
     fn start(options: &Options) -> anyhow::Result<Self> {
         let loaded = load(&options.config, &[]).map_err(|faults| anyhow!("{faults}"))?;
+        // First of all: whoever holds the admin socket is the daemon, and its kernel half is not to be touched.
+        let control = control::open(&loaded.config)?;
         let (kernel, missing) = load_kernel(&loaded.config)?;
         // Rules that the maps know from an earlier run keep their slots.
         let known = kernel.as_ref().map(|kernel| kernel.rule_names()).transpose()?.unwrap_or_default();
@@ -106,7 +108,7 @@ impl Daemon {
             started: Instant::now(),
         });
         let workers = Workers::start(Arc::clone(&config), Arc::clone(&shared), tls, log.clone(), exit_sender)?;
-        let control = control::start(Arc::clone(&shared))?;
+        let control = control.serve(Arc::clone(&shared))?;
         let changed = mpsc::channel(1);
         let stamps = Stamps::take(&config, &loaded.base);
         let watch = Some(Watch::start(&config, &loaded.base, changed.0.clone()));
