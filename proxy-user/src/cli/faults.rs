@@ -1,24 +1,38 @@
 //! Faults of config and policy files as a command reports them.
 
-use std::fmt::Write as _;
-
-use proxy_core::diagnostic::{Diagnostic, FileDiagnostic};
-
-/// All faults of one file as one error, each on its line.
-pub(super) fn as_error(file: &str, found: Vec<Diagnostic>) -> anyhow::Error {
-    let in_file = |diagnostic| FileDiagnostic { file: file.to_owned(), diagnostic };
-    anyhow::anyhow!("{}", list(&found.into_iter().map(in_file).collect::<Vec<_>>()))
-}
-
-/// `2 faults` and the faults, each as `file:line:column: /pointer: message`.
-pub(super) fn list(faults: &[FileDiagnostic]) -> String {
-    let mut text = match faults.len() {
+/// `1 fault`, `2 faults`.
+pub(super) fn count(faults: usize) -> String {
+    match faults {
         1 => "1 fault".to_owned(),
         n => format!("{n} faults"),
-    };
-    for fault in faults {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "\n{fault}");
     }
-    text
+}
+
+/// A text of faults, each starting a line and going on in indented ones, as one string a fault.
+pub(super) fn split(text: &str) -> Vec<String> {
+    let mut faults: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match faults.last_mut() {
+            Some(fault) if line.starts_with(' ') => {
+                fault.push('\n');
+                fault.push_str(line);
+            }
+            _ => faults.push(line.to_owned()),
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indented_lines_belong_to_the_fault_above() {
+        let text = "p.json:3:9: /rules/0/when: unknown field\n    htpp.host eq\n    ^^^^^^^^^\nq.json: no such file";
+        let faults = split(text);
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(faults[0].ends_with("^^^^^^^^^") && faults[1].starts_with("q.json"));
+        assert_eq!((count(1), count(2)), ("1 fault".to_owned(), "2 faults".to_owned()));
+    }
 }

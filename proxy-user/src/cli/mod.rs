@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done, 1 failed, 2 the command line was not understood.
 
+mod check;
 mod completions;
 mod counters;
 mod faults;
@@ -56,6 +57,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Check(check::Args),
     Status(status::Args),
     Verdict(verdict::Args),
     Worker(worker::Args),
@@ -72,6 +74,7 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Check(args) => return conclude(check::run(&args)),
         Command::Status(args) => status::run(&args),
         Command::Verdict(args) => verdict::run(&args),
         Command::Worker(args) => worker::run(&args),

@@ -12,6 +12,9 @@ pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 /// What wants attention.
 pub(super) const WARN: Style = AnsiColor::Yellow.on_default();
 
+/// What is wrong.
+pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
+
 /// Standard output; colours are stripped unless a terminal reads it.
 pub(super) fn stdout() -> impl Write {
     anstream::stdout().lock()

@@ -1,13 +1,15 @@
 //! `tidegate schema`: the JSON Schemas of what people write, for editors and for checks elsewhere.
 
 use clap::ValueEnum;
-use proxy_core::config;
+use proxy_core::{config, policy};
 
 use super::output;
 
 /// Print the JSON Schema of the config or of a policy file
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  tidegate schema config > tidegate.schema.json")]
+#[command(
+    after_help = "Examples:\n  tidegate schema config > tidegate.schema.json\n  tidegate schema policy > policy.schema.json"
+)]
 pub(super) struct Args {
     /// Which schema
     #[arg(value_enum)]
@@ -18,10 +20,13 @@ pub(super) struct Args {
 enum What {
     /// The config, /etc/tidegate/tidegate.json
     Config,
+    /// A policy file
+    Policy,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     output::json(&match args.what {
         What::Config => config::schema(),
+        What::Policy => policy::schema(),
     })
 }

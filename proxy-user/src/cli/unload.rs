@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use proxy_core::config::{self, Config};
 use proxy_user::kernel::Kernel;
 
@@ -51,5 +51,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 /// The config without its policies: they may be broken or gone when the gate is to be taken away.
 fn read(path: &Path) -> anyhow::Result<Config> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the config {}", path.display()))?;
-    config::parse(&text).map_err(|found| faults::as_error(&path.display().to_string(), found))
+    config::parse(&text).map_err(|found| {
+        let lines = found.iter().map(|fault| format!("{}:{fault}", path.display())).collect::<Vec<_>>();
+        anyhow!("{}\n{}", faults::count(lines.len()), lines.join("\n"))
+    })
 }

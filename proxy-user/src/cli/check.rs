@@ -1,0 +1,186 @@
+//! `tidegate check`: reads config and policies as `run` would, and shows every fault, or what they amount to.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use proxy_core::config::{Config, Listener, Protocol, Route, ServerUrl, Upstream};
+use proxy_core::policy::{self, Phase, PolicySet, RuleInfo};
+use proxy_user::daemon::load;
+use serde::Serialize;
+
+use super::output::{self, BAD, GOOD, WARN};
+use super::remote::Form;
+use super::{DEFAULT_CONFIG, faults};
+
+/// Look for faults in config and policies; show what they amount to
+///
+/// Every fault is shown at once, each with its file, line and JSON pointer. Nothing is changed, no daemon is needed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tidegate check
+  tidegate check --config edge.json
+  tidegate check --policy login-abuse.json --policy partners.json
+  tidegate check --json | jq .rules")]
+pub(super) struct Args {
+    /// Config, with all that it names; /etc/tidegate/tidegate.json unless --policy is given
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Policy file to check by itself, as one set with the other --policy files
+    #[arg(long = "policy", value_name = "FILE", num_args = 1..)]
+    policies: Vec<PathBuf>,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// What was found; with faults, the rest is what could be read in spite of them.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    ok: bool,
+    /// As they are printed, `file:line:column: /pointer: message`.
+    faults: Vec<String>,
+    /// Not wrong, but likely not meant; in the same form.
+    warnings: Vec<String>,
+    listeners: Vec<Listener>,
+    routes: Vec<Route>,
+    upstreams: Vec<UpstreamLine>,
+    rules: Vec<RuleInfo>,
+}
+
+#[derive(Debug, Serialize)]
+struct UpstreamLine {
+    name: String,
+    servers: Vec<ServerUrl>,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut report = Report::default();
+    if let Some(path) = config_path(args) {
+        match load::load(path, &[]) {
+            Ok(loaded) => {
+                report.take_config(&loaded.config);
+                report.take_policies(&loaded.policies);
+            }
+            Err(text) => report.faults.extend(faults::split(&text)),
+        }
+    }
+    if !args.policies.is_empty() {
+        match compile(&args.policies) {
+            Ok(set) => report.take_policies(&set),
+            Err(found) => report.faults.extend(found),
+        }
+    }
+    report.ok = report.faults.is_empty();
+    if args.form.json {
+        output::json(&report)?;
+    } else {
+        print(&report)?;
+    }
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The config to read, if one is to be read.
+fn config_path(args: &Args) -> Option<&Path> {
+    match &args.config {
+        Some(path) => Some(path),
+        None if args.policies.is_empty() => Some(Path::new(DEFAULT_CONFIG)),
+        None => None,
+    }
+}
+
+/// Compiles policy files by themselves: without the names of listeners, which only a config has.
+fn compile(paths: &[PathBuf]) -> Result<PolicySet, Vec<String>> {
+    let mut files = Vec::new();
+    let mut unread = Vec::new();
+    for path in paths {
+        let name = path.display().to_string();
+        match fs::read_to_string(path) {
+            Ok(text) => files.push((name, text)),
+            Err(error) => unread.push(format!("{name}: {error}")),
+        }
+    }
+    let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::MIN);
+    match policy::compile(&files, &policy::Options::new(now)) {
+        Ok(set) if unread.is_empty() => Ok(set),
+        Ok(_) => Err(unread),
+        Err(found) => Err(unread.into_iter().chain(found.iter().map(ToString::to_string)).collect()),
+    }
+}
+
+impl Report {
+    fn take_config(&mut self, config: &Config) {
+        self.listeners.clone_from(&config.listeners);
+        self.routes.clone_from(&config.routes);
+        let line = |(name, upstream): (&String, &Upstream)| UpstreamLine {
+            name: name.clone(),
+            servers: upstream.servers.clone(),
+        };
+        self.upstreams = config.upstreams.iter().map(line).collect();
+    }
+
+    fn take_policies(&mut self, set: &PolicySet) {
+        self.rules.extend_from_slice(set.rules());
+        self.warnings.extend(set.warnings().iter().map(ToString::to_string));
+    }
+}
+
+/// Faults and warnings go to stderr, what the files amount to goes to stdout.
+fn print(report: &Report) -> io::Result<()> {
+    let mut err = anstream::stderr().lock();
+    for warning in &report.warnings {
+        writeln!(err, "{WARN}warning{WARN:#}: {warning}")?;
+    }
+    for fault in &report.faults {
+        writeln!(err, "{fault}")?;
+    }
+    if !report.ok {
+        return writeln!(err, "{BAD}{}{BAD:#}", faults::count(report.faults.len()));
+    }
+    let mut out = output::stdout();
+    writeln!(out, "{GOOD}ok{GOOD:#}")?;
+    for listener in &report.listeners {
+        let protocol = match listener.protocol {
+            Protocol::Https if listener.http3 => "https + http3",
+            Protocol::Https => "https",
+            Protocol::Http => "http",
+        };
+        writeln!(out, "listener  {} {} {protocol}", listener.name, listener.address)?;
+    }
+    for route in &report.routes {
+        let hosts = if route.hosts.is_empty() { "any host".to_owned() } else { route.hosts.join(", ") };
+        writeln!(out, "route     {hosts} {} -> {}", route.path, route.upstream)?;
+    }
+    for upstream in &report.upstreams {
+        let servers = upstream.servers.iter().map(ToString::to_string).collect::<Vec<_>>();
+        writeln!(out, "upstream  {} {}", upstream.name, servers.join(", "))?;
+    }
+    if report.rules.is_empty() {
+        return writeln!(out, "rules     none");
+    }
+    writeln!(out)?;
+    let rows = report.rules.iter().map(rule_row).collect::<Vec<_>>();
+    output::table(&mut out, &["rule", "phase", "action", "mode", "expires", "file"], 6, &rows)
+}
+
+fn rule_row(rule: &RuleInfo) -> Vec<String> {
+    vec![
+        rule.name.clone(),
+        phase(rule.phase).to_owned(),
+        rule.action.to_owned(),
+        if rule.shadow { "shadow" } else { "enforce" }.to_owned(),
+        rule.expires.clone().unwrap_or_else(|| "-".to_owned()),
+        rule.file.clone(),
+    ]
+}
+
+const fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Packet => "packet",
+        Phase::Request => "request",
+        Phase::Both => "both",
+        Phase::Off => "off",
+    }
+}
