@@ -30,6 +30,8 @@ pub const MAX_RULE_SLOTS: u32 = 4_096;
 pub const RULE_NAME_LEN: usize = 64;
 /// Words of the prefix hint of one address family; see [`crate::hint`].
 pub const HINT_WORDS: u32 = 1_024;
+/// Words of the `PORTS` array: one byte a port, see [`port_bits`].
+pub const PORT_WORDS: u32 = 8_192;
 /// IPv6 extension headers that are followed before the chain counts as too long.
 pub const MAX_EXTENSION_HEADERS: u32 = 6;
 /// VLAN tags that are skipped.
@@ -140,6 +142,22 @@ pub struct ServiceKey {
     pub pad: [u8; 5],
 }
 
+/// Bits of a port's byte in `PORTS`: a summary of `BINDINGS` that spares most packets the hash look-up.
+pub mod port_bits {
+    /// A TCP service on any IPv4 address has this port.
+    pub const TCP_ANY4: u8 = 1;
+    /// A TCP service on any IPv6 address.
+    pub const TCP_ANY6: u8 = 2;
+    /// A TCP service on some address: look it up.
+    pub const TCP_SOME: u8 = 4;
+    /// A UDP service on any IPv4 address.
+    pub const UDP_ANY4: u8 = 8;
+    /// A UDP service on any IPv6 address.
+    pub const UDP_ANY6: u8 = 16;
+    /// A UDP service on some address: look it up.
+    pub const UDP_SOME: u8 = 32;
+}
+
 /// Value of `BINDINGS`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -176,6 +194,16 @@ pub struct QuicKey {
     pub k0: u64,
     /// Second half.
     pub k1: u64,
+}
+
+/// The one entry of the per-CPU `CLOCK` array: the clock as of this tick.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Clock {
+    /// Tick counter when `ns` was read.
+    pub jiffies: u64,
+    /// `CLOCK_MONOTONIC` in nanoseconds.
+    pub ns: u64,
 }
 
 /// Entry of the per-CPU `COUNTERS` and `RULE_HITS` arrays.

@@ -1,6 +1,6 @@
 //! An IP address as two words, in the memory order of the wire, so that both packet reads and map keys are word moves.
 
-use crate::abi::{HostKey, ServiceKey, host_kind};
+use crate::abi::{HostKey, ServiceKey, host_kind, port_bits, proto};
 
 /// An IPv6 address, or an IPv4 one in its v4-mapped form `::ffff:a.b.c.d`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -71,6 +71,30 @@ impl Addr {
     pub const fn any(self) -> Self {
         if self.is_v4() { Self::from_v4_word(0) } else { Self { hi: 0, lo: 0 } }
     }
+}
+
+/// The bit of `PORTS` that says "any address" for a protocol and this address's family, and the one that says "some".
+#[inline(always)]
+pub const fn port_bits_of(addr: Addr, protocol: u8) -> (u8, u8) {
+    match (protocol, addr.is_v4()) {
+        (proto::TCP, true) => (port_bits::TCP_ANY4, port_bits::TCP_SOME),
+        (proto::TCP, false) => (port_bits::TCP_ANY6, port_bits::TCP_SOME),
+        (_, true) => (port_bits::UDP_ANY4, port_bits::UDP_SOME),
+        (_, false) => (port_bits::UDP_ANY6, port_bits::UDP_SOME),
+    }
+}
+
+/// The bit that a service with this key sets in its port's byte of `PORTS`.
+pub fn port_bit(key: &ServiceKey) -> u8 {
+    let addr = Addr::from_bytes(key.addr);
+    let (any, some) = port_bits_of(addr, key.proto);
+    if addr == addr.any() { any } else { some }
+}
+
+/// Word and shift of a port's byte in `PORTS`.
+#[inline(always)]
+pub const fn port_place(port: u16) -> (u32, u32) {
+    ((port >> 3) as u32, ((port & 7) * 8) as u32)
 }
 
 /// The mask for [`crate::abi::GateConfig::v6_mask`] of a prefix length; lengths above 64 count as 64.

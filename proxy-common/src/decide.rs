@@ -5,7 +5,7 @@
 
 use crate::abi::{GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_OWN_ONLY, GateConfig, HostKey, MAX_PACKET_RULES, PacketRule};
 use crate::abi::{Reason, ServiceKey, VERDICT_OWN_ONLY, rule_action};
-use crate::addr::Addr;
+use crate::addr::{Addr, port_bits_of, port_place};
 use crate::hint;
 use crate::parse::{Packet, Parsed};
 
@@ -28,7 +28,9 @@ pub trait Tables {
     fn denied(&self, addr: Addr) -> Option<u32>;
     /// Rule slot of the longest allowed prefix that covers the address.
     fn allowed(&self, addr: Addr) -> Option<u32>;
-    /// Whether a service listens there.
+    /// Word of `PORTS`.
+    fn port_word(&self, word: u32) -> u64;
+    /// Whether a service listens at exactly this address.
     fn bound(&self, key: &ServiceKey) -> bool;
     /// [`first_rule`] over the rule table. The kernel side calls it as a function of its own, which the verifier looks
     /// at once instead of once for each way through the parser.
@@ -139,9 +141,13 @@ fn spared<T: Tables>(packet: &Packet, tables: &T, config: &GateConfig, own_only:
 /// fragment, which is dropped, they are never put together.
 #[inline(always)]
 fn for_a_service<T: Tables>(packet: &Packet, tables: &T) -> bool {
-    packet.ports
-        && (tables.bound(&packet.dst.service_key(packet.proto, packet.dport))
-            || tables.bound(&packet.dst.any().service_key(packet.proto, packet.dport)))
+    if !packet.ports {
+        return false;
+    }
+    let (word, shift) = port_place(packet.dport);
+    let bits = (tables.port_word(word) >> shift) as u8;
+    let (any, some) = port_bits_of(packet.dst, packet.proto);
+    bits & any != 0 || (bits & some != 0 && tables.bound(&packet.dst.service_key(packet.proto, packet.dport)))
 }
 
 /// Action and slot of the first rule that matches; with `allow_only`, of the first allow rule that does.

@@ -1,16 +1,18 @@
 //! `front`: the maps as the tables of `decide()`, and the counting that follows a decision.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{debug, info};
-use proxy_common::abi::{Counter, GateConfig, HostKey, MAX_RULE_SLOTS, PrefixData, Reason, ServiceKey, VerdictValue};
+use proxy_common::abi::{
+    Clock, Counter, GateConfig, HostKey, MAX_RULE_SLOTS, PrefixData, Reason, ServiceKey, VerdictValue,
+};
 use proxy_common::addr::Addr;
 use proxy_common::decide::{Decision, Tables, decide, first_rule};
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse};
 
 use crate::frame::Packet;
-use crate::maps::{ALLOW, BINDINGS, COUNTERS, DENY, DENY_HINT, GATE, RULE_HITS, RULES, VERDICTS};
+use crate::maps::{ALLOW, BINDINGS, CLOCK, COUNTERS, DENY, DENY_HINT, GATE, PORTS, RULE_HITS, RULES, VERDICTS};
 
 /// Decides on the packet, counts, and says whether it is to be dropped.
 #[inline(always)]
@@ -55,8 +57,16 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn now_ns(&self) -> u64 {
-        // SAFETY: a helper without arguments. Coarse: a tick late at most, at half the price.
-        unsafe { bpf_ktime_get_coarse_ns() }
+        let Some(clock) = CLOCK.get_ptr_mut(0) else { return 0 };
+        // SAFETY: helpers without arguments, and a value of a per-CPU array that only this program on this CPU writes.
+        // Reading the tick counter is one load where the clock is a call: the clock is read once a tick.
+        unsafe {
+            let jiffies = bpf_jiffies64();
+            if (*clock).jiffies != jiffies {
+                *clock = Clock { jiffies, ns: bpf_ktime_get_coarse_ns() };
+            }
+            (*clock).ns
+        }
     }
 
     #[inline(always)]
@@ -72,6 +82,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn allowed(&self, addr: Addr) -> Option<u32> {
         ALLOW.get(&TrieKey::new(addr).key).map(|value| value.rule)
+    }
+
+    #[inline(always)]
+    fn port_word(&self, word: u32) -> u64 {
+        PORTS.get(word).copied().unwrap_or(0)
     }
 
     #[inline(always)]

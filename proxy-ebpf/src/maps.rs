@@ -4,9 +4,9 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ReusePortSockArray, SockMap};
 use aya_ebpf::macros::btf_map;
 use proxy_common::abi::{
-    Binding, Counter, DEFAULT_MAX_VERDICTS, GateConfig, HINT_WORDS, HostKey, MAX_LISTENER_SLOTS, MAX_PACKET_RULES,
-    MAX_PREFIXES, MAX_QUIC_SLOTS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS, PacketRule, PrefixData, PrefixValue,
-    QuicKey, REASONS, RuleName, Service, ServiceKey, VerdictValue, WorkerLoad,
+    Binding, Clock, Counter, DEFAULT_MAX_VERDICTS, GateConfig, HINT_WORDS, HostKey, MAX_LISTENER_SLOTS,
+    MAX_PACKET_RULES, MAX_PREFIXES, MAX_QUIC_SLOTS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS, PORT_WORDS, PacketRule,
+    PrefixData, PrefixValue, QuicKey, REASONS, RuleName, Service, ServiceKey, VerdictValue, WorkerLoad,
 };
 
 /// Run-time settings, one entry.
@@ -50,6 +50,14 @@ pub static RULE_NAMES: Array<RuleName, { MAX_RULE_SLOTS as usize }> = Array::new
 /// Where services listen.
 #[btf_map]
 pub static BINDINGS: HashMap<ServiceKey, Binding, { 2 * MAX_SERVICES as usize }> = HashMap::new();
+
+/// One byte a port: whether `BINDINGS` has it at all.
+#[btf_map]
+pub static PORTS: Array<u64, { PORT_WORDS as usize }> = Array::new();
+
+/// The clock as of this tick, on this CPU.
+#[btf_map]
+pub static CLOCK: PerCpuArray<Clock, 1> = PerCpuArray::new();
 
 /// Services by index.
 #[btf_map]

@@ -1,12 +1,13 @@
 //! A loaded gate for tests and benches: the real programs with pins of their own, in a network namespace of their own,
 //! fed through the daemon's own loader and run with `BPF_PROG_TEST_RUN`.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, Map, MapData};
 use nix::sched::{CloneFlags, unshare};
-use proxy_common::abi::{Binding, HostKey, ServiceKey, VerdictValue};
+use proxy_common::abi::{HostKey, VerdictValue};
 use proxy_core::config::{self, Config};
 use proxy_core::image::KernelImage;
 use proxy_user::kernel::Kernel;
@@ -49,9 +50,9 @@ impl Gate {
         for (key, value) in &world.verdicts {
             verdicts.insert(key, value, 0)?;
         }
-        let mut bindings: HashMap<_, ServiceKey, Binding> = self.pinned("BINDINGS")?;
-        for key in &world.bindings {
-            bindings.insert(key, Binding { service: 0 }, 0)?;
+        for (service, key) in (0..).zip(&world.bindings) {
+            let ip = IpAddr::from(Ipv6Addr::from(key.addr)).to_canonical();
+            self.kernel.bind_service(key.proto, service, SocketAddr::new(ip, key.port), 1)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use proxy_common::abi::{
     GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, PacketRule,
     ServiceKey, VerdictValue,
 };
-use proxy_common::addr::{Addr, v6_mask};
+use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
 use proxy_common::decide::{Tables, first_rule};
 use proxy_common::hint;
 use proxy_common::parse::Packet;
@@ -97,6 +97,11 @@ impl Tables for World {
 
     fn allowed(&self, addr: Addr) -> Option<u32> {
         longest(&self.allow, addr)
+    }
+
+    fn port_word(&self, word: u32) -> u64 {
+        let here = self.bindings.iter().filter(|key| port_place(key.port).0 == word);
+        here.fold(0, |bits, key| bits | (u64::from(port_bit(key)) << port_place(key.port).1))
     }
 
     fn bound(&self, key: &ServiceKey) -> bool {

@@ -19,7 +19,7 @@ use super::syscall::Map;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tidegate.bpf.o"));
 
 /// Maps that are pinned, in the order in which they are checked.
-pub const PINNED: [&str; 15] = [
+pub const PINNED: [&str; 17] = [
     "GATE",
     "VERDICTS",
     "ALLOW",
@@ -30,6 +30,8 @@ pub const PINNED: [&str; 15] = [
     "RULE_HITS",
     "RULE_NAMES",
     "BINDINGS",
+    "PORTS",
+    "CLOCK",
     "SERVICES",
     "WORKERS",
     "LISTENERS",
@@ -63,6 +65,7 @@ pub struct Maps {
     pub(super) rule_hits: Map<u32, Counter>,
     pub(super) rule_names: Map<u32, RuleName>,
     pub(super) bindings: Map<ServiceKey, Binding>,
+    pub(super) ports: Map<u32, u64>,
     pub(super) services: Map<u32, Service>,
     pub(super) workers: Map<u32, WorkerLoad>,
     pub(super) listeners: Map<u32, u32>,
@@ -117,6 +120,7 @@ impl Maps {
             rule_hits: handle(ebpf, "RULE_HITS")?,
             rule_names: handle(ebpf, "RULE_NAMES")?,
             bindings: handle(ebpf, "BINDINGS")?,
+            ports: handle(ebpf, "PORTS")?,
             services: handle(ebpf, "SERVICES")?,
             workers: handle(ebpf, "WORKERS")?,
             listeners: handle(ebpf, "LISTENERS")?,

@@ -158,10 +158,15 @@ impl Kernel {
         Ok(names)
     }
 
+    /// The loaded `front`.
+    pub fn front(&self) -> Result<&Xdp> {
+        Ok(self.ebpf.program("front").ok_or_else(|| anyhow!("the object lacks `front`"))?.try_into()?)
+    }
+
     /// Runs the loaded `front` on a frame (14 bytes and more) `repeat` times without any interface
     /// (`BPF_PROG_TEST_RUN`): the XDP action and the mean nanoseconds of a run. The counters count it.
     pub fn try_frame(&self, frame: &[u8], repeat: u32) -> Result<(u32, u64)> {
-        let front: &Xdp = self.ebpf.program("front").ok_or_else(|| anyhow!("the object lacks `front`"))?.try_into()?;
+        let front = self.front()?;
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
         let result = front.test_run(options).context("running `front` on a frame")?;
         Ok((result.return_value, u64::try_from(result.duration.as_nanos()).unwrap_or(u64::MAX)))

@@ -1,12 +1,13 @@
 //! Listening sockets: bound with `SO_REUSEPORT`, one a worker, and entered into the maps that steer to them. Without a
 //! kernel half the same sockets are spread over by the kernel's own hash.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
-use proxy_common::abi::{Binding, MAX_WORKERS, Service, ServiceKey, proto};
-use proxy_common::addr::Addr;
+use proxy_common::abi::{Binding, MAX_WORKERS, PORT_WORDS, Service, ServiceKey, proto};
+use proxy_common::addr::{Addr, port_bit, port_place};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Kernel;
@@ -67,14 +68,17 @@ impl Kernel {
         Ok(socket.into())
     }
 
-    /// The service's entry, then its binding: a packet that finds the binding finds the rest.
-    fn bind_service(&self, protocol: u8, service: u32, addr: SocketAddr, workers: u32) -> Result<()> {
+    /// Enters a service: its entry, its binding, then the port's summary. A packet that finds one finds the rest.
+    pub fn bind_service(&self, protocol: u8, service: u32, addr: SocketAddr, workers: u32) -> Result<()> {
         self.maps
             .services
             .set(&service, &Service { workers, generation: self.generation })
             .context("writing SERVICES")?;
         let key = service_key(protocol, addr);
         self.maps.bindings.set(&key, &Binding { service }).context("writing BINDINGS")?;
+        let (word, shift) = port_place(key.port);
+        let bits = self.maps.ports.get(&word)?.unwrap_or(0) | (u64::from(port_bit(&key)) << shift);
+        self.maps.ports.set(&word, &bits).context("writing PORTS")?;
         if let Ok(mut bound) = self.bound.lock() {
             bound.insert(key);
         }
@@ -87,6 +91,17 @@ impl Kernel {
         for key in self.maps.bindings.keys()? {
             if !bound.contains(&key) {
                 self.maps.bindings.remove(&key)?;
+            }
+        }
+        let mut words = BTreeMap::<u32, u64>::new();
+        for key in bound.iter() {
+            let (word, shift) = port_place(key.port);
+            *words.entry(word).or_default() |= u64::from(port_bit(key)) << shift;
+        }
+        for word in 0..PORT_WORDS {
+            let wanted = words.get(&word).copied().unwrap_or(0);
+            if self.maps.ports.get(&word)?.unwrap_or(0) != wanted {
+                self.maps.ports.set(&word, &wanted).context("writing PORTS")?;
             }
         }
         Ok(())

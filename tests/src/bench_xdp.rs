@@ -1,0 +1,235 @@
+//! `cargo xtask bench xdp`: nanoseconds a packet through `front`, an empty program and xdp-filter, in one run, on the same
+//! packets: TCP from random IPv4 sources, each run drawing a new one.
+//!
+//! Each program stands behind a randomiser that rewrites the source and tail-calls it; the empty program behind the same
+//! randomiser is what the others are quoted net of. Programs take turns, and the median of the rounds is printed.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use aya::maps::{Array, PerCpuHashMap, PerCpuValues, ProgramArray};
+use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use ipnet::{IpNet, Ipv4Net};
+use proxy_common::abi::{MAX_VERDICTS, VERDICT_OWN_ONLY, VerdictValue, proto};
+use proxy_user::kernel::now_ns;
+use serde::Serialize;
+
+use crate::gate::Gate;
+use crate::packets::tcp;
+use crate::tables::{World, addr};
+
+/// Sources of each size of the bench.
+const SIZES: [u32; 3] = [1_000, 100_000, 1_000_000];
+/// Runs of one measurement; with a random source each, so that the larger tables are visited all over.
+const REPEAT: u32 = 1_000_000;
+/// Rounds; the median is taken.
+const ROUNDS: usize = 5;
+/// First source, as in the randomiser.
+const FIRST_SOURCE: u32 = 0x2000_0000;
+/// Denied prefixes are /24: this many sources share one.
+const PER_PREFIX: u32 = 256;
+/// xdp-filter's value: the source bit and both directions' protocols (`MAP_FLAG_SRC`, `MAP_FLAG_TCP`, `MAP_FLAG_UDP`).
+const FILTER_SOURCE: u64 = 1;
+/// Where packages put xdp-filter's programs.
+const FILTER_DIRS: [&str; 2] = ["/usr/lib/x86_64-linux-gnu/bpf", "/usr/lib/bpf"];
+
+/// One line of the result.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line {
+    /// Program and path.
+    pub case: &'static str,
+    /// Sources.
+    pub sources: u32,
+    /// Median nanoseconds a packet, the randomiser included.
+    pub ns: u64,
+    /// The same less the empty program's.
+    pub net_ns: i64,
+}
+
+/// The randomiser with a program behind it.
+struct Range {
+    ebpf: Ebpf,
+}
+
+impl Range {
+    fn load(object: &Path) -> Result<Self> {
+        let mut ebpf = EbpfLoader::new()
+            .load_file(object)
+            .with_context(|| format!("{}: run `cargo xtask bench xdp`, which builds it", object.display()))?;
+        for name in ["empty", "randomize"] {
+            let program: &mut Xdp = ebpf.program_mut(name).context("a bench program is missing")?.try_into()?;
+            program.load()?;
+        }
+        Ok(Self { ebpf })
+    }
+
+    fn empty(&self) -> Result<ProgramFd> {
+        let program: &Xdp = self.ebpf.program("empty").context("`empty` is missing")?.try_into()?;
+        Ok(program.fd()?.try_clone()?)
+    }
+
+    /// Mean nanoseconds of a run of `program` over `sources` random sources; checks that it answers `action`.
+    fn run(&mut self, program: &ProgramFd, sources: u32, action: u32) -> Result<u64> {
+        let mut next = ProgramArray::try_from(self.ebpf.map_mut("NEXT").context("`NEXT` is missing")?)?;
+        next.set(0, program, 0)?;
+        let mut state: Array<_, u64> = Array::try_from(self.ebpf.map_mut("STATE").context("`STATE` is missing")?)?;
+        state.set(0, u64::from(sources), 0)?;
+        state.set(1, 0x9e37_79b9_7f4a_7c15, 0)?;
+        let frame = tcp("32.0.0.1", "192.0.2.1", 443).build();
+        let randomize: &Xdp = self.ebpf.program("randomize").context("`randomize` is missing")?.try_into()?;
+        let options = TestRunOptions { data_in: Some(&frame), repeat: REPEAT, ..TestRunOptions::default() };
+        let result = randomize.test_run(options)?;
+        ensure!(result.return_value == action, "a bench program answers {}, not {action}", result.return_value);
+        Ok(result.duration.as_nanos() as u64)
+    }
+}
+
+/// xdp-filter's program with all features and the policy "allow what does not match".
+struct Filter {
+    ebpf: Ebpf,
+    pins: PathBuf,
+}
+
+impl Filter {
+    fn find() -> Option<PathBuf> {
+        let named = std::env::var_os("XDP_FILTER_OBJECT").map(PathBuf::from);
+        let standard = FILTER_DIRS.iter().map(|dir| Path::new(dir).join("xdpfilt_alw_all.o"));
+        named.into_iter().chain(standard).find(|path| path.exists())
+    }
+
+    fn load(object: &Path) -> Result<Self> {
+        let pins = PathBuf::from(format!("/sys/fs/bpf/tidegate-bench-filter-{}", std::process::id()));
+        std::fs::create_dir_all(&pins)?;
+        let mut ebpf = EbpfLoader::new()
+            .default_map_pin_directory(&pins)
+            .map_max_entries("filter_ipv4", MAX_VERDICTS)
+            .load_file(object)
+            .context("loading xdp-filter's program")?;
+        let program: &mut Xdp =
+            ebpf.program_mut("xdpfilt_alw_all").context("xdp-filter's program has another name")?.try_into()?;
+        program.load()?;
+        Ok(Self { ebpf, pins })
+    }
+
+    fn fd(&self) -> Result<ProgramFd> {
+        let program: &Xdp = self.ebpf.program("xdpfilt_alw_all").context("gone")?.try_into()?;
+        Ok(program.fd()?.try_clone()?)
+    }
+
+    fn fill(&mut self, first: u32, count: u32) -> Result<()> {
+        let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))?;
+        let mut map: PerCpuHashMap<_, u32, u64> =
+            PerCpuHashMap::try_from(self.ebpf.map_mut("filter_ipv4").context("`filter_ipv4` is missing")?)?;
+        for source in first..first + count {
+            let values = PerCpuValues::try_from(vec![FILTER_SOURCE; cpus])?;
+            map.insert(source.to_be(), values, 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.pins) {
+            eprintln!("removing {}: {error}", self.pins.display());
+        }
+    }
+}
+
+/// What `front` holds in a case.
+fn world(hit: Option<&str>, sources: u32) -> World {
+    let now = now_ns();
+    let value = VerdictValue {
+        expires_ns: now + 3_600_000_000_000,
+        created_ns: now,
+        flags: VERDICT_OWN_ONLY,
+        ..VerdictValue::default()
+    };
+    // On a miss the tables are as full, with entries that no packet meets.
+    let base = if hit == Some("verdict") { FIRST_SOURCE } else { 0x6000_0000 };
+    let verdicts = (0..sources).map(|n| (addr(Ipv4Addr::from(base + n).into()).host_key(), value)).collect();
+    let base = if hit == Some("lpm") { FIRST_SOURCE } else { 0x7000_0000 };
+    let deny = (0..sources.div_ceil(PER_PREFIX))
+        .map(|n| (IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from(base + n * PER_PREFIX), 24)), 1))
+        .collect();
+    let edge = addr(Ipv4Addr::new(192, 0, 2, 1).into());
+    World {
+        own_only: true,
+        verdicts,
+        deny,
+        bindings: [edge.service_key(proto::TCP, 443)].into(),
+        now,
+        ..World::default()
+    }
+}
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// Measures and returns all lines; `say` is told of progress.
+pub fn run(object: &Path, mut say: impl FnMut(&str)) -> Result<Vec<Line>> {
+    let mut times: BTreeMap<(u32, &'static str), Vec<u64>> = BTreeMap::new();
+    let mut range = Range::load(object)?;
+    let empty = range.empty()?;
+    let filter_object = Filter::find();
+    if filter_object.is_none() {
+        say("xdp-filter is not installed (Debian's xdp-tools): its lines are left out");
+    }
+    for sources in SIZES {
+        say(&format!("{sources} sources"));
+        let cases = [
+            ("front: pass", None, XDP_PASS),
+            ("front: verdict hit", Some("verdict"), XDP_DROP),
+            ("front: LPM hit", Some("lpm"), XDP_DROP),
+        ];
+        for (case, hit, action) in cases {
+            let gate = Gate::load("bench", "own", MAX_VERDICTS)?;
+            gate.fill(&world(hit, sources))?;
+            let front = gate.kernel.front()?.fd()?.try_clone()?;
+            for _ in 0..ROUNDS {
+                times.entry((sources, "empty program")).or_default().push(range.run(&empty, sources, XDP_PASS)?);
+                times.entry((sources, case)).or_default().push(range.run(&front, sources, action)?);
+            }
+        }
+        let Some(object) = &filter_object else { continue };
+        let cases = [("xdp-filter: pass", 0x6000_0000, XDP_PASS), ("xdp-filter: host hit", FIRST_SOURCE, XDP_DROP)];
+        for (case, first, action) in cases {
+            let mut filter = Filter::load(object)?;
+            filter.fill(first, sources)?;
+            let program = filter.fd()?;
+            for _ in 0..ROUNDS {
+                times.entry((sources, case)).or_default().push(range.run(&program, sources, action)?);
+            }
+        }
+    }
+    let median = |times: &[u64]| {
+        let mut sorted = times.to_vec();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    };
+    let baseline: BTreeMap<u32, u64> = times
+        .iter()
+        .filter(|((_, case), _)| *case == "empty program")
+        .map(|((sources, _), times)| (*sources, median(times)))
+        .collect();
+    Ok(times
+        .iter()
+        .map(|((sources, case), times)| {
+            let ns = median(times);
+            let net_ns = ns.cast_signed() - baseline.get(sources).copied().unwrap_or_default().cast_signed();
+            Line { case, sources: *sources, ns, net_ns }
+        })
+        .collect())
+}
+
+/// The lines as a table for people.
+pub fn table(lines: &[Line]) -> String {
+    let mut text = String::from("case                    sources      ns/packet   net of empty\n");
+    for line in lines {
+        text += &format!("{:<22} {:>9} {:>14} {:>14}\n", line.case, line.sources, line.ns, line.net_ns);
+    }
+    text
+}
