@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::exchange::Exchange;
 use super::{Flow, Stage};
+use crate::http::fault::Kind;
 use crate::stats::HttpVersion;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -47,6 +48,11 @@ impl Stage for Forwarded {
     fn on_response(&self, exchange: &Exchange, response: &mut response::Parts) {
         let headers = &mut response.headers;
         strip_hop_by_hop(headers);
+        let bad = exchange.fault.get().is_some_and(|fault| fault.kind == Kind::BadRequest);
+        if bad && exchange.version == HttpVersion::H1 {
+            // What follows on the connection may not be what the client meant.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         headers.append(VIA, HeaderValue::from_static("1.1 tidegate"));
         headers.insert(X_REQUEST_ID, exchange.id.clone());
         if let Some(alt_svc) = &exchange.connection.listener.alt_svc {

@@ -152,14 +152,20 @@ impl Connection {
             if self.phase.get() == Phase::Busy {
                 return self.finish();
             }
-            if !self.drain_seen.replace(true) && self.phase.get() != Phase::Finishing {
+            let in_head = self.framing.borrow().in_head();
+            if !self.drain_seen.replace(true) && self.phase.get() != Phase::Finishing && !in_head {
                 self.deadline.set(DRAIN_LINGER);
             }
         }
         if self.deadline.poll_passed(cx).is_pending() {
             return Order::None;
         }
-        if self.phase.get() == Phase::Finishing { Order::Close } else { self.finish() }
+        match self.phase.get() {
+            Phase::Finishing => Order::Close,
+            // Nothing was promised to a client that has not brought a whole request.
+            Phase::Header if !self.worker.draining() || self.framing.borrow().in_head() => Order::Close,
+            _ => self.finish(),
+        }
     }
 
     fn finish(&self) -> Order {

@@ -1,0 +1,10 @@
+//! The daemon as clients and origins see it: real processes, real sockets on loopback, a plain-socket origin, and
+//! clients that share no code with it (plain sockets, curl).
+
+mod edge;
+mod forwarding;
+mod lifecycle;
+mod limits;
+mod origin;
+mod strictness;
+mod versions;

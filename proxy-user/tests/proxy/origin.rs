@@ -1,0 +1,170 @@
+//! An origin over plain sockets, told by the request's path what to do. It knows nothing of hyper, so that what it sees
+//! is what stood on the wire.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// A running origin; it ends with the test process.
+pub struct Origin {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Connections accepted so far.
+    pub connections: Arc<AtomicUsize>,
+    /// Requests answered or begun so far.
+    pub requests: Arc<AtomicUsize>,
+}
+
+/// What one request looked like.
+struct Seen {
+    head: String,
+    path: String,
+    method: String,
+    body: Vec<u8>,
+    trailers: String,
+}
+
+impl Origin {
+    /// Starts one that puts `name` into its answers.
+    pub fn start(name: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let requests = Arc::new(AtomicUsize::new(0));
+        let (accepted, answered) = (Arc::clone(&connections), Arc::clone(&requests));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                accepted.fetch_add(1, Ordering::SeqCst);
+                let answered = Arc::clone(&answered);
+                // A client that leaves ends its thread with an error, which is of no interest.
+                std::thread::spawn(move || drop(serve(stream, name, &answered)));
+            }
+        });
+        Self { address, connections, requests }
+    }
+
+    /// Connections accepted so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+fn serve(stream: TcpStream, name: &str, answered: &AtomicUsize) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut out = stream;
+    while let Some(seen) = read_request(&mut reader, &mut out)? {
+        answered.fetch_add(1, Ordering::SeqCst);
+        let (path, argument) = seen.path.split_once('=').unwrap_or((&seen.path, ""));
+        match path {
+            "/chunked-with-trailers" => {
+                out.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n")?;
+                out.write_all(b"5\r\nhello\r\n0\r\nX-Sum: 42\r\n\r\n")?;
+            }
+            "/first-then-wait" => {
+                out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
+                std::thread::sleep(Duration::from_millis(argument.parse().unwrap()));
+                out.write_all(b"-last")?;
+            }
+            "/wait" => {
+                std::thread::sleep(Duration::from_millis(argument.parse().unwrap()));
+                text(&mut out, "waited")?;
+            }
+            "/large" => {
+                let size: usize = argument.parse().unwrap();
+                write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n")?;
+                out.write_all(&vec![b'x'; size])?;
+            }
+            "/half-then-close" => {
+                out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
+                return Ok(());
+            }
+            "/close-without-answer" => return Ok(()),
+            "/answer-then-close" => {
+                // No `Connection: close`: the proxy has to find out.
+                text(&mut out, "closing")?;
+                return Ok(());
+            }
+            "/not-http" => {
+                out.write_all(b"what?\r\n\r\n")?;
+                return Ok(());
+            }
+            "/no-content" => out.write_all(b"HTTP/1.1 204 No Content\r\nX-Origin: yes\r\n\r\n")?,
+            "/not-modified" => {
+                out.write_all(b"HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\nContent-Length: 1234\r\n\r\n")?;
+            }
+            "/hop" => {
+                out.write_all(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\
+                      Keep-Alive: timeout=9\r\nX-End: 1\r\n\r\nok",
+                )?;
+            }
+            "/name" => text(&mut out, name)?,
+            _ if seen.method == "HEAD" => out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n")?,
+            // Whatever else: what was seen.
+            _ => {
+                let body = String::from_utf8_lossy(&seen.body);
+                text(&mut out, &format!("{}\n--body--\n{body}\n--trailers--\n{}", seen.head, seen.trailers))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn text(out: &mut TcpStream, text: &str) -> std::io::Result<()> {
+    // One write: two would meet the other side's delayed acknowledgement.
+    out.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()).as_bytes())
+}
+
+fn read_request(reader: &mut BufReader<TcpStream>, out: &mut TcpStream) -> std::io::Result<Option<Seen>> {
+    let head = read_head(reader)?;
+    if head.is_empty() {
+        return Ok(None);
+    }
+    let mut words = head.split(' ');
+    let (method, path) = (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
+    let field = |name: &str| {
+        head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+        })
+    };
+    let (mut body, mut trailers) = (Vec::new(), String::new());
+    if path == "/answer-before-body" {
+        text(out, "early")?;
+    }
+    if let Some(length) = field("content-length") {
+        body.resize(length.parse().unwrap(), 0);
+        reader.read_exact(&mut body)?;
+    } else if field("transfer-encoding").is_some() {
+        loop {
+            let mut size = String::new();
+            reader.read_line(&mut size)?;
+            let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
+            if size == 0 {
+                trailers = read_head(reader)?;
+                break;
+            }
+            let from = body.len();
+            body.resize(from + size + 2, 0);
+            reader.read_exact(&mut body[from..])?;
+            body.truncate(from + size);
+        }
+    }
+    Ok(Some(Seen { head, path, method, body, trailers }))
+}
+
+/// Lines up to an empty one.
+fn read_head(reader: &mut BufReader<TcpStream>) -> std::io::Result<String> {
+    let mut head = String::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
+            return Ok(head);
+        }
+        head.push_str(line.trim_end());
+        head.push('\n');
+    }
+}
