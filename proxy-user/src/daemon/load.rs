@@ -8,6 +8,7 @@ use proxy_core::config::{self, Config};
 use proxy_core::policy::PolicySet;
 use proxy_core::route::Router;
 
+use super::policies::Sources;
 use crate::shared::Snapshot;
 use crate::tls::certificates::Table;
 use crate::upstream::origin::Origin;
@@ -19,6 +20,8 @@ pub struct Loaded {
     pub config: Arc<Config>,
     /// Directory that relative paths start at: the config file's.
     pub base: PathBuf,
+    /// Texts of the policies.
+    pub sources: Sources,
     /// Compiled policies.
     pub policies: Arc<PolicySet>,
     /// Host and path to an upstream.
@@ -48,6 +51,14 @@ impl Loaded {
 /// # Errors
 /// Every fault that was found, one a line, each with its file and place.
 pub fn load(path: &Path, slots: &[(u32, String)]) -> Result<Loaded, String> {
+    load_after(path, slots, None)
+}
+
+/// [`load`] where `previous` policies are in force: counts of rates that did not change go on.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_after(path: &Path, slots: &[(u32, String)], previous: Option<&PolicySet>) -> Result<Loaded, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("{}: {error}; name a config with --config FILE", path.display()))?;
     let config = config::parse(&text).map_err(|faults| {
@@ -60,20 +71,30 @@ pub fn load(path: &Path, slots: &[(u32, String)]) -> Result<Loaded, String> {
         lines.join("\n")
     };
     let mut faults = Vec::new();
-    let policies = keep(&mut faults, super::policies::load(&config, &base, slots));
+    let sources = keep(&mut faults, Sources::read(&config, &base).map_err(|fault| named_where_placed(&fault, &named)));
+    let compiled = sources.as_ref().map(|sources| sources.compile(&config, slots, previous));
+    let policies = compiled.and_then(|compiled| keep(&mut faults, compiled));
     let origins = keep(&mut faults, Origin::all(&config, &base).map_err(named));
     let certificates = keep(&mut faults, Table::read(&config.certificates, &base).map_err(named));
-    match (policies, origins, certificates) {
-        (Some(policies), Some(origins), Some(certificates)) => Ok(Loaded {
+    match (sources, policies, origins, certificates) {
+        (Some(sources), Some(policies), Some(origins), Some(certificates)) => Ok(Loaded {
             router: Router::new(&config),
             config: Arc::new(config),
             base,
+            sources,
             policies: Arc::new(policies),
             origins,
             certificates,
         }),
         _ => Err(faults.join("\n")),
     }
+}
+
+/// Lines that begin with a JSON pointer are about the config; the others name their own file.
+fn named_where_placed(fault: &str, named: &impl Fn(String) -> String) -> String {
+    let is_pointer = |line: &str| line.starts_with("/policies");
+    let lines = fault.lines().map(|line| if is_pointer(line) { named(line.to_owned()) } else { line.to_owned() });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn keep<T>(faults: &mut Vec<String>, part: Result<T, String>) -> Option<T> {

@@ -13,18 +13,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use proxy_core::config::{Config, needs_restart};
+use proxy_core::policy::PolicySet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control;
 use crate::kernel::{Applied, Kernel};
-use crate::shared::{Command, Reloaded, Shared};
+use crate::shared::{Command, Reloaded, Shared, Snapshot};
 use crate::stages::access_log::LogWriter;
 use crate::stats::WorkerStats;
 use crate::tls::Servers;
 use crate::tls::certificates::{Certificates, Table};
 use crate::tls::watch::{Stamps, Watch};
-use load::{Loaded, load};
+use load::{Loaded, load, load_after};
+use policies::Sources;
 use workers::Workers;
 
 /// Commands that may wait for the supervisor.
@@ -35,6 +37,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 const CERTIFICATES_SETTLE: Duration = Duration::from_millis(300);
 /// Beyond the drain limit, how long the workers' threads may take to end.
 const END_GRACE: Duration = Duration::from_secs(2);
+
+/// Shortest pause between two rounds of expiring rules.
+const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How the daemon is started.
 #[derive(Clone, Debug)]
@@ -64,6 +69,7 @@ struct Daemon {
     exits: mpsc::UnboundedReceiver<u32>,
     watch: Option<Watch>,
     stamps: Stamps,
+    sources: Sources,
     changed: (mpsc::Sender<()>, mpsc::Receiver<()>),
     /// Held for what it serves.
     _control: control::Handle,
@@ -85,6 +91,7 @@ impl Daemon {
         if let Some(kernel) = &kernel {
             kernel.apply(loaded.policies.kernel_image()).context("the policies could not be written to the kernel")?;
         }
+        warn_of(&loaded.policies);
         let config = Arc::clone(&loaded.config);
         let snapshot = loaded.snapshot(1);
         let certificates = Certificates::new(loaded.certificates);
@@ -131,6 +138,7 @@ impl Daemon {
             exits,
             watch,
             stamps,
+            sources: loaded.sources,
             changed,
             _control: control,
         })
@@ -163,6 +171,7 @@ impl Daemon {
                 }
                 _ = sweep.tick() => self.sweep(),
                 () = until(due) => self.workers.start_due(),
+                () = expiry(self.shared.snapshot.load().policies.next_expiry()) => self.expire(),
             }
         }
 
@@ -217,19 +226,19 @@ impl Daemon {
     }
 
     fn try_reload(&mut self) -> Result<Reloaded, String> {
-        let known = match &self.shared.kernel {
-            Some(kernel) => kernel.rule_names().map_err(|error| format!("{error:#}"))?,
-            None => Vec::new(),
-        };
-        let loaded = load(&self.path, &known)?;
+        let known = self.rule_slots()?;
+        let before = self.shared.snapshot.load_full();
+        let loaded = load_after(&self.path, &known, Some(&before.policies))?;
         let kernel = match &self.shared.kernel {
             Some(kernel) => kernel.apply(loaded.policies.kernel_image()).map_err(|error| format!("{error:#}"))?,
             None => Applied::default(),
         };
-        let generation = self.shared.snapshot.load().generation + 1;
+        let generation = before.generation + 1;
         self.shared.snapshot.store(Arc::new(loaded.snapshot(generation)));
         let needs_restart = needs_restart(&self.boot, &loaded.config);
-        let Loaded { config, base, certificates, .. } = loaded;
+        warn_of(&loaded.policies);
+        let Loaded { config, base, certificates, sources, .. } = loaded;
+        self.sources = sources;
         self.certificates.replace(certificates);
         self.stamps = Stamps::take(&config, &base);
         if let (Some(log), Some(file)) = (&self.log, &config.access_log.file) {
@@ -257,6 +266,40 @@ impl Daemon {
         self.stamps = stamps;
         // The files may lie behind other links now.
         self.watch = Some(Watch::start(&config, &base, self.changed.0.clone()));
+    }
+
+    /// A rule's time has come: the same texts are compiled again, without it.
+    fn expire(&self) {
+        let before = self.shared.snapshot.load_full();
+        let compiled = self.rule_slots().and_then(|known| {
+            let policies = self.sources.compile(&before.config, &known, Some(&before.policies))?;
+            if let Some(kernel) = &self.shared.kernel {
+                kernel.apply(policies.kernel_image()).map_err(|error| format!("{error:#}"))?;
+            }
+            Ok(policies)
+        });
+        match compiled {
+            Ok(policies) => {
+                let snapshot = Snapshot {
+                    config: Arc::clone(&before.config),
+                    policies: Arc::new(policies),
+                    router: before.router.clone(),
+                    origins: before.origins.clone(),
+                    generation: before.generation + 1,
+                };
+                tracing::info!(generation = snapshot.generation, "rules have expired");
+                self.shared.snapshot.store(Arc::new(snapshot));
+            }
+            Err(faults) => tracing::error!("expired rules stay in force, reload to try again:\n{faults}"),
+        }
+    }
+
+    /// Rule slots that the kernel maps name.
+    fn rule_slots(&self) -> Result<Vec<(u32, String)>, String> {
+        match &self.shared.kernel {
+            Some(kernel) => kernel.rule_names().map_err(|error| format!("{error:#}")),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn sweep(&self) {
@@ -292,6 +335,20 @@ fn load_kernel(config: &Config) -> anyhow::Result<(Option<Arc<Kernel>>, Option<S
 fn cpus() -> u32 {
     let count = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
     count.min(proxy_common::abi::MAX_WORKERS)
+}
+
+/// What the compiler thinks is likely not meant.
+fn warn_of(policies: &PolicySet) {
+    for warning in policies.warnings() {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Completes at `at`, at the earliest a moment from now.
+async fn expiry(at: Option<jiff::Timestamp>) {
+    let Some(at) = at else { return std::future::pending().await };
+    let wait = at.duration_since(jiff::Timestamp::now());
+    tokio::time::sleep(Duration::try_from(wait).unwrap_or_default().max(EXPIRY_PAUSE)).await;
 }
 
 async fn until(due: Option<Instant>) {

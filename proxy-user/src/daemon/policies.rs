@@ -1,14 +1,112 @@
-//! Policy files: found by the config's patterns, read, and handed to the compiler as one set.
+//! Policy files: found by the config's patterns, read, and handed to the compiler as one set. The texts are kept, so
+//! that rules can expire without looking at files that someone may be editing.
 
-use std::path::Path;
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::{Path, PathBuf};
 
 use proxy_core::config::Config;
-use proxy_core::policy::PolicySet;
+use proxy_core::policy::{self, PolicySet};
 
-/// Reads and compiles every policy that the config names.
-pub(super) fn load(config: &Config, _base: &Path, _slots: &[(u32, String)]) -> Result<PolicySet, String> {
-    if !config.policies.is_empty() {
-        return Err("/policies: this build has no policy compiler".to_owned());
+/// Most policy files that a config's patterns may find; the compiler has bounds of its own.
+const MAX_FILES: usize = 1_024;
+
+/// Names and texts of policy files.
+#[derive(Clone, Debug, Default)]
+pub struct Sources(Vec<(String, String)>);
+
+impl Sources {
+    /// Reads every policy file that the config names, patterns in the order of the config, files of one by name.
+    pub(super) fn read(config: &Config, base: &Path) -> Result<Self, String> {
+        let mut files: Vec<PathBuf> = Vec::new();
+        let mut faults = Vec::new();
+        for (index, pattern) in config.policies.iter().enumerate() {
+            match find(pattern, base) {
+                // A file that two patterns find is read once.
+                Ok(found) => found.into_iter().for_each(|file| {
+                    if !files.contains(&file) {
+                        files.push(file);
+                    }
+                }),
+                Err(fault) => faults.push(format!("/policies/{index}: {fault}")),
+            }
+        }
+        if files.len() > MAX_FILES {
+            faults.push(format!("/policies: {} files; at most {MAX_FILES} are taken", files.len()));
+        }
+        let mut sources = Vec::new();
+        for file in files.into_iter().take(MAX_FILES) {
+            match std::fs::read_to_string(&file) {
+                Ok(text) => sources.push((file.display().to_string(), text)),
+                Err(error) => faults.push(format!("{}: {error}", file.display())),
+            }
+        }
+        if faults.is_empty() { Ok(Self(sources)) } else { Err(faults.join("\n")) }
     }
-    Ok(PolicySet::default())
+
+    /// Compiles them for `config`. `slots` are rule slots in use, `previous` is the set in force, whose counts go on.
+    pub(super) fn compile(
+        &self,
+        config: &Config,
+        slots: &[(u32, String)],
+        previous: Option<&PolicySet>,
+    ) -> Result<PolicySet, String> {
+        let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.name.clone()).collect();
+        let random = RandomState::new();
+        let options = policy::Options {
+            known_slots: slots,
+            wall_now: jiff::Timestamp::now(),
+            ipv6_prefix: config.gate.ipv6_prefix,
+            listeners: &listeners,
+            seed: [random.hash_one(0), random.hash_one(1)],
+            previous,
+        };
+        policy::compile(&self.0, &options).map_err(|faults| {
+            let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            lines.join("\n")
+        })
+    }
+}
+
+/// Files of one pattern. A pattern that finds nothing is in order; a plain name that is missing is not.
+fn find(pattern: &str, base: &Path) -> Result<Vec<PathBuf>, String> {
+    let whole = base.join(pattern);
+    if !pattern.contains(['*', '?', '[']) {
+        return Ok(vec![whole]);
+    }
+    let text = whole.to_str().ok_or_else(|| format!("`{pattern}`: the path is not UTF-8"))?;
+    let mut files = Vec::new();
+    for found in glob::glob(text).map_err(|error| format!("`{pattern}` is not a pattern: {error}"))? {
+        let file = found.map_err(|error| format!("`{pattern}`: {error}"))?;
+        if file.is_file() {
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_find_files_by_name_and_missing_files_are_faults() {
+        let base = std::env::temp_dir().join(format!("tidegate-policies-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("d")).unwrap();
+        for name in ["d/b.json", "d/a.json", "d/c.txt"] {
+            std::fs::write(base.join(name), "x").unwrap();
+        }
+        let names = |pattern: &str| {
+            let found = find(pattern, &base).unwrap();
+            found.iter().map(|file| file.strip_prefix(&base).unwrap().display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("d/*.json"), ["d/a.json", "d/b.json"]);
+        assert_eq!(names("none/*.json"), Vec::<String>::new());
+        let text = r#"{"listeners":[{"name":"a","address":"127.0.0.1:80","protocol":"http"}],
+            "routes":[{"upstream":"o"}],"upstreams":{"o":{"servers":["http://127.0.0.1:1"]}},
+            "policies":["d/*.json","d/a.json","none.json","[z"]}"#;
+        let config = proxy_core::config::parse(text).unwrap();
+        let fault = Sources::read(&config, &base).unwrap_err();
+        assert!(fault.contains("none.json: No such file") && fault.contains("/policies/3: `[z`"), "{fault}");
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 }
