@@ -26,7 +26,10 @@ enum Task {
     Test {
         /// Only tests whose name contains this
         filter: Option<String>,
-        /// Only the end-to-end cases
+        /// The verdict table; both parts unless one is named
+        #[arg(long)]
+        verdicts: bool,
+        /// The end-to-end cases
         #[arg(long)]
         e2e: bool,
         /// Print the names and run nothing
@@ -59,18 +62,31 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Test { filter, list, threads, .. } => Ok(test(filter, list, threads)),
+        Task::Test { filter, verdicts, e2e, list, threads } => {
+            let arguments =
+                Arguments { filter, list, test_threads: Some(threads.unwrap_or_else(at_once)), ..Arguments::default() };
+            let both = verdicts == e2e;
+            Ok(test(&arguments, verdicts || both, e2e || both))
+        }
         Task::Ward => Ok(ExitCode::SUCCESS),
     }
 }
 
-fn test(filter: Option<String>, list: bool, threads: Option<usize>) -> ExitCode {
-    let trials: Vec<Trial> = cases::trials();
-    if let Some(why) = cases::cannot_run() {
-        eprintln!("end-to-end tests are skipped: {why}");
+fn test(arguments: &Arguments, verdicts: bool, e2e: bool) -> ExitCode {
+    let skip = cases::cannot_run();
+    if let Some(why) = &skip {
+        eprintln!("the verdict table and the end-to-end cases are skipped: {why}");
     }
-    let at_once =
-        threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from).min(MOST_AT_ONCE));
-    let arguments = Arguments { filter, list, test_threads: Some(at_once), ..Arguments::default() };
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let mut trials: Vec<Trial> = Vec::new();
+    if verdicts {
+        trials.extend(cases::table::trials(skip.is_some()));
+    }
+    if e2e {
+        trials.extend(cases::trials(skip.is_some()));
+    }
+    libtest_mimic::run(arguments, trials).exit_code()
+}
+
+fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).min(MOST_AT_ONCE)
 }

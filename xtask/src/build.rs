@@ -11,6 +11,8 @@ use crate::{run, setup, tree};
 
 /// Target triple of the kernel programs, for hosts of the same byte order.
 pub const BPF_TARGET: &str = if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
+/// What tests and the demo run: quick to build, near to release speed.
+pub const TEST_PROFILE: &str = "fast";
 /// Name of the kernel programs' binary.
 const BPF_BINARY: &str = "tidegate-bpf";
 
@@ -21,7 +23,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "profile")]
     release: bool,
     /// Cargo profile of the binary; `fast` is what tests and the demo run
-    #[arg(long, default_value = "fast")]
+    #[arg(long, default_value = TEST_PROFILE)]
     profile: String,
     /// Only the kernel programs
     #[arg(long)]

@@ -4,7 +4,9 @@ mod apt;
 mod build;
 mod progress;
 mod run;
+mod runner;
 mod setup;
+mod test;
 mod toolchain;
 mod tree;
 
@@ -26,12 +28,15 @@ enum Task {
     Setup(setup::Args),
     /// Build the kernel programs and the `tidegate` binary that embeds them
     Build(build::Args),
+    /// Run unit tests, the verdict table and the end-to-end tests
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Setup(args) => setup::run(&args),
         Task::Build(args) => build::run(&args),
+        Task::Test(args) => test::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -1,0 +1,43 @@
+//! The verdict table as trials, a row each. The rows and what they mean are in [`crate::verdict_table`].
+
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::verdict_table::{Bench, Scope, rows};
+use crate::ward::{self, BPFFS, Item};
+
+/// One trial a row; ignored where the programs cannot be loaded.
+pub fn trials(skip: bool) -> Vec<Trial> {
+    rows()
+        .into_iter()
+        .map(|row| {
+            let name = format!("verdicts::{}", row.name);
+            let check = move || {
+                let bench = bench(row.scope)?.lock().unwrap_or_else(PoisonError::into_inner);
+                bench.check(&row).map_err(|error| Failed::from(format!("{error:#}")))
+            };
+            Trial::test(name, check).with_ignored_flag(skip)
+        })
+        .collect()
+}
+
+/// The programs with the table's world in their maps, loaded once for each scope.
+fn bench(scope: Scope) -> Result<&'static Mutex<Bench>, Failed> {
+    static OWN: OnceLock<Result<Mutex<Bench>, String>> = OnceLock::new();
+    static ALL: OnceLock<Result<Mutex<Bench>, String>> = OnceLock::new();
+    let (once, name) = match scope {
+        Scope::Own => (&OWN, "own"),
+        Scope::All => (&ALL, "all"),
+    };
+    let loaded = once.get_or_init(|| {
+        // The bench is never dropped: what it pins goes when the run ends.
+        ward::guard(Item::Pins(PathBuf::from(BPFFS).join(format!("tidegate-{name}-{}", std::process::id()))));
+        // Loading moves its thread into another network namespace: not this one.
+        let loader =
+            std::thread::spawn(move || Bench::new(scope).map(Mutex::new).map_err(|error| format!("{error:#}")));
+        loader.join().unwrap_or_else(|_| Err("the loader panicked".to_owned()))
+    });
+    loaded.as_ref().map_err(|error| Failed::from(error.as_str()))
+}

@@ -1,0 +1,73 @@
+//! Starting the test runner (`tests/`), as root where that can be had, and seeing to it that it ends with this process.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::build::Built;
+use crate::run;
+
+/// A command of the runner, through sudo unless this is root already. Without both it runs as it is, and says itself
+/// what it leaves out.
+pub fn command(built: &Built, python: Option<&Path>) -> Command {
+    let mut variables = vec![format!("TIDEGATE_TEST_BINARY={}", built.binary.display())];
+    if let Some(python) = python {
+        variables.push(format!("TIDEGATE_TEST_PYTHON={}", python.display()));
+    }
+    // What sudo would drop and the runner looks at.
+    for name in ["CI", "NO_COLOR", "RUST_BACKTRACE", "TIDEGATE_LOG"] {
+        if let Some(value) = std::env::var(name).ok().filter(|value| !value.is_empty()) {
+            variables.push(format!("{name}={value}"));
+        }
+    }
+    // `env` passes them on where sudo would not.
+    let mut command = run::as_root("env").filter(|_| may_be_root()).unwrap_or_else(|| run::command("env"));
+    command.args(variables).arg(built.dir.join("tidegate-tests")).arg("--tied");
+    command
+}
+
+/// Whether root is to be had: sudo may be installed and yet refuse. Asks for the password where there is a terminal.
+fn may_be_root() -> bool {
+    run::is_root()
+        || run::as_root("true").is_some_and(|mut probe| {
+            probe.stdin(Stdio::inherit()).stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+        })
+}
+
+/// Runs the runner to its end. Each line of its stdout goes to `line`; without one, its stdout is this process's.
+///
+/// A signal to this process (Ctrl-C, a kill) makes the runner clean up, and only then does this return. Even a SIGKILL
+/// closes the pipe that the runner watches.
+pub fn supervise(mut command: Command, line: Option<&mut dyn FnMut(&str)>) -> Result<ExitStatus> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    signals.thread_block().context("blocking signals")?;
+    command.stdin(Stdio::piped());
+    if line.is_some() {
+        command.stdout(Stdio::piped());
+    }
+    let mut child: Child = command.spawn().with_context(|| format!("could not start `{}`", run::line(&command)))?;
+    let pipe: Arc<Mutex<Option<ChildStdin>>> = Arc::new(Mutex::new(child.stdin.take()));
+    let held = Arc::clone(&pipe);
+    std::thread::spawn(move || {
+        // Its end is what the runner takes as "stop".
+        while signals.wait().is_ok() {
+            drop(held.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    });
+    if let (Some(line), Some(stdout)) = (line, child.stdout.take()) {
+        let mut reader = BufReader::new(stdout);
+        let mut buffer = Vec::new();
+        while reader.read_until(b'\n', &mut buffer)? > 0 {
+            line(String::from_utf8_lossy(&buffer).trim_end_matches('\n'));
+            buffer.clear();
+        }
+    }
+    let status = child.wait()?;
+    drop(pipe);
+    std::io::stdout().flush()?;
+    Ok(status)
+}
