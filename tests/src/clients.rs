@@ -154,7 +154,9 @@ impl Client<'_> {
     /// Load by h2load, over HTTP/2 unless `more` says `--h1`.
     pub fn h2load(&self, url: &str, more: &[&str]) -> Result<Command> {
         let mut h2load = self.command(tools::find("h2load")?)?;
-        let port = if url.starts_with("https:") { 443 } else { 80 };
+        let (scheme, rest) = url.split_once("://").with_context(|| format!("{url} is no URL"))?;
+        let authority = rest.split('/').next().unwrap_or_default();
+        let port = authority.rsplit_once(':').map_or(if scheme == "https" { "443" } else { "80" }, |(_, port)| port);
         h2load.arg(format!("--connect-to={}:{port}", bracketed(&self.edge))).args(more).arg(url);
         Ok(h2load)
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::certs::{Authority, Leaf};
 use crate::clients::{Client, client_in};
 use crate::netns::Netns;
-use crate::origin::Origin;
+use crate::origin::{Origin, PORTS};
 use crate::process::{self, Daemon, Finished, eventually};
 use crate::scratch::Scratch;
 use crate::street::{EDGE_V4, EDGE_V6, ORIGIN_V4, Street, WAN};
@@ -80,7 +80,7 @@ impl Edge {
         let scratch = Scratch::new()?;
         let street = Street::build()?;
         let authority = Authority::new(scratch.path())?;
-        let origin = Origin::start(Some(&street.origin), ORIGIN_V4, &authority, scratch.path())?;
+        let origin = Origin::start(Some(&street.origin), ORIGIN_V4, PORTS, &authority, scratch.path())?;
         let leaf = authority.leaf("edge", &[SITE, TLS_SITE], 1)?;
         let pins = Path::new(BPFFS).join(scratch.name());
         ward::guard(Item::Pins(pins.clone()));

@@ -2,12 +2,13 @@
 //!
 //! For packets: [`packets`] builds frames, [`tables`] is the host half, [`gate`] the loaded programs, [`verdict_table`]
 //! says what must become of each frame. For traffic: [`street`] is the topology, [`origin`] and [`edge`] are what runs in
-//! it, [`clients`] drive it, [`cases`] say what must hold. [`ward`] removes everything, however the run ends.
+//! it, [`clients`] drive it, [`cases`] say what must hold and [`demo`] shows it. [`ward`] removes everything, however the run ends.
 
 pub mod bench_xdp;
 pub mod cases;
 pub mod certs;
 pub mod clients;
+pub mod demo;
 pub mod edge;
 pub mod gate;
 pub mod netns;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use libtest_mimic::{Arguments, Trial};
-use tidegate_tests::{cases, ward};
+use tidegate_tests::{cases, demo, ward};
 
 /// Most end-to-end cases that run side by side: each has a daemon, origins and clients of its own.
 const MOST_AT_ONCE: usize = 4;
@@ -39,6 +39,8 @@ enum Task {
         #[arg(long)]
         threads: Option<usize>,
     },
+    /// Show the whole data path and the verdict loop on real traffic
+    Demo(demo::Args),
     /// Removes what the runner leaves when it ends; started by the runner
     #[command(name = ward::SUBCOMMAND, hide = true)]
     Ward,
@@ -68,6 +70,7 @@ fn run(task: Task) -> Result<ExitCode> {
             let both = verdicts == e2e;
             Ok(test(&arguments, verdicts || both, e2e || both))
         }
+        Task::Demo(args) => demo::run(args),
         Task::Ward => Ok(ExitCode::SUCCESS),
     }
 }

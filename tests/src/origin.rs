@@ -13,12 +13,19 @@ use crate::netns::Netns;
 use crate::process::{Daemon, eventually};
 use crate::tools;
 
-/// nginx, plain.
-pub const HTTP_PORT: u16 = 8080;
-/// nginx, TLS.
-pub const HTTPS_PORT: u16 = 8443;
-/// `tests/clients/origin.py`.
-pub const APP_PORT: u16 = 8090;
+/// Where the origins listen.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// nginx, plain.
+    pub http: u16,
+    /// nginx, TLS.
+    pub https: u16,
+    /// `tests/clients/origin.py`.
+    pub app: u16,
+}
+
+/// Ports for a namespace of their own.
+pub const PORTS: Ports = Ports { http: 8080, https: 8443, app: 8090 };
 /// The name in the HTTPS origin's certificate.
 pub const TLS_NAME: &str = "origin.test";
 /// What nginx answers at `/`.
@@ -30,6 +37,7 @@ const START_TIME: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Origin {
     address: String,
+    ports: Ports,
     ca: PathBuf,
     /// Held for their end.
     _daemons: [Daemon; 2],
@@ -37,12 +45,18 @@ pub struct Origin {
 
 impl Origin {
     /// Starts them at `address`, inside `netns` if given.
-    pub fn start(netns: Option<&Netns>, address: &str, authority: &Authority, dir: &Path) -> Result<Self> {
+    pub fn start(
+        netns: Option<&Netns>,
+        address: &str,
+        ports: Ports,
+        authority: &Authority,
+        dir: &Path,
+    ) -> Result<Self> {
         let dir = dir.join("origin");
         std::fs::create_dir_all(dir.join("files"))?;
         // nginx drops root for its workers, which read the files.
         let leaf = authority.leaf("origin", &[TLS_NAME], 1)?;
-        std::fs::write(dir.join("nginx.conf"), config(address, &leaf.cert, &leaf.key))?;
+        std::fs::write(dir.join("nginx.conf"), config(address, ports, &leaf.cert, &leaf.key))?;
         let start = |program: &Path| match netns {
             Some(netns) => netns.command(program),
             None => Ok(Command::new(program)),
@@ -50,9 +64,9 @@ impl Origin {
         let mut nginx = start(&tools::find("nginx")?)?;
         nginx.args(["-e", "stderr", "-c", "nginx.conf", "-p"]).arg(&dir);
         let mut app = start(&tools::python()?)?;
-        app.arg(tools::client("origin.py")).args([address, &APP_PORT.to_string()]);
+        app.arg(tools::client("origin.py")).args([address, &ports.app.to_string()]);
         let daemons = [Daemon::spawn(nginx, &dir.join("nginx.log"))?, Daemon::spawn(app, &dir.join("app.log"))?];
-        for (port, daemon) in [(HTTP_PORT, &daemons[0]), (HTTPS_PORT, &daemons[0]), (APP_PORT, &daemons[1])] {
+        for (port, daemon) in [(ports.http, &daemons[0]), (ports.https, &daemons[0]), (ports.app, &daemons[1])] {
             let target: SocketAddr = format!("{address}:{port}").parse()?;
             let knock = || TcpStream::connect_timeout(&target, Duration::from_secs(1));
             eventually("the origin's start", START_TIME, || match netns {
@@ -61,25 +75,26 @@ impl Origin {
             })
             .with_context(|| daemon.log_tail())?;
         }
-        Ok(Self { address: address.to_owned(), ca: authority.pem(), _daemons: daemons })
+        Ok(Self { address: address.to_owned(), ports, ca: authority.pem(), _daemons: daemons })
     }
 
     /// The `upstreams` of a config that names them: `nginx`, `nginx-tls`, `app`.
     pub fn upstreams(&self) -> Value {
-        let address = &self.address;
+        let (address, Ports { http, https, app }) = (&self.address, self.ports);
         json!({
-            "nginx": { "servers": [format!("http://{address}:{HTTP_PORT}")] },
+            "nginx": { "servers": [format!("http://{address}:{http}")] },
             "nginx-tls": {
-                "servers": [format!("https://{address}:{HTTPS_PORT}")],
+                "servers": [format!("https://{address}:{https}")],
                 "ca": self.ca,
                 "server_name": TLS_NAME,
             },
-            "app": { "servers": [format!("http://{address}:{APP_PORT}")] },
+            "app": { "servers": [format!("http://{address}:{app}")] },
         })
     }
 }
 
-fn config(address: &str, cert: &Path, key: &Path) -> String {
+fn config(address: &str, ports: Ports, cert: &Path, key: &Path) -> String {
+    let Ports { http, https, .. } = ports;
     let (cert, key) = (cert.display(), key.display());
     format!(
         "daemon off;
@@ -97,8 +112,8 @@ http {{
   keepalive_requests 1000000;
   default_type text/plain;
   server {{
-    listen {address}:{HTTP_PORT} backlog=4096;
-    listen {address}:{HTTPS_PORT} ssl;
+    listen {address}:{http} backlog=4096;
+    listen {address}:{https} ssl;
     ssl_certificate {cert};
     ssl_certificate_key {key};
     location = / {{ return 200 \"{}\\n\"; }}
