@@ -104,11 +104,13 @@ impl Edge {
         self.dir().join("tidegate.json")
     }
 
-    /// Writes a policy file; a reload or a start loads it.
-    pub fn policy(&self, policy: &Value) -> Result<()> {
+    /// Writes a policy file; a start or [`Self::reload`] loads it.
+    pub fn policy(&mut self, policy: &Value) -> Result<()> {
         let id = policy.get("id").and_then(Value::as_str).context("the policy has no id")?;
         let file = self.dir().join("policies").join(format!("{id}.json"));
-        Ok(std::fs::write(file, serde_json::to_vec_pretty(policy)?)?)
+        std::fs::write(file, serde_json::to_vec_pretty(policy)?)?;
+        self.config["policies"] = json!(["policies/*.json"]);
+        Ok(())
     }
 
     /// Writes the config as it stands.
@@ -265,7 +267,6 @@ fn config(dir: &Path, pins: &Path, leaf: &Leaf, upstreams: Value) -> Value {
             { "hosts": [TLS_SITE], "upstream": "nginx-tls" },
         ],
         "upstreams": upstreams,
-        "policies": ["policies/*.json"],
         "gate": { "interfaces": [WAN], "mode": "driver", "pins": pins },
         "admin": { "socket": dir.join("admin.sock"), "metrics": format!("127.0.0.1:{METRICS_PORT}") },
         "access_log": { "file": dir.join("access.log") },

@@ -57,7 +57,7 @@ pub fn within(time: Duration, case: fn() -> Result<()>) -> Result<(), Failed> {
     let (done, result) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         // The receiver is gone when time was up.
-        let _ = done.send(case().map_err(|error| format!("{error:?}")));
+        let _ = done.send(case().map_err(|error| format!("{error:#}")));
     });
     match result.recv_timeout(time) {
         Ok(Ok(())) => Ok(()),

@@ -49,9 +49,8 @@ fn probe(edge: &Edge) -> Result<()> {
 }
 
 fn scanner_is_blocked_dropped_and_readmitted() -> Result<()> {
-    let edge = Edge::prepare()?;
+    let mut edge = Edge::prepare()?;
     edge.policy(&probe_policy("4s"))?;
-    let mut edge = edge;
     edge.launch()?;
     ensure!(!is_dropped(&edge, SCANNER_V4)?, "dropped before it did anything");
     let dropped_before = edge.packets("verdict")?;
