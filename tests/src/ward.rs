@@ -12,7 +12,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ pub const DIR_MARK: &str = "tidegate-test-";
 const NETNS_DIR: &str = "/run/netns";
 /// Where pins are made.
 pub const BPFFS: &str = "/sys/fs/bpf";
+/// Exit status of a run that was stopped by a signal, as shells count SIGINT.
+const STOPPED: i32 = 130;
 /// How long killed processes may take to go.
 const KILL_WAIT: Duration = Duration::from_secs(5);
 
@@ -112,20 +114,12 @@ pub fn start(tied: bool) -> Result<()> {
         .context("could not start the process that cleans up")?;
     let pipe = child.stdin.take();
     WARD.set(Ward { child: Mutex::new(child), pipe: Mutex::new(pipe) }).ok().context("the ward was started twice")?;
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-    // Blocked here and in every later thread; children get an empty mask from the standard library.
-    signals.thread_block()?;
-    std::thread::spawn(move || {
-        if let Ok(signal) = signals.wait() {
-            finish();
-            std::process::exit(128 + signal as i32);
-        }
-    });
+    // SIGINT, SIGTERM and SIGHUP. (Not blocked and waited for: children would inherit the mask.)
+    ctrlc::set_handler(stop).context("handling signals")?;
     if tied {
         std::thread::spawn(|| {
             let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-            finish();
-            std::process::exit(128 + Signal::SIGTERM as i32);
+            stop();
         });
     }
     Ok(())
@@ -141,6 +135,12 @@ pub fn release(item: Item) -> Result<()> {
     item.remove()?;
     tell(&Note::Release(item));
     Ok(())
+}
+
+/// Ends this process before its time.
+fn stop() {
+    finish();
+    std::process::exit(STOPPED);
 }
 
 /// Has the ward remove all that is left and waits for it.

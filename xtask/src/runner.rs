@@ -6,7 +6,6 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::{SigSet, Signal};
 
 use crate::build::Built;
 use crate::run;
@@ -43,8 +42,6 @@ fn may_be_root() -> bool {
 /// A signal to this process (Ctrl-C, a kill) makes the runner clean up, and only then does this return. Even a SIGKILL
 /// closes the pipe that the runner watches.
 pub fn supervise(mut command: Command, line: Option<&mut dyn FnMut(&str)>) -> Result<ExitStatus> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-    signals.thread_block().context("blocking signals")?;
     command.stdin(Stdio::piped());
     if line.is_some() {
         command.stdout(Stdio::piped());
@@ -52,12 +49,9 @@ pub fn supervise(mut command: Command, line: Option<&mut dyn FnMut(&str)>) -> Re
     let mut child: Child = command.spawn().with_context(|| format!("could not start `{}`", run::line(&command)))?;
     let pipe: Arc<Mutex<Option<ChildStdin>>> = Arc::new(Mutex::new(child.stdin.take()));
     let held = Arc::clone(&pipe);
-    std::thread::spawn(move || {
-        // Its end is what the runner takes as "stop".
-        while signals.wait().is_ok() {
-            drop(held.lock().unwrap_or_else(PoisonError::into_inner).take());
-        }
-    });
+    // Its end is what the runner takes as "stop". A signal in the moment before this ends the process, and with it the pipe.
+    ctrlc::set_handler(move || drop(held.lock().unwrap_or_else(PoisonError::into_inner).take()))
+        .context("handling signals")?;
     if let (Some(line), Some(stdout)) = (line, child.stdout.take()) {
         let mut reader = BufReader::new(stdout);
         let mut buffer = Vec::new();
