@@ -138,8 +138,10 @@ pub struct ServiceKey {
     pub port: u16,
     /// [`proto::TCP`] or [`proto::UDP`].
     pub proto: u8,
+    /// Zero; in two fields so that clearing them is two stores.
+    pub pad: u8,
     /// Zero.
-    pub pad: [u8; 5],
+    pub pad_word: u32,
 }
 
 /// Bits of a port's byte in `PORTS`: a summary of `BINDINGS` that spares most packets the hash look-up.
@@ -419,7 +421,7 @@ mod tests {
             ("VerdictValue", size_of::<VerdictValue>(), align_of::<VerdictValue>(), 4 * 8 + 2 * 4),
             ("PrefixValue", size_of::<PrefixValue>(), align_of::<PrefixValue>(), 4),
             ("GateConfig", size_of::<GateConfig>(), align_of::<GateConfig>(), 4 * 4 + 8),
-            ("ServiceKey", size_of::<ServiceKey>(), align_of::<ServiceKey>(), 16 + 2 + 1 + 5),
+            ("ServiceKey", size_of::<ServiceKey>(), align_of::<ServiceKey>(), 16 + 2 + 1 + 1 + 4),
             ("Binding", size_of::<Binding>(), align_of::<Binding>(), 4),
             ("Service", size_of::<Service>(), align_of::<Service>(), 8),
             ("WorkerLoad", size_of::<WorkerLoad>(), align_of::<WorkerLoad>(), 8),

@@ -63,7 +63,7 @@ impl Addr {
     /// Key of a service at this address in `BINDINGS`.
     #[inline(always)]
     pub const fn service_key(self, proto: u8, port: u16) -> ServiceKey {
-        ServiceKey { addr: self.to_bytes(), port, proto, pad: [0; 5] }
+        ServiceKey { addr: self.to_bytes(), port, proto, pad: 0, pad_word: 0 }
     }
 
     /// "Any address" of this address's family: `::ffff:0.0.0.0` or `::`.

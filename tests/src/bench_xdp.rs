@@ -155,12 +155,12 @@ fn world(hit: Option<&str>, sources: u32) -> World {
     let deny = (0..sources.div_ceil(PER_PREFIX))
         .map(|n| (IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from(base + n * PER_PREFIX), 24)), 1))
         .collect();
-    let edge = addr(Ipv4Addr::new(192, 0, 2, 1).into());
+    let any = addr(Ipv4Addr::UNSPECIFIED.into());
     World {
         own_only: true,
         verdicts,
         deny,
-        bindings: [edge.service_key(proto::TCP, 443)].into(),
+        bindings: [any.service_key(proto::TCP, 443)].into(),
         now,
         ..World::default()
     }

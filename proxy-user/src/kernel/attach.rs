@@ -110,7 +110,7 @@ fn drop_links_but(pins: &Path, interfaces: &[String]) -> Result<()> {
 pub fn steer(ebpf: &mut Ebpf, pins: &Path) -> Result<()> {
     let program: &mut SkLookup =
         ebpf.program_mut("steer").ok_or_else(|| anyhow!("the object lacks `steer`"))?.try_into()?;
-    let netns = File::open("/proc/self/ns/net").context("opening /proc/self/ns/net")?;
+    let netns = File::open("/proc/thread-self/ns/net").context("opening /proc/thread-self/ns/net")?;
     let id = program.attach(netns)?;
     let link: FdLink = program.take_link(id)?.into();
     let pin = link_path(pins, "steer");

@@ -53,12 +53,11 @@ impl Kernel {
     /// A UDP socket for one worker of a QUIC service.
     pub fn rebind_udp(kernel: Option<&Self>, service: u32, addr: SocketAddr, worker: u32) -> Result<UdpSocket> {
         let socket = open(addr, Type::DGRAM, Protocol::UDP)?;
-        if let Some(kernel) = kernel {
-            // Before bind: the first socket of the group brings the program; for the others it changes nothing.
-            kernel.quic_program()?.attach(&socket).context("attaching steer_quic")?;
-        }
         socket.bind(&addr.into()).with_context(|| cannot_bind(addr, "UDP"))?;
         if let Some(kernel) = kernel {
+            // After bind: an attached program gives a socket a group of its own, which could not join the others'. The
+            // first attaches the program to the group, for the others it changes nothing.
+            kernel.quic_program()?.attach(&socket).context("attaching steer_quic")?;
             kernel
                 .maps
                 .quic_socks
