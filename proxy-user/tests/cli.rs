@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 
 use support::Scratch;
 
-const COMMANDS: [&str; 10] =
-    ["run", "status", "verdict", "worker", "reload", "counters", "unload", "schema", "completions", "man"];
+const COMMANDS: [&str; 11] =
+    ["run", "check", "status", "verdict", "worker", "reload", "counters", "unload", "schema", "completions", "man"];
 
 fn tidegate(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tidegate")).args(args).output().expect("the binary runs")
@@ -131,4 +131,7 @@ fn schemas_are_json() {
     let schema: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(schema["properties"]["listeners"]["type"], "array");
     assert_eq!(schema["additionalProperties"], false);
+    let out = tidegate(&["schema", "policy"]);
+    let schema: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(schema["properties"]["rules"]["type"], "array");
 }

@@ -1,0 +1,108 @@
+//! `tidegate check` on good and bad files: the summary, every fault at its place, and the exit status.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use support::Scratch;
+
+fn check(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tidegate")).current_dir(dir).arg("check").args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+fn write(scratch: &Scratch, name: &str, value: &Value) {
+    std::fs::write(scratch.path().join(name), serde_json::to_string_pretty(value).unwrap()).unwrap();
+}
+
+fn config() -> Value {
+    json!({
+        "listeners": [{"name": "web", "address": "127.0.0.1:8080", "protocol": "http"}],
+        "routes": [{"hosts": ["shop.example"], "path": "/api", "upstream": "app"}],
+        "upstreams": {"app": {"servers": ["http://127.0.0.1:9000"]}},
+    })
+}
+
+fn policy(when: &str) -> Value {
+    json!({
+        "schema": "tidegate.policy/v1", "id": "edge", "revision": 1,
+        "rules": [
+            {"id": "office", "when": "ip.src in {192.0.2.0/24}", "action": {"type": "allow"}},
+            {"id": "scan", "when": when, "action": {"type": "block", "status": 403}, "push": {"ttl": "10m"}},
+        ],
+    })
+}
+
+#[test]
+fn a_good_config_is_summed_up() {
+    let scratch = Scratch::new("check-good");
+    write(&scratch, "edge.json", &config());
+    let out = check(scratch.path(), &["--config", "edge.json"]);
+    let said = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    for part in ["ok\n", "web 127.0.0.1:8080 http", "shop.example /api -> app", "app http://127.0.0.1:9000", "none"] {
+        assert!(said.contains(part), "{part} is missing in\n{said}");
+    }
+    let report: Value =
+        serde_json::from_slice(&check(scratch.path(), &["--config", "edge.json", "--json"]).stdout).unwrap();
+    assert_eq!((&report["ok"], &report["listeners"][0]["name"]), (&json!(true), &json!("web")));
+}
+
+#[test]
+fn every_fault_of_a_config_is_shown_at_its_line() {
+    let scratch = Scratch::new("check-bad");
+    let mut bad = config();
+    bad["listeners"][0]["protcol"] = json!("http");
+    bad["routes"][0]["upstream"] = json!("nowhere");
+    write(&scratch, "edge.json", &bad);
+    let out = check(scratch.path(), &["--config", "edge.json"]);
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(out.stdout.is_empty());
+    let first = said.lines().find(|line| line.contains("protcol")).unwrap_or_else(|| panic!("{said}"));
+    let place =
+        first.strip_prefix("edge.json:").and_then(|rest| rest.split_once(": ")).unwrap_or_else(|| panic!("{said}"));
+    let (line, column) = place.0.split_once(':').unwrap();
+    assert!(line.parse::<u32>().unwrap() > 1 && column.parse::<u32>().is_ok(), "{first}");
+    assert!(place.1.starts_with("/listeners/0"), "{first}");
+    let report: Value =
+        serde_json::from_slice(&check(scratch.path(), &["--config", "edge.json", "--json"]).stdout).unwrap();
+    assert_eq!(report["ok"], json!(false));
+    assert!(report["faults"].as_array().is_some_and(|faults| !faults.is_empty()), "{report}");
+}
+
+#[test]
+fn a_missing_file_is_a_fault_not_a_crash() {
+    let scratch = Scratch::new("check-missing");
+    for args in [["--config", "no.json"], ["--policy", "no.json"]] {
+        let out = check(scratch.path(), &args);
+        assert_eq!(out.status.code(), Some(1));
+        assert!(text(&out.stderr).contains("no.json") && text(&out.stderr).contains("1 fault"), "{args:?}");
+    }
+}
+
+#[test]
+fn policies_are_checked_by_themselves_and_each_rule_tells_its_phase() {
+    let scratch = Scratch::new("check-policy");
+    write(&scratch, "good.json", &policy("http.request.uri.path eq \"/wp-login.php\""));
+    let out = check(scratch.path(), &["--policy", "good.json"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let rows = text(&out.stdout).lines().map(|l| l.split_whitespace().collect::<Vec<_>>()).collect::<Vec<_>>();
+    let row = |name: &str| rows.iter().find(|row| row.first() == Some(&name)).unwrap_or_else(|| panic!("{rows:?}"));
+    assert_eq!(row("edge/office")[1..4], ["both", "allow", "enforce"]);
+    assert_eq!(row("edge/scan")[1..4], ["request", "block", "enforce"]);
+
+    write(&scratch, "bad.json", &policy("htpp.request.uri.path eq \"/x\""));
+    let out = check(scratch.path(), &["--policy", "bad.json"]);
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(
+        said.starts_with("bad.json:") && said.contains("/rules/1/when") && said.contains("http.request.uri.path"),
+        "{said}"
+    );
+}
