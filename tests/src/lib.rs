@@ -4,6 +4,7 @@
 //! says what must become of each frame. For traffic: [`street`] is the topology, [`origin`] and [`edge`] are what runs in
 //! it, [`clients`] drive it, [`cases`] say what must hold and [`demo`] shows it. [`ward`] removes everything, however the run ends.
 
+pub mod bench_verdicts;
 pub mod bench_xdp;
 pub mod cases;
 pub mod certs;
