@@ -78,10 +78,8 @@ impl Workers {
             let address = listener.address;
             let what = || format!("listener `{}`: cannot listen on {address}", listener.name);
             tcp.push(Kernel::bind_tcp(kernel, index as u32, address, count).with_context(what)?.into_iter());
-            udp.push(match listener.http3 {
-                true => Some(Kernel::bind_udp(kernel, index as u32, address, count).with_context(what)?.into_iter()),
-                false => None,
-            });
+            let bound = listener.http3.then(|| Kernel::bind_udp(kernel, index as u32, address, count));
+            udp.push(bound.transpose().with_context(what)?.map(Vec::into_iter));
         }
         if let Some(kernel) = kernel {
             kernel.seal_bindings().context("bindings of an earlier run could not be removed")?;
@@ -136,10 +134,8 @@ impl Workers {
         let mut sockets = Vec::new();
         for (service, listener) in self.config.listeners.iter().enumerate() {
             let tcp = Kernel::rebind_tcp(kernel, service as u32, listener.address, index)?;
-            let udp = match listener.http3 {
-                true => Some(Kernel::rebind_udp(kernel, service as u32, listener.address, index)?),
-                false => None,
-            };
+            let udp = listener.http3.then(|| Kernel::rebind_udp(kernel, service as u32, listener.address, index));
+            let udp = udp.transpose()?;
             sockets.push((tcp, udp));
         }
         self.spawn(index, sockets)
@@ -280,5 +276,92 @@ fn report(index: u32, thread: JoinHandle<anyhow::Result<()>>) {
                 panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
             tracing::error!(worker = index, panic = text.unwrap_or("of unknown kind"), "worker panicked");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpStream};
+
+    use super::*;
+    use crate::shared::Snapshot;
+    use crate::stats::WorkerStats;
+
+    /// One worker with one listener and no route.
+    fn start() -> (Workers, mpsc::UnboundedReceiver<u32>, SocketAddr) {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let text = format!(
+            r#"{{"listeners":[{{"name":"a","address":"{free}","protocol":"http"}}],"gate":{{"enabled":false}},
+                "routes":[{{"hosts":["b.test"],"upstream":"o"}}],"upstreams":{{"o":{{"servers":["http://127.0.0.1:1"]}}}}}}"#
+        );
+        let config = Arc::new(proxy_core::config::parse(&text).unwrap());
+        let snapshot = Snapshot {
+            router: proxy_core::route::Router::new(&config),
+            origins: crate::upstream::origin::Origin::all(&config, std::path::Path::new("")).unwrap(),
+            policies: Arc::default(),
+            config: Arc::clone(&config),
+            generation: 1,
+        };
+        let shared = Arc::new(Shared {
+            snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
+            kernel: None,
+            kernel_missing: None,
+            stats: vec![Arc::new(WorkerStats::default())],
+            commands: mpsc::channel(1).0,
+            started: Instant::now(),
+        });
+        let (exits, ended) = mpsc::unbounded_channel();
+        (Workers::start(config, shared, None, None, exits).unwrap(), ended, free)
+    }
+
+    fn status(address: SocketAddr) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.split(' ').nth(1).unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn a_worker_that_panics_comes_back() {
+        let (mut workers, mut ended, address) = start();
+        assert_eq!(status(address).unwrap(), "404");
+        workers.panic(0);
+        assert_eq!(ended.blocking_recv(), Some(0));
+        workers.ended(0);
+        assert!(!workers.shared.stats[0].accepting.load(Ordering::Relaxed));
+        assert!(status(address).is_err(), "nobody listens while it is away");
+        let due = workers.next_due().expect("it is to come back");
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        workers.start_due();
+        assert_eq!(status(address).unwrap(), "404");
+        assert_eq!(workers.next_due(), None);
+        workers.stop_all(Duration::from_secs(1));
+        assert_eq!(ended.blocking_recv(), Some(0));
+    }
+
+    #[test]
+    fn a_worker_is_stopped_and_started_by_command() {
+        let (mut workers, mut ended, address) = start();
+        let (reply, mut answer) = oneshot::channel();
+        workers.stop(0, Duration::from_secs(1), Some(reply));
+        assert!(answer.try_recv().is_err(), "answered before its thread has ended");
+        let (again, refused) = oneshot::channel();
+        workers.restart(0, again);
+        assert!(refused.blocking_recv().unwrap().unwrap_err().contains("still draining"));
+        assert_eq!(ended.blocking_recv(), Some(0));
+        workers.ended(0);
+        assert_eq!(answer.blocking_recv(), Ok(Ok(())));
+        assert!(!workers.any_left() && status(address).is_err());
+        let (reply, answer) = oneshot::channel();
+        workers.restart(0, reply);
+        assert_eq!(answer.blocking_recv(), Ok(Ok(())));
+        assert_eq!(status(address).unwrap(), "404");
+        let (reply, answer) = oneshot::channel();
+        workers.stop(7, Duration::ZERO, Some(reply));
+        assert!(answer.blocking_recv().unwrap().unwrap_err().contains("no worker 7"));
+        workers.stop_all(Duration::from_secs(1));
+        assert_eq!(ended.blocking_recv(), Some(0));
     }
 }

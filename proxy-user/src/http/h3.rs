@@ -7,6 +7,7 @@
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
+use h3::error::Code;
 use h3::server::{Connection as H3Connection, RequestResolver, RequestStream};
 use http::{HeaderMap, Request, Response, header};
 use http_body::{Frame, SizeHint};
@@ -33,7 +34,8 @@ pub trait PendingRequest {
     async fn header(self) -> Result<(Request<()>, Self::Reply, H3RequestBody), Gone>;
 }
 
-/// The sending half of a request stream.
+/// The sending half of a request stream. Dropped before [`Reply::finish`], it tells the client that the response is not
+/// whole.
 pub trait Reply {
     /// The response header.
     async fn header(&mut self, head: Response<()>) -> Result<(), Gone>;
@@ -55,8 +57,20 @@ pub struct Connection(H3Connection<h3_quinn::Connection, Bytes>);
 /// A request stream by the `h3` crate.
 pub struct Pending(RequestResolver<h3_quinn::Connection, Bytes>);
 
-/// The sending half by the `h3` crate.
-pub struct Sender(RequestStream<h3_quinn::SendStream<Bytes>, Bytes>);
+/// The sending half by the `h3` crate. Dropped before its end, it resets the stream: quinn alone would end it in order,
+/// and the client would take a broken response for a whole one.
+pub struct Sender {
+    stream: RequestStream<h3_quinn::SendStream<Bytes>, Bytes>,
+    finished: bool,
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.stream.stop_stream(Code::H3_INTERNAL_ERROR);
+        }
+    }
+}
 
 impl Connection {
     /// Starts HTTP/3 on a QUIC connection, with header blocks of at most `max_header` bytes.
@@ -91,25 +105,27 @@ impl PendingRequest for Pending {
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let (sender, receiver) = stream.split();
         let body = H3RequestBody { stream: receiver, length, ahead: None, state: State::Data };
-        Ok((request, Sender(sender), body))
+        Ok((request, Sender { stream: sender, finished: false }, body))
     }
 }
 
 impl Reply for Sender {
     async fn header(&mut self, head: Response<()>) -> Result<(), Gone> {
-        self.0.send_response(head).await.map_err(gone)
+        self.stream.send_response(head).await.map_err(gone)
     }
 
     async fn data(&mut self, piece: Bytes) -> Result<(), Gone> {
-        self.0.send_data(piece).await.map_err(gone)
+        self.stream.send_data(piece).await.map_err(gone)
     }
 
     async fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Gone> {
-        self.0.send_trailers(trailers).await.map_err(gone)
+        self.stream.send_trailers(trailers).await.map_err(gone)
     }
 
     async fn finish(&mut self) -> Result<(), Gone> {
-        self.0.finish().await.map_err(gone)
+        self.stream.finish().await.map_err(gone)?;
+        self.finished = true;
+        Ok(())
     }
 }
 

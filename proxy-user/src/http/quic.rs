@@ -198,7 +198,6 @@ async fn one<P: PendingRequest>(connection: Rc<Connection>, pending: P) -> Resul
     let (head, mut body) = response.into_parts();
     reply.header(Response::from_parts(head, ())).await?;
     while let Some(frame) = body.frame().await {
-        // Dropping the sender unfinished resets the stream: the client sees that the response is not whole.
         let frame = frame.map_err(|fault| Gone(fault.to_string()))?;
         match frame.into_data() {
             Ok(data) => reply.data(data).await?,

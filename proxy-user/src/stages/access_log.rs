@@ -115,6 +115,7 @@ impl Stage for Write {
 pub struct LineBuffer {
     lines: RefCell<Vec<u8>>,
     clock: RefCell<Clock>,
+    count: Cell<u64>,
     lost: Cell<u64>,
     writer: LogWriter,
 }
@@ -122,7 +123,7 @@ pub struct LineBuffer {
 impl LineBuffer {
     /// An empty buffer before `writer`.
     pub fn new(writer: LogWriter) -> Self {
-        Self { lines: RefCell::default(), clock: RefCell::default(), lost: Cell::new(0), writer }
+        Self { lines: RefCell::default(), clock: RefCell::default(), count: Cell::new(0), lost: Cell::new(0), writer }
     }
 
     fn write(&self, record: &AccessRecord<'_>) {
@@ -134,6 +135,7 @@ impl LineBuffer {
             return;
         }
         lines.push(b'\n');
+        self.count.set(self.count.get() + 1);
         if lines.len() >= BATCH_BYTES {
             drop(lines);
             self.flush();
@@ -146,7 +148,7 @@ impl LineBuffer {
         if batch.is_empty() {
             return;
         }
-        let lines = batch.iter().filter(|b| **b == b'\n').count() as u64;
+        let lines = self.count.take();
         match self.writer.0.try_send(Message::Batch(batch)) {
             Ok(()) => {
                 let lost = self.lost.take();
@@ -182,8 +184,8 @@ impl Clock {
             self.text = now.strftime("%Y-%m-%dT%H:%M:%S").to_string();
         }
         self.text.truncate(Self::MILLIS_AT);
-        let millis = now.subsec_millisecond();
-        let digit = |n: i32| char::from(b'0' + (n % 10) as u8);
+        let millis = now.subsec_millisecond().unsigned_abs();
+        let digit = |n: u32| char::from(b'0' + (n % 10) as u8);
         self.text.extend(['.', digit(millis / 100), digit(millis / 10), digit(millis), 'Z']);
         &self.text
     }

@@ -50,18 +50,18 @@ impl Table {
         let mut faults = Vec::new();
         for (index, entry) in certificates.iter().enumerate() {
             match read(&base.join(&entry.cert), &base.join(&entry.key)) {
-                Ok((key, names)) => table.add(key, names),
+                Ok((key, names)) => table.add(&key, names),
                 Err(fault) => faults.push(format!("/certificates/{index}: {fault}")),
             }
         }
         if faults.is_empty() { Ok(table) } else { Err(faults.join("\n")) }
     }
 
-    fn add(&mut self, key: Arc<CertifiedKey>, names: Vec<String>) {
-        self.default.get_or_insert_with(|| Arc::clone(&key));
+    fn add(&mut self, key: &Arc<CertifiedKey>, names: Vec<String>) {
+        self.default.get_or_insert_with(|| Arc::clone(key));
         for name in names {
             // Of two with the same name the first written stands.
-            self.names.entry(name).or_insert_with(|| Arc::clone(&key));
+            self.names.entry(name).or_insert_with(|| Arc::clone(key));
         }
     }
 
@@ -116,8 +116,8 @@ mod tests {
         let mut table = Table::default();
         let first = certificate(&["default.test"]);
         let second = certificate(&["shop.example", "*.shop.example"]);
-        table.add(Arc::clone(&first.0), first.1);
-        table.add(Arc::clone(&second.0), second.1);
+        table.add(&first.0, first.1);
+        table.add(&second.0, second.1);
         let found = |name: Option<&str>| {
             let found = table.find(name).unwrap();
             if Arc::ptr_eq(found, &first.0) { 1 } else { 2 }

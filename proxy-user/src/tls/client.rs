@@ -10,24 +10,20 @@ use rustls::{ClientConfig, RootCertStore};
 /// A client configuration that trusts the authorities in `ca`, or the system's. HTTP/1.1 is spoken to origins.
 pub fn config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
-    match ca {
-        Some(file) => {
-            let fault =
-                |what: String| format!("{}: {what}; give a PEM file with certificate authorities", file.display());
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| fault(error.to_string()))? {
-                let certificate = certificate.map_err(|error| fault(error.to_string()))?;
-                roots.add(certificate).map_err(|error| fault(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(fault("no certificate in it".to_owned()));
-            }
+    if let Some(file) = ca {
+        let fault = |what: String| format!("{}: {what}; give a PEM file with certificate authorities", file.display());
+        for certificate in CertificateDer::pem_file_iter(file).map_err(|error| fault(error.to_string()))? {
+            let certificate = certificate.map_err(|error| fault(error.to_string()))?;
+            roots.add(certificate).map_err(|error| fault(error.to_string()))?;
         }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-            if roots.is_empty() {
-                return Err("the system has no certificate authorities; install ca-certificates or set `ca`".to_owned());
-            }
+        if roots.is_empty() {
+            return Err(fault("no certificate in it".to_owned()));
+        }
+    } else {
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            return Err("the system has no certificate authorities; install ca-certificates or set `ca`".to_owned());
         }
     }
     let mut config = ClientConfig::builder_with_provider(super::provider())

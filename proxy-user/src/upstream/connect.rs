@@ -73,12 +73,11 @@ impl Pool {
     async fn open(self: &Rc<Self>, server: usize, worker: &Worker) -> anyhow::Result<Lease> {
         let state = self.state(server).ok_or_else(|| anyhow::anyhow!("no such server"))?;
         let url = &state.server.url;
-        let stream = match url.ip() {
-            Some(ip) => TcpStream::connect((ip, url.port)).await?,
-            None => {
-                let addresses = state.addresses.get(&url.host, url.port).await?;
-                TcpStream::connect(&*addresses).await?
-            }
+        let stream = if let Some(ip) = url.ip() {
+            TcpStream::connect((ip, url.port)).await?
+        } else {
+            let addresses = state.addresses.get(&url.host, url.port).await?;
+            TcpStream::connect(&*addresses).await?
         };
         stream.set_nodelay(true)?;
         let sender = match (&state.server.tls_name, &self.origin().tls) {

@@ -214,12 +214,12 @@ impl Worker {
         self.deadlines.sweep(now);
         let ticks = self.ticks.get().wrapping_add(1);
         self.ticks.set(ticks);
-        if ticks % LOG_FLUSH_TICKS == 0
+        if ticks.is_multiple_of(LOG_FLUSH_TICKS)
             && let Some(log) = &self.log
         {
             log.flush();
         }
-        if ticks % POOL_SWEEP_TICKS == 0 {
+        if ticks.is_multiple_of(POOL_SWEEP_TICKS) {
             let live = self.live();
             for pool in &live.pools {
                 pool.sweep(now, live.snapshot.config.timeouts.upstream_idle.0);

@@ -35,7 +35,7 @@ fn a_header_beyond_the_limits() {
     let long =
         edge.connect().send(&format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(9000))).reply("GET");
     assert_eq!(long.status, 431);
-    let many: String = (0..30).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let many = (0..30).fold(String::new(), |fields, n| fields + &format!("X-{n}: 1\r\n"));
     let many = edge.connect().send(&format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")).reply("GET");
     assert_eq!(many.status, 431);
     let fields: Vec<String> = (0..30).map(|n| format!("-HX-{n}: 1")).collect();
@@ -95,7 +95,7 @@ fn slow_origins() {
     });
     let begun = Instant::now();
     assert_eq!(edge.get("/wait=5000").status, 504);
-    assert!(begun.elapsed() < Duration::from_millis(3000));
+    assert!(begun.elapsed() < Duration::from_secs(3));
     let mut client = edge.connect();
     client.send("GET /first-then-wait=5000 HTTP/1.1\r\nHost: a\r\n\r\n").head();
     assert_eq!(client.bytes(5), "first");
