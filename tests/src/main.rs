@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use libtest_mimic::{Arguments, Trial};
-use tidegate_tests::{cases, demo, ward};
+use tidegate_tests::{bench_verdicts, bench_xdp, cases, demo, tools, ward};
 
 /// Most end-to-end cases that run side by side: each has a daemon, origins and clients of its own.
 const MOST_AT_ONCE: usize = 4;
@@ -41,9 +41,23 @@ enum Task {
     },
     /// Show the whole data path and the verdict loop on real traffic
     Demo(demo::Args),
+    /// Measure what the gate costs
+    Bench {
+        /// What to measure
+        #[arg(value_enum)]
+        what: Bench,
+    },
     /// Removes what the runner leaves when it ends; started by the runner
     #[command(name = ward::SUBCOMMAND, hide = true)]
     Ward,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Bench {
+    /// ns per packet of the XDP gate
+    Xdp,
+    /// From a decision to the verdict in the kernel map
+    Verdicts,
 }
 
 fn main() -> ExitCode {
@@ -71,6 +85,7 @@ fn run(task: Task) -> Result<ExitCode> {
             Ok(test(&arguments, verdicts || both, e2e || both))
         }
         Task::Demo(args) => demo::run(args),
+        Task::Bench { what } => bench(what),
         Task::Ward => Ok(ExitCode::SUCCESS),
     }
 }
@@ -88,6 +103,27 @@ fn test(arguments: &Arguments, verdicts: bool, e2e: bool) -> ExitCode {
         trials.extend(cases::trials(skip.is_some()));
     }
     libtest_mimic::run(arguments, trials).exit_code()
+}
+
+/// Prints what was measured; fails where a target is missed.
+fn bench(what: Bench) -> Result<ExitCode> {
+    if let Some(why) = cases::cannot_run() {
+        anyhow::bail!("nothing can be measured here: {why}");
+    }
+    match what {
+        Bench::Xdp => {
+            let lines = bench_xdp::run(&tools::object()?, |line| eprintln!("{line}"))?;
+            println!("{}", bench_xdp::table(&lines));
+            Ok(ExitCode::SUCCESS)
+        }
+        Bench::Verdicts => {
+            let pins = format!("{}/tidegate-bench-verdicts-{}", ward::BPFFS, std::process::id());
+            ward::guard(ward::Item::Pins(pins.into()));
+            let report = bench_verdicts::run()?;
+            println!("{}", serde_json::to_string_pretty(&report)?);
+            Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
 }
 
 fn at_once() -> usize {

@@ -9,6 +9,9 @@ pub const BINARY: &str = "TIDEGATE_TEST_BINARY";
 /// A Python that has aioquic.
 pub const PYTHON: &str = "TIDEGATE_TEST_PYTHON";
 
+/// The kernel programs' object.
+pub const OBJECT: &str = "TIDEGATE_TEST_OBJECT";
+
 /// A program on PATH, the administrator's directories included.
 pub fn find(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -27,6 +30,11 @@ pub fn python() -> Result<PathBuf> {
 /// The `tidegate` binary under test.
 pub fn tidegate() -> Result<PathBuf> {
     named(BINARY)
+}
+
+/// The kernel programs' object, as the binary under test carries it.
+pub fn object() -> Result<PathBuf> {
+    named(OBJECT)
 }
 
 /// A file of `tests/clients`.

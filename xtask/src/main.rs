@@ -1,7 +1,9 @@
 //! `cargo xtask`: one door for every task, one module a command.
 
 mod apt;
+mod bench;
 mod build;
+mod demo;
 mod progress;
 mod run;
 mod runner;
@@ -30,6 +32,10 @@ enum Task {
     Build(build::Args),
     /// Run unit tests, the verdict table and the end-to-end tests
     Test(test::Args),
+    /// Show the whole data path and the verdict loop on real traffic
+    Demo(demo::Args),
+    /// Measure what the gate costs
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +43,8 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::run(&args),
         Task::Build(args) => build::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Demo(args) => demo::run(&args),
+        Task::Bench(args) => bench::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -13,7 +13,13 @@ use crate::run;
 /// A command of the runner, through sudo unless this is root already. Without both it runs as it is, and says itself
 /// what it leaves out.
 pub fn command(built: &Built, python: Option<&Path>) -> Command {
-    let mut variables = vec![format!("TIDEGATE_TEST_BINARY={}", built.binary.display())];
+    let mut variables = vec![
+        format!("TIDEGATE_TEST_BINARY={}", built.binary.display()),
+        format!("TIDEGATE_TEST_OBJECT={}", built.object.display()),
+    ];
+    if let Ok(this) = std::env::current_exe() {
+        variables.push(format!("TIDEGATE_TEST_XTASK={}", this.display()));
+    }
     if let Some(python) = python {
         variables.push(format!("TIDEGATE_TEST_PYTHON={}", python.display()));
     }
@@ -64,4 +70,9 @@ pub fn supervise(mut command: Command, line: Option<&mut dyn FnMut(&str)>) -> Re
     drop(pipe);
     std::io::stdout().flush()?;
     Ok(status)
+}
+
+/// The runner's exit status as this process's own.
+pub fn exit_code(status: ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -160,7 +160,7 @@ fn scan(tale: Tale, edge: &Edge, figures: &mut Figures) -> Result<()> {
     tale.heading("The same, seen by bpftool");
     let pins = edge.pins().display().to_string();
     for (words, lines) in
-        [(vec!["map", "dump", "pinned", &format!("{pins}/VERDICTS")], 22), (vec!["net", "show", "dev", WAN], 6)]
+        [(vec!["map", "dump", "pinned", &format!("{pins}/VERDICTS")], 22), (vec!["net", "show", "dev", WAN], 2)]
     {
         let output = edge.bpftool(&words)?;
         tale.command(&format!("bpftool {}", words.join(" ")), &output, lines);
