@@ -43,15 +43,21 @@ impl fmt::Display for FileDiagnostic {
     }
 }
 
-/// Known names further away than this share of their length are not offered.
+/// Known names less alike than this (Jaro-Winkler, 0 to 1) are not offered, unless one typing slip leads to them.
 const NEAR_ENOUGH: f64 = 0.72;
 
 /// The known name that a mistyped one most likely stands for.
 pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = found.to_lowercase();
+    let likeness = |name: &str| {
+        let name = name.to_lowercase();
+        // A letter too much, too few, wrong, or swapped with its neighbour.
+        let slip = strsim::osa_distance(&lower, &name) == 1 && name.chars().count() > 1;
+        strsim::jaro_winkler(&lower, &name).max(if slip { NEAR_ENOUGH } else { 0.0 })
+    };
     known
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(&lower, &name.to_lowercase()), name))
+        .map(|name| (likeness(name), name))
         .filter(|(score, _)| *score >= NEAR_ENOUGH)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
@@ -75,6 +81,7 @@ mod tests {
     #[test]
     fn nearest_name() {
         assert_eq!(nearest("protcol", ["address", "protocol", "name"]), Some("protocol"));
+        assert_eq!(nearest("tpc", ["tcp", "udp"]), Some("tcp"));
         assert_eq!(nearest("zzz", ["address", "protocol"]), None);
         assert_eq!(hint("Httpp", ["http", "https"]), "; did you mean `http`?");
         assert_eq!(hint("qqq", ["http", "https"]), "; known: `http`, `https`");

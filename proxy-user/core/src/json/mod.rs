@@ -77,6 +77,7 @@ impl<'a> Document<'a> {
         let left_out = faults.len().saturating_sub(MAX_DIAGNOSTICS);
         let mut found: Vec<Diagnostic> = faults.into_iter().take(MAX_DIAGNOSTICS).map(|f| self.place(f)).collect();
         found.sort_by(|a, b| (a.line, a.column, &a.pointer).cmp(&(b.line, b.column, &b.pointer)));
+        found.dedup();
         if left_out > 0 {
             let message = format!("and {left_out} more faults, not listed");
             found.push(Diagnostic { pointer: String::new(), line: 1, column: 1, message });

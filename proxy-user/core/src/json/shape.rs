@@ -97,14 +97,15 @@ impl<'s> Checker<'s> {
 
     fn choice(&mut self, known: &[&'s str], value: &Value, pointer: &str, removable: bool) {
         let listed = known.iter().map(|k| format!("\"{k}\"")).collect::<Vec<_>>().join(", ");
+        let expected = if known.len() == 1 { listed } else { format!("one of {listed}") };
         match value {
             Value::String(text) if known.contains(&text.as_str()) => {}
             Value::String(text) => {
-                let near = crate::diagnostic::nearest(text, known.iter().copied());
+                let near = crate::diagnostic::nearest(text, known.iter().copied()).filter(|_| known.len() > 1);
                 let near = near.map_or_else(String::new, |n| format!("; did you mean \"{n}\"?"));
-                self.fault(pointer, removable, format!("unknown value \"{text}\", expected one of {listed}{near}"));
+                self.fault(pointer, removable, format!("unknown value \"{text}\", expected {expected}{near}"));
             }
-            other => self.fault(pointer, removable, format!("found {}, expected one of {listed}", describe(other))),
+            other => self.fault(pointer, removable, format!("found {}, expected {expected}", describe(other))),
         }
     }
 

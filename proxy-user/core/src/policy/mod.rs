@@ -15,6 +15,8 @@ mod set;
 mod slots;
 
 #[cfg(test)]
+mod generated;
+#[cfg(test)]
 mod tests;
 
 use std::net::{IpAddr, SocketAddr};

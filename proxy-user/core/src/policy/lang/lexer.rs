@@ -166,10 +166,10 @@ fn quoted(rest: &str) -> Lexed {
                     bytes.push(hex.ok_or((at + 2, "`\\x` needs two hex digits".to_owned()))?);
                     chars.nth(1);
                 }
-                _ => {
+                other => {
                     let message = "a string knows the escapes `\\\"`, `\\\\` and `\\xHH`; \
                                    for patterns write r\"…\", which knows none";
-                    return Err((at + 1, message.to_owned()));
+                    return Err((at + 1 + other.map_or(0, char::len_utf8), message.to_owned()));
                 }
             },
             c => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
