@@ -73,7 +73,7 @@ pub fn bpf_cargo(toolchain: &Toolchain, task: &str) -> std::process::Command {
     let mut cargo = toolchain.compiler.cargo();
     cargo.args([task, "--package", "proxy-ebpf", "-Zbuild-std=core", "--target", BPF_TARGET, "--target-dir"]);
     cargo.arg(tree::bpf_target());
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", toolchain::rustflags(&toolchain.linker)).env_remove("RUSTFLAGS");
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", toolchain::rustflags(toolchain)).env_remove("RUSTFLAGS");
     cargo
 }
 
