@@ -100,7 +100,7 @@ impl RangeSet {
             loop {
                 // The largest block that starts here and does not go beyond the end.
                 let left = high - from;
-                let room = left.checked_add(1).map_or(128, |count| 127 - count.leading_zeros());
+                let room = left.checked_add(1).map_or(128, u128::ilog2);
                 let bits = from.trailing_zeros().min(room);
                 found.push((from, (128 - bits) as u8));
                 let last = if bits == 128 { u128::MAX } else { from + ((1_u128 << bits) - 1) };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Size, Span};
 
 /// Longest time that may be set.
-pub const MAX_TIMEOUT: Duration = Duration::from_hours(24);
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 /// Least `limits.header_bytes`: HTTP/1 needs a read buffer of this size.
 pub const MIN_HEADER_BYTES: u64 = 8 << 10;
 /// Upper bound of `limits.header_bytes`.

@@ -72,7 +72,7 @@ pub fn duplicate_keys(text: &str) -> Vec<(String, usize)> {
     found
 }
 
-/// Deeper than serde_json goes.
+/// Deeper than `serde_json` goes.
 const MAX_DEPTH: usize = 130;
 
 struct Scanner<'a> {

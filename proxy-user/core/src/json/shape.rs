@@ -82,7 +82,7 @@ impl<'s> Checker<'s> {
         if let Some(variants) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array) {
             return self.variants(variants, value, pointer, removable);
         }
-        if !self.type_fits(schema, value) {
+        if !type_fits(schema, value) {
             let expected = type_names(schema);
             return self.fault(pointer, removable, format!("found {}, expected {expected}", describe(value)));
         }
@@ -112,7 +112,7 @@ impl<'s> Checker<'s> {
     fn variants(&mut self, variants: &'s [Value], value: &Value, pointer: &str, removable: bool) {
         let fitting = variants.iter().find(|v| {
             let v = self.resolve(v);
-            choices(v).map_or_else(|| self.type_fits(v, value), |_| value.is_string())
+            choices(v).map_or_else(|| type_fits(v, value), |_| value.is_string())
         });
         if let Some(schema) = fitting {
             return self.value(schema, value, pointer, removable);
@@ -120,24 +120,6 @@ impl<'s> Checker<'s> {
         let expected: Vec<String> = variants.iter().map(|v| type_names(self.resolve(v))).collect();
         let message = format!("found {}, expected {}", describe(value), expected.join(" or "));
         self.fault(pointer, removable, message);
-    }
-
-    fn type_fits(&self, schema: &Value, value: &Value) -> bool {
-        let fits = |name: &str| match name {
-            "object" => value.is_object(),
-            "array" => value.is_array(),
-            "string" => value.is_string(),
-            "boolean" => value.is_boolean(),
-            "null" => value.is_null(),
-            "integer" => value.is_i64() || value.is_u64(),
-            "number" => value.is_number(),
-            _ => false,
-        };
-        match schema.get("type") {
-            Some(Value::String(name)) => fits(name),
-            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(fits),
-            _ => true,
-        }
     }
 
     fn object(&mut self, schema: &'s Value, members: &Map<String, Value>, pointer: &str) {
@@ -209,6 +191,25 @@ impl<'s> Checker<'s> {
         } else if let Some(most) = above {
             self.fault(pointer, removable, format!("found {number}, expected at most {most}"));
         }
+    }
+}
+
+/// Whether the schema's `type` takes the value.
+fn type_fits(schema: &Value, value: &Value) -> bool {
+    let fits = |name: &str| match name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        _ => false,
+    };
+    match schema.get("type") {
+        Some(Value::String(name)) => fits(name),
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(fits),
+        _ => true,
     }
 }
 

@@ -219,7 +219,6 @@ fn phases(
             fault("action/type", format!("`{name}` is decided on requests, which have no {fields}; write `drop`"));
             (None, false)
         }
-        ActionKind::Block | ActionKind::Log => (None, true),
         ActionKind::Drop if !packet => {
             let fields = named(when, lang::Availability::Request);
             fault("action/type", format!("`drop` is decided on packets, which have no {fields}; write `block`"));
@@ -243,7 +242,8 @@ fn phases(
             fault("when", format!("the policy's scope is known for requests only, which have no {fields}"));
             (None, false)
         }
-        ActionKind::Drop | ActionKind::Allow => (None, true),
+        // On requests alone.
+        ActionKind::Block | ActionKind::Log | ActionKind::Drop | ActionKind::Allow => (None, true),
     }
 }
 

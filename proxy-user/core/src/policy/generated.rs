@@ -275,7 +275,9 @@ proptest! {
                 prop_assert_eq!(set.contains(source), expr.holds(world), "{}", text);
             },
             Ok(Lowered::Rules(mut rules)) => {
-                rules.iter_mut().for_each(|rule| rule.action = rule_action::DROP);
+                for rule in &mut rules {
+                    rule.action = rule_action::DROP;
+                }
                 for world in &worlds {
                     let dropped = rules.iter().any(|rule| matches(rule, &world.packet));
                     prop_assert_eq!(dropped, expr.holds(world), "{} of {:?}", text, world.packet);

@@ -27,11 +27,11 @@ pub const MAX_RATE_LIMIT: u32 = 1_000_000;
 /// Shortest `rate.period`.
 pub const MIN_RATE_PERIOD: Duration = Duration::from_secs(1);
 /// Longest `rate.period`.
-pub const MAX_RATE_PERIOD: Duration = Duration::from_hours(24);
+pub const MAX_RATE_PERIOD: Duration = Duration::from_secs(24 * 3_600);
 /// Shortest `push.ttl`.
 pub const MIN_PUSH_TTL: Duration = Duration::from_secs(1);
 /// Longest `push.ttl`.
-pub const MAX_PUSH_TTL: Duration = Duration::from_hours(30 * 24);
+pub const MAX_PUSH_TTL: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Most tests of one policy.
 pub const MAX_TESTS: u32 = 1_024;
 /// Largest `times` of a test.

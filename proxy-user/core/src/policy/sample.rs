@@ -191,7 +191,15 @@ impl Reader<'_> {
         }
         if !matches!(field, IntField::Ttl | IntField::Len) {
             self.ports = true;
-            self.udp = Some(matches!(field, IntField::UdpSrc | IntField::UdpDst));
+            self.transport(matches!(field, IntField::UdpSrc | IntField::UdpDst));
+        }
+    }
+
+    /// A port or the HTTP version says that it is UDP, or TCP.
+    fn transport(&mut self, udp: bool) {
+        if self.udp.replace(udp) == Some(!udp) {
+            let message = "ports of TCP and of UDP, or a port that contradicts the HTTP version";
+            self.faults.push(Fault::at(self.pointer, message));
         }
     }
 
@@ -212,7 +220,7 @@ impl Reader<'_> {
                 if !query.is_empty() {
                     query.push('&');
                 }
-                query.push_str(&format!("{}={text}", String::from_utf8_lossy(name)));
+                query.extend([&*String::from_utf8_lossy(name), "=", text]);
             }
             TextField::Version => {
                 sample.version = match text {
@@ -222,9 +230,7 @@ impl Reader<'_> {
                     "HTTP/3" => Version::HTTP_3,
                     _ => return Err(format!("`{text}` is none of HTTP/1.0, HTTP/1.1, HTTP/2 and HTTP/3")),
                 };
-                if sample.version == Version::HTTP_3 {
-                    self.udp = Some(true);
-                }
+                self.transport(sample.version == Version::HTTP_3);
             }
             TextField::Scheme => text.clone_into(&mut sample.scheme),
             TextField::Host => sample.host = text.to_ascii_lowercase(),
@@ -267,8 +273,7 @@ impl Reader<'_> {
         let request = given.keys().any(|key| key.starts_with("http.") || key.starts_with("tidegate."));
         match sample.proto {
             proto::TCP => {}
-            proto::UDP if self.ports || !request => sample.version = Version::HTTP_3,
-            proto::UDP => {}
+            proto::UDP => sample.version = Version::HTTP_3,
             _ => sample.packet_only = true,
         }
         if request && sample.packet_only {

@@ -90,7 +90,7 @@ pub struct RuleInfo {
 }
 
 impl PolicySet {
-    /// Evaluates the request rules. `now_ns` is CLOCK_MONOTONIC in nanoseconds (rates).
+    /// Evaluates the request rules. `now_ns` is `CLOCK_MONOTONIC` in nanoseconds (rates).
     pub fn evaluate(&self, request: &RequestView<'_>, now_ns: u64) -> Decision {
         let mut decision = Decision::default();
         for policy in self.policies.iter().filter(|policy| policy.looks_at(request)) {
@@ -150,7 +150,7 @@ impl PolicySet {
 
 impl RequestPolicy {
     fn looks_at(&self, request: &RequestView<'_>) -> bool {
-        let hosts = self.hosts.is_empty() || self.hosts.iter().any(|host| host.matches(request.host.as_bytes()));
+        let hosts = self.hosts.is_empty() || self.hosts.iter().any(|host| host.matches(request.host_name().as_bytes()));
         hosts && (self.listeners.is_empty() || self.listeners.iter().any(|name| name == request.listener))
     }
 }

@@ -166,6 +166,26 @@ fn scopes_bound_policies() {
 }
 
 #[test]
+fn a_root_dot_gets_around_nothing() {
+    let rules = [rule("r", "http.host eq \"shop.example\"", "block", &json!({}))];
+    let files = [policy("p", &json!({ "scope": { "hosts": ["shop.example"] }, "rules": rules }))];
+    let set = compile(&files, &options()).expect("a policy");
+    let request = RequestView {
+        src: "192.0.2.1".parse().expect("address"),
+        dst: "192.0.2.1:443".parse().expect("address"),
+        listener: "web",
+        scheme: "https",
+        version: Version::HTTP_11,
+        method: &Method::GET,
+        host: "shop.example.",
+        path: "/",
+        query: None,
+        headers: &HeaderMap::new(),
+    };
+    assert_eq!(blocked(&set.evaluate(&request, 0)), Some((1, 403)));
+}
+
+#[test]
 fn packet_rules_go_to_the_kernel() {
     let set = set(&[
         rule("bad", "ip.src in {198.51.100.0/24 203.0.113.7}", "drop", &json!({})),

@@ -283,10 +283,10 @@ impl Parser<'_> {
         }
         let (token, span) = self.next();
         let Token::Text(literal) = token else { return Err(Self::mismatch(Type::Text, &token, span)) };
-        let test = match operator {
+        let check = match operator {
             Operator::Ne => TextTest::NotEqual(literal.into()),
             Operator::Order(order) => TextTest::Order(order, literal.into()),
-            Operator::Contains => TextTest::Contains(Finder::new(&literal).into_owned()),
+            Operator::Contains => TextTest::Contains(Box::new(Finder::new(&literal).into_owned())),
             Operator::Matches => TextTest::Matches(regex(&literal).map_err(|message| LangError::new(span, message))?),
             Operator::Wildcard { ignore_case } => {
                 let pattern = Wildcard::new(&literal, ignore_case).map_err(|message| LangError::new(span, message))?;
@@ -294,7 +294,7 @@ impl Parser<'_> {
             }
             Operator::Eq | Operator::In => TextTest::Equal(literal.into()),
         };
-        Ok(Expr::Text(text, test))
+        Ok(Expr::Text(text, check))
     }
 
     // ---- sets and lists ----
@@ -345,14 +345,16 @@ fn list_mismatch(kind: Type, name: &str, items: &str, span: Span) -> LangError {
 
 fn regex(pattern: &[u8]) -> Result<regex::bytes::Regex, String> {
     let pattern = std::str::from_utf8(pattern).map_err(|_| "a regular expression is UTF-8".to_owned())?;
-    RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build().map_err(|e| match e {
-        regex::Error::CompiledTooBig(limit) => {
-            format!("this regular expression takes more than {limit} bytes compiled")
-        }
-        other => {
-            let full = other.to_string();
-            let last = full.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-            format!("not a regular expression: {}", last.trim_start_matches("error: "))
-        }
-    })
+    RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES).build().map_err(
+        |e| match e {
+            regex::Error::CompiledTooBig(limit) => {
+                format!("this regular expression takes more than {limit} bytes compiled")
+            }
+            other => {
+                let full = other.to_string();
+                let last = full.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+                format!("not a regular expression: {}", last.trim_start_matches("error: "))
+            }
+        },
+    )
 }

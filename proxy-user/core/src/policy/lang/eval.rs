@@ -17,7 +17,7 @@ impl Expr {
             Self::Int(IntTerm::Len(text), set) => text.any(facts, &mut |value| set.contains(value.len() as u128)),
             Self::Ip(field, set) => facts.ip(*field).is_some_and(|n| set.contains(n)),
             Self::Proto(set) => facts.proto().is_some_and(|proto| proto.0 & set.0 != 0),
-            Self::Text(text, test) => text.any(facts, &mut |value| test.passes(value)),
+            Self::Text(text, check) => text.any(facts, &mut |value| check.passes(value)),
         }
     }
 }

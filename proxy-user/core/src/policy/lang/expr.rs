@@ -79,7 +79,7 @@ pub(crate) enum TextTest {
     /// `in {…}` and `in $list`
     In(Arc<HashSet<Box<[u8]>>>),
     /// `contains`
-    Contains(Finder<'static>),
+    Contains(Box<Finder<'static>>),
     /// `starts_with(…)`
     StartsWith(Box<[u8]>),
     /// `ends_with(…)`

@@ -84,7 +84,7 @@ impl Facts for RequestView<'_> {
             TextField::Query => self.query.is_some_and(|query| test(query.as_bytes())),
             TextField::Version => test(version_name(self.version).as_bytes()),
             TextField::Scheme => test(self.scheme.as_bytes()),
-            TextField::Host => !self.host.is_empty() && test(self.host.as_bytes()),
+            TextField::Host => !self.host_name().is_empty() && test(self.host_name().as_bytes()),
             TextField::UserAgent => {
                 self.headers.get(http::header::USER_AGENT).is_some_and(|value| test(value.as_bytes()))
             }
@@ -100,6 +100,11 @@ impl Facts for RequestView<'_> {
 }
 
 impl RequestView<'_> {
+    /// The host without its root dot, which routing leaves out too: `a.example.` must not get around a rule on `a.example`.
+    pub(crate) fn host_name(&self) -> &str {
+        self.host.strip_suffix('.').unwrap_or(self.host)
+    }
+
     /// Names and values of the query, as sent; a name without `=` has an empty value.
     fn args(&self) -> impl Iterator<Item = (&str, &str)> {
         let parts = self.query.unwrap_or_default().split('&').filter(|part| !part.is_empty());

@@ -32,7 +32,7 @@ pub const MAX_DEPTH: usize = 64;
 pub const MAX_NODES: usize = 1_024;
 /// Most items of one `{…}`; longer ones belong into a list.
 pub const MAX_SET_ITEMS: usize = 1_024;
-/// Most bytes of one compiled regular expression.
+/// Most bytes of one compiled regular expression, and again of what a thread keeps to run it.
 pub const MAX_REGEX_BYTES: usize = 1 << 20;
 /// Most `*` of one wildcard pattern.
 pub const MAX_WILDCARDS: usize = 16;

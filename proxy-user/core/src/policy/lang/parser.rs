@@ -237,8 +237,8 @@ impl Parser<'_> {
         };
         self.expect_sign(")", &format!("to close `{name}(`"))?;
         let bytes = bytes.into_boxed_slice();
-        let test = if name == "starts_with" { TextTest::StartsWith(bytes) } else { TextTest::EndsWith(bytes) };
-        Ok(Expr::Text(text, test))
+        let check = if name == "starts_with" { TextTest::StartsWith(bytes) } else { TextTest::EndsWith(bytes) };
+        Ok(Expr::Text(text, check))
     }
 }
 

@@ -199,13 +199,13 @@ fn bounds_hold() {
 #[test]
 fn faults_are_marked() {
     let text = "http.host eq \"ä\"\n  and http.hots eq \"b\"";
-    let error = parse(text, &lists()).err().expect("a fault");
+    let error = parse(text, &lists()).expect_err("a fault");
     assert_eq!(
         error.render(text),
         "unknown field `http.hots`; did you mean `http.host`?\n      and http.hots eq \"b\"\n          ^^^^^^^^^"
     );
     let long = format!("{} and http.hots eq \"b\"", vec!["true"; 40].join(" and "));
-    let shown = parse(&long, &lists()).err().expect("a fault").render(&long);
+    let shown = parse(&long, &lists()).expect_err("a fault").render(&long);
     assert!(shown.lines().all(|line| line.len() < 120), "{shown}");
 }
 
