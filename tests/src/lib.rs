@@ -12,6 +12,7 @@ pub mod clients;
 pub mod demo;
 pub mod edge;
 pub mod gate;
+pub mod mutations;
 pub mod netns;
 pub mod origin;
 pub mod packets;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use proxy_common::abi::{PacketRule, Reason, VERDICT_OWN_ONLY, VerdictValue, frag, host_kind, proto, rule_action};
 use proxy_common::addr::v6_mask;
 use proxy_common::decide::decide;
@@ -317,11 +317,21 @@ impl Bench {
         let host = decide(parse(bytes.as_slice()), &self.world);
         ensure!(host.reason == row.reason, "the host says {:?}, the row {:?}", host.reason, row.reason);
         ensure!(host.rule == row.rule, "the host counts rule {:?}, the row {:?}", host.rule, row.rule);
+        self.program_counts(&bytes, row.reason, row.rule)
+    }
 
+    /// Runs a frame, whatever it is, through both halves: they must agree.
+    pub fn agree(&self, bytes: &[u8]) -> Result<()> {
+        let host = decide(parse(bytes), &self.world);
+        self.program_counts(bytes, host.reason, host.rule).with_context(|| format!("frame {bytes:02x?}"))
+    }
+
+    /// Runs a frame through the program, which must count and answer what `reason` and `rule` ask for.
+    fn program_counts(&self, bytes: &[u8], reason: Reason, rule: Option<u32>) -> Result<()> {
         let before = self.counts()?;
-        let (action, _) = self.gate.kernel.try_frame(&bytes, 1)?;
+        let (action, _) = self.gate.kernel.try_frame(bytes, 1)?;
         let after = self.counts()?;
-        let wanted = if row.reason.drops() { XDP_DROP } else { XDP_PASS };
+        let wanted = if reason.drops() { XDP_DROP } else { XDP_PASS };
         let moved: BTreeMap<String, (u64, u64)> = after
             .iter()
             .map(|(name, (packets, bytes))| {
@@ -331,14 +341,14 @@ impl Bench {
             .filter(|(_, moved)| *moved != (0, 0))
             .collect();
         let one = (1, bytes.len() as u64);
-        let mut expected = BTreeMap::from([(row.reason.name().to_owned(), one)]);
-        match row.rule {
+        let mut expected = BTreeMap::from([(reason.name().to_owned(), one)]);
+        match rule {
             Some(0) => drop(expected.insert("operator".to_owned(), one)),
             Some(slot) => drop(expected.insert(format!("test/r{slot}"), one)),
             None => {}
         }
-        ensure!(moved == expected, "the program counted {moved:?}, the row wants {expected:?}");
-        ensure!(action == wanted, "the program answers {action}, the row wants {wanted}");
+        ensure!(moved == expected, "the program counted {moved:?}, wanted {expected:?}");
+        ensure!(action == wanted, "the program answers {action}, wanted {wanted}");
         Ok(())
     }
 

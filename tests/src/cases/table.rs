@@ -1,10 +1,11 @@
-//! The verdict table as trials, a row each. The rows and what they mean are in [`crate::verdict_table`].
+//! The verdict table as trials, a row each, and its mutated frames. The rows and what they mean are in [`crate::verdict_table`].
 
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
 
+use crate::mutations;
 use crate::verdict_table::{Bench, Scope, rows};
 use crate::ward::{self, BPFFS, Item};
 
@@ -20,8 +21,18 @@ pub fn trials(skip: bool) -> Vec<Trial> {
             };
             Trial::test(name, check).with_ignored_flag(skip)
         })
+        .chain([Scope::Own, Scope::All].map(|scope| {
+            let check = move || {
+                let bench = bench(scope)?.lock().unwrap_or_else(PoisonError::into_inner);
+                mutations::run(&bench, SEED).map_err(|error| Failed::from(format!("{error:#}")))
+            };
+            Trial::test(format!("verdicts::mutated frames, scope {scope:?}"), check).with_ignored_flag(skip)
+        }))
         .collect()
 }
+
+/// Seed of the mutations: the same frames in every run, so that a failure is there to be looked at.
+const SEED: u64 = 0x7469_6465_6761_7465;
 
 /// The programs with the table's world in their maps, loaded once for each scope.
 fn bench(scope: Scope) -> Result<&'static Mutex<Bench>, Failed> {
