@@ -2,8 +2,10 @@
 //! one thing. It knows the keywords that `schemars` writes for our models, collects every fault, and names the nearest
 //! known key or value.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::join;
@@ -39,7 +41,7 @@ impl Fault {
 
 /// All faults of `value` against `schema`.
 pub fn check(schema: &Value, value: &Value) -> Vec<Fault> {
-    let mut checker = Checker { root: schema, faults: Vec::new() };
+    let mut checker = Checker { root: schema, faults: Vec::new(), patterns: HashMap::new() };
     checker.value(schema, value, "", false);
     checker.faults
 }
@@ -56,6 +58,8 @@ pub fn remove(value: &mut Value, pointer: &str) {
 struct Checker<'s> {
     root: &'s Value,
     faults: Vec<Fault>,
+    /// Compiled once, however many values a pattern is for.
+    patterns: HashMap<&'s str, Option<Regex>>,
 }
 
 impl<'s> Checker<'s> {
@@ -163,7 +167,7 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn string(&mut self, schema: &Value, text: &str, pointer: &str, removable: bool) {
+    fn string(&mut self, schema: &'s Value, text: &str, pointer: &str, removable: bool) {
         if let Some(format) = schema.get("format").and_then(Value::as_str)
             && let Err(message) = check_format(format, text)
         {
@@ -176,9 +180,9 @@ impl<'s> Checker<'s> {
         if let Some(most) = limit(schema, "maxLength").filter(|most| count > *most) {
             return self.fault(pointer, removable, format!("{count} characters long, expected at most {most}"));
         }
-        if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
-            && regex::Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text))
-        {
+        let Some(pattern) = schema.get("pattern").and_then(Value::as_str) else { return };
+        let regex = self.patterns.entry(pattern).or_insert_with(|| Regex::new(pattern).ok());
+        if regex.as_ref().is_some_and(|regex| !regex.is_match(text)) {
             self.fault(pointer, removable, format!("found \"{text}\", expected text of the form {pattern}"));
         }
     }
