@@ -186,6 +186,10 @@ pub struct WorkerLoad {
     pub active: u32,
     /// 1 while the worker accepts, 0 when it drains or is gone.
     pub accepting: u32,
+    /// Connections that `steer` gave to the worker, ever. Written by the kernel without a lock.
+    pub assigned: u32,
+    /// Those of `assigned` that the worker accepted, or that were given up. The rest is on its way.
+    pub settled: u32,
 }
 
 /// The one entry of the `QUIC_KEY` array: the key of [`crate::cid`], shared by all generations.
@@ -424,14 +428,14 @@ mod tests {
             ("ServiceKey", size_of::<ServiceKey>(), align_of::<ServiceKey>(), 16 + 2 + 1 + 1 + 4),
             ("Binding", size_of::<Binding>(), align_of::<Binding>(), 4),
             ("Service", size_of::<Service>(), align_of::<Service>(), 8),
-            ("WorkerLoad", size_of::<WorkerLoad>(), align_of::<WorkerLoad>(), 8),
+            ("WorkerLoad", size_of::<WorkerLoad>(), align_of::<WorkerLoad>(), 16),
             ("Counter", size_of::<Counter>(), align_of::<Counter>(), 16),
             ("RuleName", size_of::<RuleName>(), align_of::<RuleName>(), RULE_NAME_LEN),
             ("QuicKey", size_of::<QuicKey>(), align_of::<QuicKey>(), 16),
             ("PacketRule", size_of::<PacketRule>(), align_of::<PacketRule>(), 64 + 12 + 6 + 6 + 8),
         ];
         let expected =
-            [(24, 8), (40, 8), (4, 4), (24, 8), (24, 8), (4, 4), (8, 4), (8, 4), (16, 8), (64, 1), (16, 8), (96, 8)];
+            [(24, 8), (40, 8), (4, 4), (24, 8), (24, 8), (4, 4), (8, 4), (16, 4), (16, 8), (64, 1), (16, 8), (96, 8)];
         for ((name, size, align, sum), want) in rows.into_iter().zip(expected) {
             assert_eq!((size, align), want, "{name}");
             assert_eq!(size, sum, "{name} has implicit padding");

@@ -1,5 +1,7 @@
 //! Which worker takes a new connection: the less busy of two picked at random, and the next live one if it is gone.
 
+use crate::abi::WorkerLoad;
+
 /// Two different workers out of `count`, from one random word. With one worker both are it.
 #[inline(always)]
 pub const fn two_of(count: u32, random: u32) -> (u32, u32) {
@@ -13,7 +15,16 @@ pub const fn two_of(count: u32, random: u32) -> (u32, u32) {
     (first, if second >= count { second - count } else { second })
 }
 
-/// The less busy of two, given `(active connections, may be chosen)` of each; `None` when neither may.
+/// How busy a worker is: the connections that it holds, and those that were given to it and that it did not accept yet.
+/// Without the second, a burst would all go to whoever was least busy before it.
+#[inline(always)]
+pub const fn busyness(load: &WorkerLoad) -> u32 {
+    let pending = load.assigned.wrapping_sub(load.settled);
+    // Lost counts can leave `settled` ahead: nothing is on its way then.
+    if pending > u32::MAX / 2 { load.active } else { load.active.saturating_add(pending) }
+}
+
+/// The less busy of two, given `(worker, busyness, may be chosen)` of each; `None` when neither may.
 #[inline(always)]
 pub const fn less_busy(first: (u32, u32, bool), second: (u32, u32, bool)) -> Option<u32> {
     match (first.2, second.2) {
@@ -46,6 +57,14 @@ mod tests {
             }
         }
         assert_eq!(two_of(1, 99), (0, 0));
+    }
+
+    #[test]
+    fn what_is_on_its_way_counts() {
+        let load = WorkerLoad { active: 3, accepting: 1, assigned: 10, settled: 8 };
+        assert_eq!(busyness(&load), 5);
+        assert_eq!(busyness(&WorkerLoad { settled: 12, ..load }), 3);
+        assert_eq!(busyness(&WorkerLoad { assigned: 1, settled: u32::MAX, ..load }), 5);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use aya_ebpf::programs::SkLookupContext;
 use aya_log_ebpf::debug;
 use proxy_common::abi::{MAX_WORKERS, Reason, proto};
 use proxy_common::addr::Addr;
-use proxy_common::steer::{less_busy, two_of};
+use proxy_common::steer::{busyness, less_busy, two_of};
 
 use crate::maps::{BINDINGS, COUNTERS, LISTENERS, SERVICES, WORKERS};
 
@@ -43,6 +43,7 @@ fn place(ctx: &SkLookupContext) -> Reason {
     let chosen = less_busy(load(first), load(second)).unwrap_or(first);
     let base = service * MAX_WORKERS;
     if LISTENERS.redirect_sk_lookup(ctx, base + chosen, u64::from(BPF_SK_LOOKUP_F_NO_REUSEPORT)).is_ok() {
+        assigned(chosen);
         debug!(ctx, "steer service {} worker {}", service, chosen);
         return Reason::Steered;
     }
@@ -56,6 +57,7 @@ fn place(ctx: &SkLookupContext) -> Reason {
         if load(other).2
             && LISTENERS.redirect_sk_lookup(ctx, base + other, u64::from(BPF_SK_LOOKUP_F_NO_REUSEPORT)).is_ok()
         {
+            assigned(other);
             return Reason::Steered;
         }
         step += 1;
@@ -65,7 +67,16 @@ fn place(ctx: &SkLookupContext) -> Reason {
 
 #[inline(always)]
 fn load(worker: u32) -> (u32, u32, bool) {
-    WORKERS.get(worker).map_or((worker, 0, false), |w| (worker, w.active, w.accepting != 0))
+    WORKERS.get(worker).map_or((worker, 0, false), |w| (worker, busyness(w), w.accepting != 0))
+}
+
+/// Counts the connection as on its way to the worker.
+#[inline(always)]
+fn assigned(worker: u32) {
+    if let Some(load) = WORKERS.get_ptr_mut(worker) {
+        // SAFETY: a value of an array. CPUs that steer at the same moment may count once, which only blurs the choice.
+        unsafe { (*load).assigned = (*load).assigned.wrapping_add(1) };
+    }
 }
 
 #[inline(always)]

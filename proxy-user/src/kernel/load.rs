@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{MapData, MapInfo};
+use aya::maps::MapData;
 use aya::{Ebpf, EbpfLoader, Pod};
 use proxy_common::abi::{
     Binding, Counter, GateConfig, HostKey, LAYOUT_VERSION, PacketRule, PrefixData, PrefixValue, QuicKey, RuleName,
@@ -191,7 +191,9 @@ fn check_layout(gate: &Gate) -> Result<()> {
         if !path.exists() {
             continue;
         }
-        let info = MapInfo::from_pin(&path).with_context(|| format!("reading the pin {}", path.display()))?;
+        // By the pin, not by id: that would take CAP_SYS_ADMIN.
+        let pinned = MapData::from_pin(&path).with_context(|| format!("reading the pin {}", path.display()))?;
+        let info = pinned.info()?;
         let wanted = object.maps.get(name).ok_or_else(|| anyhow!("the object lacks the map `{name}`"))?;
         let entries = if name == "VERDICTS" { gate.max_verdicts } else { wanted.max_entries() };
         let wanted = (wanted.map_type(), wanted.key_size(), wanted.value_size(), entries);
@@ -201,7 +203,7 @@ fn check_layout(gate: &Gate) -> Result<()> {
         }
         if name == "GATE" {
             let gate_map: Map<u32, GateConfig> =
-                Map::new(info.fd()?.as_fd().try_clone_to_owned()?, (found.1, found.2))?;
+                Map::new(pinned.fd().as_fd().try_clone_to_owned()?, (found.1, found.2))?;
             let layout = gate_map.get(&0)?.unwrap_or_default().layout;
             if layout != 0 && layout != LAYOUT_VERSION {
                 bail!("map layout {layout} is pinned, this build writes {LAYOUT_VERSION}: {advice}");

@@ -114,8 +114,10 @@ impl Kernel {
             .collect())
     }
 
-    /// Removes expired verdicts, which have no effect any more; returns how many. Called every few seconds.
+    /// Removes expired verdicts, which have no effect any more, and returns how many; settles the workers' loads. Called
+    /// every few seconds.
     pub fn sweep(&self) -> Result<u32> {
+        self.workers.settle();
         let now = now_ns();
         let mut removed = 0;
         for (key, value) in self.maps.verdicts.entries()? {

@@ -11,11 +11,13 @@ use proxy_common::abi::{MAX_WORKERS, WorkerLoad};
 
 const BYTES: usize = MAX_WORKERS as usize * size_of::<WorkerLoad>();
 
-/// Two words a worker, as [`WorkerLoad`] lays them out.
+/// Four words a worker, as [`WorkerLoad`] lays them out.
 #[repr(C)]
 struct Load {
     active: AtomicU32,
     accepting: AtomicU32,
+    assigned: AtomicU32,
+    settled: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Load>() == size_of::<WorkerLoad>());
@@ -48,10 +50,22 @@ impl Workers {
         (worker < MAX_WORKERS).then(|| unsafe { self.base.add(worker as usize).as_ref() })
     }
 
-    /// Publishes the worker's open connections.
+    /// Publishes the worker's open connections; those that came in since are no longer on their way.
     pub fn set_active(&self, worker: u32, active: u32) {
         if let Some(load) = self.load(worker) {
-            load.active.store(active, Ordering::Relaxed);
+            let before = load.active.swap(active, Ordering::Relaxed);
+            if active > before {
+                load.settled.fetch_add(active - before, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Gives up what is on its way since long: handshakes that never ended, counts lost in a race.
+    pub fn settle(&self) {
+        for worker in 0..MAX_WORKERS {
+            if let Some(load) = self.load(worker) {
+                load.settled.store(load.assigned.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
         }
     }
 
@@ -68,6 +82,7 @@ impl Workers {
             self.set_accepting(worker, false);
             self.set_active(worker, 0);
         }
+        self.settle();
     }
 }
 
