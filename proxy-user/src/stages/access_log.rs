@@ -56,7 +56,7 @@ pub struct AccessRecord<'a> {
     /// The server that answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<&'a str>,
-    /// From forwarding to the origin's response header.
+    /// From the complete request header to the origin's response header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_us: Option<u64>,
     /// `allow` or `block`, where a policy rule decided.

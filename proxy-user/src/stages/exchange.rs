@@ -44,7 +44,7 @@ pub struct Exchange {
     pub upstream: Option<usize>,
     /// The server that answered, `host:port`.
     pub server: Option<Rc<str>>,
-    /// Microseconds from forwarding to the origin's response header.
+    /// Microseconds from the complete request header to the origin's response header.
     pub upstream_us: Option<u64>,
     /// What went wrong.
     pub fault: Cell<Option<Fault>>,

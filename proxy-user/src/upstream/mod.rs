@@ -8,7 +8,6 @@ pub mod pool;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
 use http_body::Body as _;
@@ -30,7 +29,6 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
     let live = Rc::clone(&exchange.live);
     let pool = exchange.upstream.and_then(|index| live.pool(index));
     let pool = pool.ok_or(Fault::internal(Kind::NoRoute, "no route for this host and path"))?;
-    let begun = Instant::now();
 
     let repeatable = body.is_empty() && is_idempotent(&exchange.request.method);
     let headers = std::mem::take(&mut exchange.request.headers);
@@ -46,7 +44,7 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
         bump(if reused { &exchange.worker.stats.upstream_reused } else { &exchange.worker.stats.upstream_connects }, 1);
         let failed = match send(&mut lease, request, exchange).await {
             Ok(Ok(response)) => {
-                exchange.upstream_us = Some(begun.elapsed().as_micros() as u64);
+                exchange.upstream_us = Some(exchange.started.elapsed().as_micros() as u64);
                 return receive(response, lease);
             }
             Ok(Err(failed)) => failed,
@@ -144,10 +142,12 @@ impl Pool {
     async fn lease(self: &Rc<Self>, worker: &crate::worker::Worker, fresh: bool) -> Result<Lease, Fault> {
         let mut failed = Fault::upstream(Kind::Connect, "no server of the upstream can be reached");
         for server in self.order() {
-            if !fresh && let Some(lease) = self.take_idle(server, &worker.deadlines).await {
+            if !fresh && let Some(lease) = self.take_idle(server).await {
                 return Ok(lease);
             }
-            match self.connect(server, worker).await {
+            // Boxed: the state of a connect with TLS is large, and inline every request's future would carry, and move, the
+            // room for it.
+            match Box::pin(self.connect(server, worker)).await {
                 Ok(lease) => return Ok(lease),
                 Err(fault) => failed = fault,
             }

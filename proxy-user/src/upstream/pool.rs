@@ -92,7 +92,7 @@ impl Pool {
     }
 
     /// The kept connection that was used last, if one is still open.
-    pub(super) async fn take_idle(self: &Rc<Self>, server: usize, _deadlines: &Deadlines) -> Option<Lease> {
+    pub(super) async fn take_idle(self: &Rc<Self>, server: usize) -> Option<Lease> {
         let state = self.servers.get(server)?;
         loop {
             let mut kept = state.idle.borrow_mut().pop()?;
@@ -154,7 +154,7 @@ impl Lease {
         }
         self.deadline.clear();
         self.pool.idle.set(self.pool.idle.get() + 1);
-        let since = Instant::now();
+        let since = self.deadline.now();
         state.idle.borrow_mut().push(Idle { sender: self.sender, deadline: self.deadline, since });
     }
 }

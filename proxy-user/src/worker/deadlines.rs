@@ -84,6 +84,11 @@ impl Entry {
 }
 
 impl Deadline {
+    /// The time as [`Deadlines::now`] has it.
+    pub fn now(&self) -> Instant {
+        self.registry.now.get()
+    }
+
     /// Arms it `after` from now.
     pub fn set(&self, after: Duration) {
         self.entry.at.set(self.registry.now.get().checked_add(after));
