@@ -45,6 +45,8 @@ pub struct Edge {
     pub leaf: Leaf,
     /// The config, written at each (re)start and by [`Self::reload`].
     pub config: Value,
+    /// Words before the daemon's command line, e.g. `setpriv` and its options.
+    pub wrapper: Vec<String>,
     pins: Pins,
     scratch: Scratch,
 }
@@ -86,7 +88,17 @@ impl Edge {
         ward::guard(Item::Pins(pins.clone()));
         std::fs::create_dir(scratch.path().join("policies"))?;
         let config = config(scratch.path(), &pins, &leaf, origin.upstreams());
-        Ok(Self { daemon: None, origin, street, authority, leaf, config, pins: Pins(pins), scratch })
+        Ok(Self {
+            daemon: None,
+            origin,
+            street,
+            authority,
+            leaf,
+            config,
+            wrapper: Vec::new(),
+            pins: Pins(pins),
+            scratch,
+        })
     }
 
     /// The directory of its config.
@@ -122,7 +134,14 @@ impl Edge {
     pub fn launch(&mut self) -> Result<()> {
         ensure!(self.daemon.is_none(), "the daemon runs already");
         self.write_config()?;
-        let mut command = self.street.edge.command(tools::tidegate()?)?;
+        let mut words = self.wrapper.iter();
+        let mut command = match words.next() {
+            Some(program) => self.street.edge.command(program)?,
+            None => self.street.edge.command(tools::tidegate()?)?,
+        };
+        if !self.wrapper.is_empty() {
+            command.args(words).arg(tools::tidegate()?);
+        }
         command.arg("run").arg("--config").arg(self.config_file()).env_remove("NOTIFY_SOCKET").current_dir(self.dir());
         let mut daemon = Daemon::spawn(command, &self.dir().join("tidegate.log"))?;
         eventually("the daemon's start", START_TIME, || {

@@ -9,7 +9,7 @@ pub const BINARY: &str = "TIDEGATE_TEST_BINARY";
 /// A Python that has aioquic.
 pub const PYTHON: &str = "TIDEGATE_TEST_PYTHON";
 
-/// The kernel programs' object.
+/// The object of the benches' own kernel programs.
 pub const OBJECT: &str = "TIDEGATE_TEST_OBJECT";
 
 /// A program on PATH, the administrator's directories included.
@@ -32,7 +32,7 @@ pub fn tidegate() -> Result<PathBuf> {
     named(BINARY)
 }
 
-/// The kernel programs' object, as the binary under test carries it.
+/// The object of the benches' own kernel programs.
 pub fn object() -> Result<PathBuf> {
     named(OBJECT)
 }

@@ -15,6 +15,8 @@ pub const BPF_TARGET: &str = if cfg!(target_endian = "big") { "bpfeb-unknown-non
 pub const TEST_PROFILE: &str = "fast";
 /// Name of the kernel programs' binary.
 const BPF_BINARY: &str = "tidegate-bpf";
+/// Programs that the benches measure with, built beside it.
+pub const BENCH_BINARY: &str = "tidegate-bench-bpf";
 
 /// Options of `build`.
 #[derive(clap::Args)]
@@ -60,7 +62,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Builds the kernel programs; returns the object.
 pub fn object(toolchain: &Toolchain, progress: Progress) -> Result<PathBuf> {
     progress.announce(&format!("Building the kernel programs with {}", toolchain.compiler.describe()));
-    run::shown(bpf_cargo(toolchain, "build").args(["--profile", "bpf"]), progress.quiet)?;
+    run::shown(bpf_cargo(toolchain, "build", "proxy-ebpf").args(["--profile", "bpf"]), progress.quiet)?;
     let object = tree::bpf_target().join(BPF_TARGET).join("bpf").join(BPF_BINARY);
     if !object.is_file() {
         bail!("the build succeeded but left no {}", object.display());
@@ -68,10 +70,10 @@ pub fn object(toolchain: &Toolchain, progress: Progress) -> Result<PathBuf> {
     Ok(object)
 }
 
-/// A cargo command on `proxy-ebpf` for the BPF target.
-pub fn bpf_cargo(toolchain: &Toolchain, task: &str) -> std::process::Command {
+/// A cargo command on a package for the BPF target.
+pub fn bpf_cargo(toolchain: &Toolchain, task: &str, package: &str) -> std::process::Command {
     let mut cargo = toolchain.compiler.cargo();
-    cargo.args([task, "--package", "proxy-ebpf", "-Zbuild-std=core", "--target", BPF_TARGET, "--target-dir"]);
+    cargo.args([task, "--package", package, "-Zbuild-std=core", "--target", BPF_TARGET, "--target-dir"]);
     cargo.arg(tree::bpf_target());
     cargo.env("CARGO_ENCODED_RUSTFLAGS", toolchain::rustflags(toolchain)).env_remove("RUSTFLAGS");
     cargo

@@ -3,7 +3,9 @@
 mod apt;
 mod bench;
 mod build;
+mod ci;
 mod demo;
+mod install;
 mod progress;
 mod run;
 mod runner;
@@ -36,6 +38,10 @@ enum Task {
     Demo(demo::Args),
     /// Measure what the gate costs
     Bench(bench::Args),
+    /// Install the release build with its unit, manual pages and the rest, or take it away
+    Install(install::Args),
+    /// Everything that must hold before a change lands
+    Ci(ci::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +51,8 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Install(args) => install::run(&args),
+        Task::Ci(args) => ci::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 
-use crate::build::Built;
+use crate::build::{self, Built};
 use crate::run;
 
 /// A command of the runner, through sudo unless this is root already. Without both it runs as it is, and says itself
@@ -15,7 +15,7 @@ use crate::run;
 pub fn command(built: &Built, python: Option<&Path>) -> Command {
     let mut variables = vec![
         format!("TIDEGATE_TEST_BINARY={}", built.binary.display()),
-        format!("TIDEGATE_TEST_OBJECT={}", built.object.display()),
+        format!("TIDEGATE_TEST_OBJECT={}", built.object.with_file_name(build::BENCH_BINARY).display()),
     ];
     if let Ok(this) = std::env::current_exe() {
         variables.push(format!("TIDEGATE_TEST_XTASK={}", this.display()));

@@ -1,8 +1,12 @@
 //! The end-to-end cases: each builds its own street, so that they run side by side and leave nothing for the next.
 
+mod bodies;
+mod lifecycle;
 mod protocols;
+mod reload;
 pub mod table;
 mod verdicts;
+mod workers;
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -24,7 +28,14 @@ pub struct Case {
 }
 
 /// All cases, by group.
-const GROUPS: [(&str, &[Case]); 2] = [("protocols", protocols::CASES), ("verdicts", verdicts::CASES)];
+const GROUPS: [(&str, &[Case]); 6] = [
+    ("protocols", protocols::CASES),
+    ("bodies", bodies::CASES),
+    ("verdicts", verdicts::CASES),
+    ("workers", workers::CASES),
+    ("reload", reload::CASES),
+    ("lifecycle", lifecycle::CASES),
+];
 
 /// All cases as trials. `skip` ignores them: [`cannot_run`] says why.
 pub fn trials(skip: bool) -> Vec<Trial> {
