@@ -12,6 +12,9 @@ pub const PYTHON: &str = "TIDEGATE_TEST_PYTHON";
 /// The object of the benches' own kernel programs.
 pub const OBJECT: &str = "TIDEGATE_TEST_OBJECT";
 
+/// The `xtask` that started this.
+pub const XTASK: &str = "TIDEGATE_TEST_XTASK";
+
 /// A program on PATH, the administrator's directories included.
 pub fn find(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -35,6 +38,11 @@ pub fn tidegate() -> Result<PathBuf> {
 /// The object of the benches' own kernel programs.
 pub fn object() -> Result<PathBuf> {
     named(OBJECT)
+}
+
+/// The `xtask` that started this.
+pub fn xtask() -> Result<PathBuf> {
+    named(XTASK)
 }
 
 /// A file of `tests/clients`.

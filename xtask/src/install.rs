@@ -105,12 +105,13 @@ impl Place {
         files.push((self.prefix.join("bin/tidegate"), std::fs::read(binary)?));
         let unit = self.filled(include_str!("../files/tidegate.service"));
         files.push((self.prefix.join("lib/systemd/system/tidegate.service"), unit.into_bytes()));
-        let examples = tree::root().join("policies");
+        // Under share: what lies in the config's own policies directory is in force.
+        let examples = tree::root().join("policies/examples");
         for entry in std::fs::read_dir(&examples).into_iter().flatten() {
             let file = entry?.path();
-            if file.extension().is_some_and(|e| e == "json") && !file.to_string_lossy().ends_with(".schema.json") {
+            if file.extension().is_some_and(|extension| extension == "json") {
                 let name = file.file_name().unwrap_or_default();
-                files.push((self.share().join("policies").join(name), std::fs::read(&file)?));
+                files.push((self.share().join("examples").join(name), std::fs::read(&file)?));
             }
         }
         let config = self.filled(include_str!("../files/tidegate.json"));

@@ -1,6 +1,9 @@
 //! The end-to-end cases: each builds its own street, so that they run side by side and leave nothing for the next.
 
 mod bodies;
+mod files;
+mod inspect;
+mod install;
 mod lifecycle;
 mod protocols;
 mod reload;
@@ -28,13 +31,16 @@ pub struct Case {
 }
 
 /// All cases, by group.
-const GROUPS: [(&str, &[Case]); 6] = [
+const GROUPS: [(&str, &[Case]); 9] = [
     ("protocols", protocols::CASES),
     ("bodies", bodies::CASES),
     ("verdicts", verdicts::CASES),
     ("workers", workers::CASES),
     ("reload", reload::CASES),
     ("lifecycle", lifecycle::CASES),
+    ("files", files::CASES),
+    ("inspect", inspect::CASES),
+    ("install", install::CASES),
 ];
 
 /// All cases as trials. `skip` ignores them: [`cannot_run`] says why.
