@@ -1,7 +1,9 @@
 //! The ABI between the kernel programs and userspace: every key, value and limit that stands in a map.
 //!
 //! Plain `#[repr(C)]` structs with explicit padding, so that the bytes userspace writes are the bytes the
-//! kernel hashes. [`tests`] holds sizes and alignment. Changing any of these raises [`LAYOUT_VERSION`].
+//! kernel hashes; tests hold sizes and alignment. Changing any of these raises [`LAYOUT_VERSION`].
+
+pub use crate::reason::{REASONS, Reason};
 
 /// Version of everything in this file; stands in [`GateConfig::layout`] of a loaded gate.
 pub const LAYOUT_VERSION: u32 = 1;
@@ -76,7 +78,7 @@ pub struct HostKey {
 /// [`VerdictValue::flags`]: applies to Tidegate's own listeners only, whatever `gate.scope` says.
 pub const VERDICT_OWN_ONLY: u32 = 1;
 
-/// Value of the `VERDICTS` hash. Times are CLOCK_MONOTONIC nanoseconds.
+/// Value of the `VERDICTS` hash. Times are `CLOCK_MONOTONIC` nanoseconds.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct VerdictValue {
@@ -292,96 +294,6 @@ pub struct PacketRule {
     pub rule: u32,
 }
 
-/// Why a packet or a connection was handled as it was; index into `COUNTERS`.
-#[repr(u32)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub enum Reason {
-    /// Nothing applied.
-    Pass = 0,
-    /// Not IPv4 or IPv6; passed.
-    NonIp = 1,
-    /// Headers cut short or lengths that cannot be; passed to the kernel, which refuses them.
-    Malformed = 2,
-    /// Would have been dropped, but is not addressed to a service and the scope is own traffic; passed.
-    NotOwn = 3,
-    /// Would have been dropped, but an allow entry or rule covers it; passed.
-    Allowed = 4,
-    /// Dropped by a standing verdict.
-    Verdict = 5,
-    /// Met a verdict past its time; passed.
-    Expired = 6,
-    /// Dropped by a denied prefix.
-    Denied = 7,
-    /// Dropped by a packet rule.
-    Rule = 8,
-    /// IPv6 extension chain longer than the bound; passed, judged by its addresses only.
-    ChainTooLong = 9,
-    /// `steer` gave the connection to a worker.
-    Steered = 10,
-    /// `steer` found no binding; the kernel's own look-up went on.
-    SteerMiss = 11,
-    /// `steer` found a binding without a live worker; the kernel's own look-up went on.
-    SteerDead = 12,
-    /// `steer_quic` decoded worker and generation from the connection id.
-    QuicCid = 13,
-    /// `steer_quic` placed a first packet by hash.
-    QuicInitial = 14,
-    /// `steer_quic` could not place a packet; the kernel's hash did.
-    QuicStray = 15,
-}
-
-/// Number of [`Reason`]s, entries of `COUNTERS`.
-pub const REASONS: u32 = 16;
-
-impl Reason {
-    /// All reasons, in the order of their index.
-    pub const ALL: [Reason; REASONS as usize] = [
-        Reason::Pass,
-        Reason::NonIp,
-        Reason::Malformed,
-        Reason::NotOwn,
-        Reason::Allowed,
-        Reason::Verdict,
-        Reason::Expired,
-        Reason::Denied,
-        Reason::Rule,
-        Reason::ChainTooLong,
-        Reason::Steered,
-        Reason::SteerMiss,
-        Reason::SteerDead,
-        Reason::QuicCid,
-        Reason::QuicInitial,
-        Reason::QuicStray,
-    ];
-
-    /// The reason's name in metrics, logs and JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Reason::Pass => "pass",
-            Reason::NonIp => "non_ip",
-            Reason::Malformed => "malformed",
-            Reason::NotOwn => "not_own",
-            Reason::Allowed => "allowed",
-            Reason::Verdict => "verdict",
-            Reason::Expired => "expired",
-            Reason::Denied => "denied",
-            Reason::Rule => "rule",
-            Reason::ChainTooLong => "chain_too_long",
-            Reason::Steered => "steered",
-            Reason::SteerMiss => "steer_miss",
-            Reason::SteerDead => "steer_dead",
-            Reason::QuicCid => "quic_cid",
-            Reason::QuicInitial => "quic_initial",
-            Reason::QuicStray => "quic_stray",
-        }
-    }
-
-    /// Whether the packet was dropped.
-    pub const fn drops(self) -> bool {
-        matches!(self, Reason::Verdict | Reason::Denied | Reason::Rule)
-    }
-}
-
 #[cfg(feature = "user")]
 mod pod {
     use super::{
@@ -439,13 +351,6 @@ mod tests {
         for ((name, size, align, sum), want) in rows.into_iter().zip(expected) {
             assert_eq!((size, align), want, "{name}");
             assert_eq!(size, sum, "{name} has implicit padding");
-        }
-    }
-
-    #[test]
-    fn reasons_are_their_index() {
-        for (index, reason) in Reason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, index, "{}", reason.name());
         }
     }
 }

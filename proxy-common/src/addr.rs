@@ -68,6 +68,7 @@ impl Addr {
 
     /// "Any address" of this address's family: `::ffff:0.0.0.0` or `::`.
     #[inline(always)]
+    #[must_use]
     pub const fn any(self) -> Self {
         if self.is_v4() { Self::from_v4_word(0) } else { Self { hi: 0, lo: 0 } }
     }

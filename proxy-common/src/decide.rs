@@ -20,7 +20,7 @@ pub trait Tables {
     fn verdict(&self, key: &HostKey) -> Option<Self::Verdict>;
     /// `(expires_ns, rule, flags)` of a verdict.
     fn verdict_terms(&self, verdict: Self::Verdict) -> (u64, u32, u32);
-    /// CLOCK_MONOTONIC in nanoseconds; may lag by a tick. Asked only where a verdict was found.
+    /// `CLOCK_MONOTONIC` in nanoseconds; may lag by a tick. Asked only where a verdict was found.
     fn now_ns(&self) -> u64;
     /// Word of the prefix hint.
     fn hint(&self, word: u32) -> u64;

@@ -1,5 +1,10 @@
 //! Tidegate's ABI and packet decisions. `no_std`, no allocation, no I/O, no clock: the same code runs in XDP and on the host.
 #![no_std]
+#![allow(
+    clippy::inline_always,
+    reason = "the verifier follows packet pointers within one program: what touches them must be inlined"
+)]
+#![allow(clippy::many_single_char_names, reason = "bytes and words of a fixed layout, one letter each")]
 
 pub mod abi;
 pub mod addr;
@@ -7,5 +12,6 @@ pub mod cid;
 pub mod decide;
 pub mod hint;
 pub mod parse;
+pub mod reason;
 pub mod siphash;
 pub mod steer;

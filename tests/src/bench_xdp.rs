@@ -5,6 +5,7 @@
 //! randomiser is what the others are quoted net of. Programs take turns, and the median of the rounds is printed.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -229,7 +230,9 @@ pub fn run(object: &Path, mut say: impl FnMut(&str)) -> Result<Vec<Line>> {
 pub fn table(lines: &[Line]) -> String {
     let mut text = String::from("case                    sources      ns/packet   net of empty\n");
     for line in lines {
-        text += &format!("{:<22} {:>9} {:>14} {:>14}\n", line.case, line.sources, line.ns, line.net_ns);
+        let Line { case, sources, ns, net_ns } = line;
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{case:<22} {sources:>9} {ns:>14} {net_ns:>14}");
     }
     text
 }

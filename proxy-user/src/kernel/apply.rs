@@ -1,10 +1,9 @@
 //! From the image of a policy set to the maps: the least writes, in an order in which no packet meets half a prefix list.
 
-use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
 use anyhow::{Context, Result};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proxy_common::abi::{
     GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_OWN_ONLY, GateConfig, HINT_WORDS, LAYOUT_VERSION, PacketRule, PrefixValue,
     RULE_NAME_LEN, RuleName,
@@ -38,23 +37,23 @@ impl Kernel {
     /// Writes the difference between what the maps hold and `image`, and retracts the verdicts that its allow list
     /// covers. Allowed prefixes go in before denied ones and out after them, so that nobody is dropped between.
     pub fn apply(&self, image: &KernelImage) -> Result<Applied> {
-        let mut applied = Applied::default();
-        for (slot, name) in &image.names {
+        let before = self.maps.gate.get(&0)?.unwrap_or_default();
+        let diff = image.diff(&self.standing(&before)?);
+        // A slot whose rule is gone keeps its name: verdicts that the rule pushed may stand.
+        for (slot, name) in diff.names_changed.iter().filter(|(_, name)| !name.is_empty()) {
             self.maps.rule_names.set(slot, &rule_name(name)).context("writing RULE_NAMES")?;
         }
-        let allow = TrieChange::of(&self.maps.allow, &image.allow).context("reading ALLOW")?;
-        let deny = TrieChange::of(&self.maps.deny, &image.deny).context("reading DENY")?;
-        let before = self.maps.gate.get(&0)?.unwrap_or_default();
-
-        allow.write(&self.maps.allow, &mut applied).context("writing ALLOW")?;
+        self.maps.allow.set_many(&entries(&diff.allow_add)).context("writing ALLOW")?;
         self.write_gate(GateConfig { flags: before.flags | GATE_HAS_ALLOW, ..before })?;
         let hints = hints(&image.deny);
         self.set_hints(&hints, true)?;
-        deny.write(&self.maps.deny, &mut applied).context("writing DENY")?;
-        deny.erase(&self.maps.deny, &mut applied).context("writing DENY")?;
+        self.maps.deny.set_many(&entries(&diff.deny_add)).context("writing DENY")?;
+        self.maps.deny.remove_many(&keys(&diff.deny_remove)).context("writing DENY")?;
         self.set_hints(&hints, false)?;
-        let rules = self.write_rules(image, &before, &mut applied)?;
-        allow.erase(&self.maps.allow, &mut applied).context("writing ALLOW")?;
+        if diff.rules_changed {
+            self.write_rules(image, &before)?;
+        }
+        self.maps.allow.remove_many(&keys(&diff.allow_remove)).context("writing ALLOW")?;
 
         let mut flags = if self.scope == Scope::Own { GATE_OWN_ONLY } else { 0 };
         if !image.deny.is_empty() {
@@ -66,12 +65,29 @@ impl Kernel {
         self.write_gate(GateConfig {
             layout: LAYOUT_VERSION,
             flags,
-            rules,
+            rules: image.rules.len() as u32,
             revision: before.revision.wrapping_add(1),
             v6_mask: v6_mask(self.ipv6_prefix),
         })?;
-        applied.retracted = self.retract(&image.allow).context("retracting verdicts")?;
-        Ok(applied)
+        let rules = if diff.rules_changed { image.rules.len() } else { 0 };
+        Ok(Applied {
+            written: (diff.allow_add.len() + diff.deny_add.len() + rules) as u32,
+            removed: (diff.allow_remove.len() + diff.deny_remove.len()) as u32,
+            retracted: self.retract(&image.allow).context("retracting verdicts")?,
+        })
+    }
+
+    /// The image that the maps hold now: what an earlier load, or an earlier process, left.
+    fn standing(&self, gate: &GateConfig) -> Result<KernelImage> {
+        let mut rules = Vec::new();
+        for index in 0..gate.rules {
+            rules.extend(self.maps.rules.get(&index)?);
+        }
+        let mut names = self.rule_names()?;
+        names.sort_unstable();
+        let allow = prefixes(&self.maps.allow).context("reading ALLOW")?;
+        let deny = prefixes(&self.maps.deny).context("reading DENY")?;
+        Ok(KernelImage { allow, deny, rules, names })
     }
 
     fn write_gate(&self, config: GateConfig) -> Result<()> {
@@ -90,62 +106,49 @@ impl Kernel {
         Ok(())
     }
 
-    /// The ordered rules. When they change, they are off for the moment of the change: a rule list that is half old
-    /// and half new could drop what neither does.
-    fn write_rules(&self, image: &KernelImage, before: &GateConfig, applied: &mut Applied) -> Result<u32> {
-        let count = image.rules.len() as u32;
-        let mut changed = Vec::new();
-        for (index, rule) in (0u32..).zip(&image.rules) {
-            if self.maps.rules.get(&index)?.as_ref() != Some(rule) {
-                changed.push((index, *rule));
-            }
-        }
-        if changed.is_empty() && count == before.rules {
-            return Ok(count);
-        }
+    /// Writes the ordered rules. They are off for the moment of the change: a list that is half old and half new could
+    /// drop what neither does.
+    fn write_rules(&self, image: &KernelImage, before: &GateConfig) -> Result<()> {
         if before.rules > 0 {
             let current = self.maps.gate.get(&0)?.unwrap_or_default();
             self.write_gate(GateConfig { rules: 0, ..current })?;
         }
-        applied.written += changed.len() as u32;
-        self.maps.rules.set_many(&changed).context("writing RULES")?;
-        for index in count..before.rules {
+        let rules: Vec<(u32, PacketRule)> = (0..).zip(image.rules.iter().copied()).collect();
+        self.maps.rules.set_many(&rules).context("writing RULES")?;
+        for index in image.rules.len() as u32..before.rules {
             self.maps.rules.set(&index, &PacketRule::default()).context("writing RULES")?;
-            applied.removed += 1;
         }
-        Ok(count)
+        Ok(())
     }
 }
 
-/// What must change in a trie.
-struct TrieChange {
-    write: Vec<(TrieKey, PrefixValue)>,
-    erase: Vec<TrieKey>,
+fn entries(list: &[(IpNet, u32)]) -> Vec<(TrieKey, PrefixValue)> {
+    list.iter().map(|(net, rule)| (trie_key(net), PrefixValue { rule: *rule })).collect()
 }
 
-impl TrieChange {
-    fn of(trie: &Map<TrieKey, PrefixValue>, wanted: &[(IpNet, u32)]) -> Result<Self> {
-        let wanted: HashMap<TrieKey, PrefixValue> =
-            wanted.iter().map(|(net, rule)| (trie_key(net), PrefixValue { rule: *rule })).collect();
-        let mut standing = HashMap::new();
-        for key in trie.keys()? {
-            if let Some(value) = trie.get(&key)? {
-                standing.insert(key, value);
-            }
+fn keys(list: &[IpNet]) -> Vec<TrieKey> {
+    list.iter().map(trie_key).collect()
+}
+
+/// What a trie holds, sorted.
+fn prefixes(trie: &Map<TrieKey, PrefixValue>) -> Result<Vec<(IpNet, u32)>> {
+    let mut found = Vec::new();
+    for key in trie.keys()? {
+        if let (Some(net), Some(value)) = (prefix(&key), trie.get(&key)?) {
+            found.push((net, value.rule));
         }
-        let write = wanted.iter().filter(|(k, v)| standing.get(*k) != Some(*v)).map(|(k, v)| (*k, *v)).collect();
-        let erase = standing.into_keys().filter(|key| !wanted.contains_key(key)).collect();
-        Ok(Self { write, erase })
     }
+    found.sort_unstable();
+    Ok(found)
+}
 
-    fn write(&self, trie: &Map<TrieKey, PrefixValue>, applied: &mut Applied) -> Result<()> {
-        applied.written += self.write.len() as u32;
-        Ok(trie.set_many(&self.write)?)
-    }
-
-    fn erase(&self, trie: &Map<TrieKey, PrefixValue>, applied: &mut Applied) -> Result<()> {
-        applied.removed += self.erase.len() as u32;
-        Ok(trie.remove_many(&self.erase)?)
+/// The prefix that a key of the tries stands for.
+fn prefix(key: &TrieKey) -> Option<IpNet> {
+    let addr = Ipv6Addr::from(key.addr);
+    let bits = u8::try_from(key.bits).ok()?;
+    match (addr.to_ipv4_mapped(), bits.checked_sub(96)) {
+        (Some(v4), Some(bits)) => Ipv4Net::new(v4, bits).ok().map(IpNet::V4),
+        _ => Ipv6Net::new(addr, bits).ok().map(IpNet::V6),
     }
 }
 
@@ -199,6 +202,10 @@ mod tests {
         assert_eq!(key.bits, 120);
         assert_eq!(key.addr[10..], [0xff, 0xff, 192, 0, 2, 0]);
         assert_eq!(trie_key(&"2001:db8::/32".parse().unwrap()).bits, 32);
+        for net in ["0.0.0.0/0", "192.0.2.7/32", "::/0", "2001:db8::/32", "2001:db8::1/128"] {
+            let net: IpNet = net.parse().unwrap();
+            assert_eq!(prefix(&trie_key(&net)), Some(net));
+        }
     }
 
     #[test]
