@@ -176,6 +176,8 @@ impl Daemon {
         }
 
         notify::tell("STOPPING=1");
+        // The kernel can take seconds to let go of a watch while it is busy elsewhere: it does so during the drain.
+        self.watch = None;
         let within = self.shared.snapshot.load().config.timeouts.drain.0;
         tracing::info!(within_s = within.as_secs_f64(), "draining; a second signal ends at once");
         self.workers.stop_all(within);

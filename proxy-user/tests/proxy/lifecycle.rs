@@ -68,34 +68,37 @@ fn a_drain_finishes_what_is_open() {
     assert_eq!(busy.bytes(10), "first-last");
     let waited = waiting.reply("GET");
     assert_eq!((waited.status, waited.field("connection")), (200, Some("close")));
-    assert!(edge.wait_end());
+    edge.wait_log("tidegate has ended", 1);
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert!(edge.wait_end());
 }
 
 #[test]
 fn a_drain_has_an_end_and_a_second_signal_too() {
     let origin = Origin::start("a");
     let mut edge = Edge::start(origin.address, |config| config["timeouts"] = json!({ "drain": "1s" }));
-    edge.connect().send("GET /wait=20000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    edge.connect().send("GET /wait=90000 HTTP/1.1\r\nHost: a\r\n\r\n");
     let mut open = edge.connect();
-    open.send("GET /wait=20000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    open.send("GET /wait=90000 HTTP/1.1\r\nHost: a\r\n\r\n");
     std::thread::sleep(Duration::from_millis(200));
     let begun = Instant::now();
     edge.signal("TERM");
-    assert!(edge.wait_end());
+    edge.wait_log("tidegate has ended", 1);
     let took = begun.elapsed();
     assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(6), "{took:?}");
+    assert!(edge.wait_end());
 
     let mut edge = Edge::start(origin.address, |_| {});
     let mut open = edge.connect();
-    open.send("GET /wait=20000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    open.send("GET /wait=90000 HTTP/1.1\r\nHost: a\r\n\r\n");
     std::thread::sleep(Duration::from_millis(200));
     let begun = Instant::now();
     edge.signal("INT");
     edge.wait_log("draining", 1);
     edge.signal("INT");
-    edge.wait_end();
+    edge.wait_log("tidegate has ended", 1);
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(edge.wait_end());
 }
 
 #[test]
