@@ -1,7 +1,6 @@
 //! The edge under test: the real daemon with a config of its own, and its command line.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -87,7 +86,7 @@ impl Edge {
         let pins = Path::new(BPFFS).join(scratch.name());
         ward::guard(Item::Pins(pins.clone()));
         std::fs::create_dir(scratch.path().join("policies"))?;
-        let config = config(scratch.path(), &pins, &leaf, origin.upstreams());
+        let config = config(scratch.path(), &pins, &leaf, &origin.upstreams());
         Ok(Self {
             daemon: None,
             origin,
@@ -212,7 +211,7 @@ impl Edge {
         let mark = format!("reason=\"{reason}\"");
         let line = text.lines().find(|line| line.contains("packets") && line.contains(&mark));
         let value = line.and_then(|line| line.rsplit(' ').next()).with_context(|| format!("no {reason} in {text}"))?;
-        Ok(value.parse::<f64>()? as u64)
+        Ok(value.parse()?)
     }
 
     /// What the metrics listener says.
@@ -267,7 +266,7 @@ impl Edge {
     }
 }
 
-fn config(dir: &Path, pins: &Path, leaf: &Leaf, upstreams: Value) -> Value {
+fn config(dir: &Path, pins: &Path, leaf: &Leaf, upstreams: &Value) -> Value {
     let v6 = |port: u16| format!("[{EDGE_V6}]:{port}");
     let v4 = |port: u16| format!("{EDGE_V4}:{port}");
     json!({
@@ -303,10 +302,4 @@ pub fn probe_policy(ttl: &str) -> Value {
             "push": { "ttl": ttl },
         }],
     })
-}
-
-/// The command that a person would type for the same.
-pub fn spoken(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }

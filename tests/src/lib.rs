@@ -4,6 +4,13 @@
 //! says what must become of each frame. For traffic: [`street`] is the topology, [`origin`] and [`edge`] are what runs in
 //! it, [`clients`] drive it, [`cases`] say what must hold and [`demo`] shows it. [`ward`] removes everything, however the run ends.
 
+#![allow(
+    clippy::return_self_not_must_use,
+    clippy::missing_panics_doc,
+    clippy::too_many_lines,
+    reason = "builders of frames are used at once; a test that panics has failed; a table is as long as it has rows"
+)]
+
 pub mod bench_verdicts;
 pub mod bench_xdp;
 pub mod cases;

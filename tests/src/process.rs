@@ -48,7 +48,9 @@ impl Daemon {
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("could not start {name}"))?;
         let item = Item::process(child.id());
-        item.clone().map(ward::guard);
+        if let Some(item) = item.clone() {
+            ward::guard(item);
+        }
         Ok(Self { child, name, log: log.to_owned(), item })
     }
 

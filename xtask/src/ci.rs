@@ -61,21 +61,15 @@ fn core_is_pure() -> Result<()> {
 }
 
 fn licences(progress: Progress) -> Result<()> {
-    let deny = match run::find(DENY) {
-        Some(deny) => deny,
-        None => {
-            let root = tree::cache()?.join(DENY);
-            let binary = root.join("bin").join(DENY);
-            if !binary.exists() {
-                progress.step("Building cargo-deny (several minutes, once)", || {
-                    let mut install = run::cargo();
-                    install.current_dir("/").args(["install", DENY, "--locked", "--root"]).arg(&root);
-                    run::quietly(&mut install)
-                })?;
-            }
-            binary
-        }
-    };
+    let built = tree::cache()?.join(DENY);
+    let deny = run::find(DENY).unwrap_or_else(|| built.join("bin").join(DENY));
+    if !deny.exists() {
+        progress.step("Building cargo-deny (several minutes, once)", || {
+            let mut install = run::cargo();
+            install.current_dir("/").args(["install", DENY, "--locked", "--root"]).arg(&built);
+            run::quietly(&mut install)
+        })?;
+    }
     progress.step("Licences, bans and sources of all dependencies", || {
         run::quietly(run::command(&deny).args(["check", "licenses", "bans", "sources"]))
     })?;

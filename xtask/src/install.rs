@@ -44,12 +44,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.uninstall {
         return place.uninstall(progress).map(|()| ExitCode::SUCCESS);
     }
-    let binary = match &args.binary {
-        Some(file) => file.canonicalize().with_context(|| format!("{}", file.display()))?,
-        None => {
-            let toolchain = setup::for_build(progress)?;
-            build::workspace(&toolchain, "release", &["proxy-user"], progress)?.binary
-        }
+    let binary = if let Some(file) = &args.binary {
+        file.canonicalize().with_context(|| format!("{}", file.display()))?
+    } else {
+        let toolchain = setup::for_build(progress)?;
+        build::workspace(&toolchain, "release", &["proxy-user"], progress)?.binary
     };
     place.install(&binary, progress).map(|()| ExitCode::SUCCESS)
 }

@@ -175,10 +175,12 @@ pub fn for_tests(progress: Progress) -> Result<PathBuf> {
         apt::install(&missing, progress)?;
     }
     for (program, package) in OPTIONAL_PROGRAMS {
-        if run::find(program).is_none() && run::is_root() && apt::is_here() {
-            if let Err(error) = apt::install(&[package], progress) {
-                progress.warn(&format!("left out {program}: {error:#}"));
-            }
+        if run::find(program).is_none()
+            && run::is_root()
+            && apt::is_here()
+            && let Err(error) = apt::install(&[package], progress)
+        {
+            progress.warn(&format!("left out {program}: {error:#}"));
         }
     }
     python(progress)
@@ -191,13 +193,10 @@ fn python(progress: Progress) -> Result<PathBuf> {
     if has_modules(&python, "aioquic") {
         return Ok(python);
     }
-    let base = match base_python() {
-        Some(base) => base,
-        None => {
-            apt::install(&["python3", "python3-venv"], progress)?;
-            base_python().context("python3 has no venv module: install your distribution's python3-venv")?
-        }
-    };
+    if base_python().is_none() {
+        apt::install(&["python3", "python3-venv"], progress)?;
+    }
+    let base = base_python().context("python3 has no venv module: install your distribution's python3-venv")?;
     progress.step("Making a Python environment with aioquic", || {
         run::quietly(run::command(base).args(["-m", "venv", "--clear"]).arg(&venv))?;
         run::quietly(run::command(&python).args(["-m", "pip", "install", "--quiet", AIOQUIC]))

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: unit tests, the verdict table, end-to-end tests; then one line that counts them all.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result};
@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     if all || args.verdicts || args.e2e {
         progress.announce("Verdict table and end-to-end tests");
-        good &= in_namespaces(args, all, &built, python, &mut tally)?;
+        good &= in_namespaces(args, all, &built, python.as_deref(), &mut tally)?;
     }
     if tally.skipped > 0 && std::env::var("CI").is_ok_and(|ci| ci == "true") {
         progress.warn("CI=true: skipped tests count as failures");
@@ -95,8 +95,8 @@ fn unit(args: &Args, built: &Built, tally: &mut Tally) -> Result<bool> {
     tallied(&mut cargo, tally)
 }
 
-fn in_namespaces(args: &Args, all: bool, built: &Built, python: Option<PathBuf>, tally: &mut Tally) -> Result<bool> {
-    let mut command = runner::command(built, python.as_deref());
+fn in_namespaces(args: &Args, all: bool, built: &Built, python: Option<&Path>, tally: &mut Tally) -> Result<bool> {
+    let mut command = runner::command(built, python);
     command.arg("test").args(&args.filter);
     for (flag, wanted) in [("--verdicts", all || args.verdicts), ("--e2e", all || args.e2e)] {
         if wanted {

@@ -180,7 +180,10 @@ pub fn find_linker(compiler: &Compiler) -> Result<PathBuf> {
             Err(error) => reasons.push(format!("{}: {error:#}", candidate.display())),
         }
     }
-    if reasons.is_empty() { bail!("no bpf-linker for LLVM {}", compiler.llvm) } else { bail!("{}", reasons.join("; ")) }
+    if reasons.is_empty() {
+        bail!("no bpf-linker for LLVM {}", compiler.llvm);
+    }
+    bail!("{}", reasons.join("; "))
 }
 
 /// Links a function compiled by this very rustc: a linker with an older LLVM cannot read its bitcode.

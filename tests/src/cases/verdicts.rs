@@ -14,6 +14,8 @@ use crate::street::{CROWD, EDGE_V4, GOOD_V4, SCANNER_V4, SCANNER_V6};
 
 /// How long a client tries before it is taken to be dropped.
 const DROPPED_AFTER: &str = "1.5";
+/// curl's exit status for a time-out.
+const TIMED_OUT: i32 = 28;
 
 pub const CASES: &[Case] = &[
     Case { name: "scanner_is_blocked_dropped_and_readmitted", run: scanner_is_blocked_dropped_and_readmitted },
@@ -32,8 +34,6 @@ fn is_dropped(edge: &Edge, source: &str) -> Result<bool> {
     let mut curl = client.curl(Version::H1, "http://edge.test/")?;
     curl.args(["--interface", source, "--connect-timeout", DROPPED_AFTER, "-o", "/dev/null", "http://edge.test/"]);
     let Finished { status, stderr, .. } = run(&mut curl, Duration::from_secs(40))?;
-    /// curl's exit status for a time-out.
-    const TIMED_OUT: i32 = 28;
     match status.code() {
         Some(0) => Ok(false),
         Some(TIMED_OUT) => Ok(true),

@@ -22,7 +22,7 @@ const START_TIME: Duration = Duration::from_secs(20);
 /// Daemon and origin on loopback. Fields are dropped in this order.
 #[derive(Debug)]
 pub(super) struct Local {
-    _daemon: Daemon,
+    daemon: Daemon,
     _origin: Origin,
     authority: Authority,
     scratch: Scratch,
@@ -58,8 +58,8 @@ impl Local {
         let mut command = Command::new(tools::tidegate()?);
         command.arg("run").arg("--config").arg(&file).env_remove("NOTIFY_SOCKET").current_dir(dir);
         let daemon = Daemon::spawn(command, &dir.join("tidegate.log"))?;
-        let local = Self { _daemon: daemon, _origin: origin, authority, scratch, https };
-        eventually("the daemon's start", START_TIME, || local.workers()).with_context(|| local._daemon.log_tail())?;
+        let local = Self { daemon, _origin: origin, authority, scratch, https };
+        eventually("the daemon's start", START_TIME, || local.workers()).with_context(|| local.daemon.log_tail())?;
         Ok(local)
     }
 

@@ -119,8 +119,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let started = Instant::now();
     let mut figures = Figures::default();
     let held = match cases::cannot_run() {
-        None => story::tell(tale, &mut figures).map(story::Scene::Street),
-        Some(why) => loopback::tell(tale, &mut figures, &why).map(story::Scene::Loopback),
+        None => story::tell(tale, &mut figures).map(|edge| story::Scene::Street(Box::new(edge))),
+        Some(why) => loopback::tell(tale, &mut figures, &why).map(|local| story::Scene::Loopback(Box::new(local))),
     };
     figures.seconds = (started.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0;
     if let Err(error) = &held {

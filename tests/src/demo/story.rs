@@ -26,9 +26,9 @@ const PROBES: &str = "1000";
 /// What `--hold` keeps up.
 pub(super) enum Scene {
     /// The namespaces.
-    Street(Edge),
+    Street(Box<Edge>),
     /// The daemon on loopback.
-    Loopback(loopback::Local),
+    Loopback(Box<loopback::Local>),
 }
 
 impl Scene {
@@ -69,8 +69,8 @@ pub(super) fn tell(tale: Tale, figures: &mut Figures) -> Result<Edge> {
     edge.policy(&probe_policy(&format!("{}s", BAN.as_secs())))?;
     edge.launch()?;
     let status = edge.ctl(&["status", "--json"])?;
-    figures.xdp_mode = status["kernel"]["interfaces"][0]["mode"].as_str().unwrap_or("none").to_owned();
-    let mode = figures.xdp_mode.clone();
+    let mode = status["kernel"]["interfaces"][0]["mode"].as_str().unwrap_or("none");
+    mode.clone_into(&mut figures.xdp_mode);
     tale.line(&format!(
         "tidegate {} serves {EDGE_V4}, XDP in {mode} mode on {WAN}",
         status["version"].as_str().unwrap_or("")
@@ -179,7 +179,11 @@ fn scan(tale: Tale, edge: &Edge, figures: &mut Figures) -> Result<()> {
     tale.line(&format!("{} packets were dropped", figures.dropped_packets));
     match &again {
         Ok(answer) => {
-            tale.line(&format!("after {:.1} s the scanner is answered {} again", kept_out.as_secs_f64(), answer.status))
+            tale.line(&format!(
+                "after {:.1} s the scanner is answered {} again",
+                kept_out.as_secs_f64(),
+                answer.status
+            ));
         }
         Err(error) => figures.failures.push(format!("{error:#}")),
     }
