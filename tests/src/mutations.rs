@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use crate::verdict_table::{Bench, rows};
 
 /// Mutated frames of one run; the counters are read around each, which is what takes the time.
-pub const FRAMES: u32 = 4_000;
+pub const FRAMES: u32 = 20_000;
 /// Most mutations of one frame.
 const MOST: u64 = 4;
 /// The kernel runs no frame shorter than an Ethernet header.
