@@ -247,4 +247,33 @@ mod tests {
         framing.feed(b"\r\n");
         assert!(!framing.in_head());
     }
+
+    proptest::proptest! {
+        /// Any bytes, in any pieces: no panic, and the pieces do not matter.
+        #[test]
+        fn pieces_do_not_matter(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "GET / HTTP/1.1", "\r\n", "\n", "\r", ":", " ", "Content-Length: 3", "Content-Length: +1", "Transfer-Encoding: chunked",
+                    "transfer-encoding", "abc", "0", "5;x", "ffffffffffffffff", "fffffffffffffffff", "\0", "\u{e9}",
+                ]),
+                0..40,
+            ),
+            cuts in proptest::collection::vec(1_usize..9, 1..20),
+        ) {
+            let wire = parts.concat();
+            let (heads, bad, state) = judge(&wire);
+            let mut framing = Framing::default();
+            let mut rest = wire.as_bytes();
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                framing.feed(piece);
+                rest = after;
+            }
+            proptest::prop_assert_eq!((framing.heads, framing.bad, framing.state), (heads, bad, state));
+        }
+    }
 }
