@@ -90,8 +90,8 @@ fn licences(progress: Progress) -> Result<()> {
 /// The schemas under `policies/` are what the binary prints.
 fn generated(built: &build::Built) -> Result<()> {
     let dir: PathBuf = tree::root().join("policies");
-    for what in ["config", "policy"] {
-        let file = dir.join(format!("{what}.schema.json"));
+    for (what, name) in [("config", "config.schema.json"), ("policy", "schema.json")] {
+        let file = dir.join(name);
         let printed = run::quietly(run::command(&built.binary).args(["schema", what]))?;
         let stored = std::fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
         if printed.trim_end() != stored.trim_end() {
