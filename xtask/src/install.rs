@@ -219,11 +219,12 @@ impl Place {
         Ok(())
     }
 
-    /// Removes directories that nothing is in any more, up to the prefix.
+    /// Removes the directories of Tidegate's own that nothing is in any more; those of the host stay.
     fn remove_empty_parents(&self, file: &Path) {
-        let keep = [self.here(&self.prefix), self.destdir.clone(), self.here(Path::new("/etc"))];
         for dir in file.ancestors().skip(1) {
-            if keep.iter().any(|kept| kept == dir) || std::fs::remove_dir(dir).is_err() {
+            let on_host = dir.strip_prefix(&self.destdir).unwrap_or(dir);
+            let ours = on_host.components().any(|part| part.as_os_str() == "tidegate");
+            if !ours || std::fs::remove_dir(dir).is_err() {
                 return;
             }
         }
