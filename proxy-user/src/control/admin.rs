@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::api::{Call, Refusal};
 use super::serve::{self, ACCEPT_PAUSE, Answer, BodyError, MAX_BODY_BYTES};
 use super::wire::{
-    Count, Counters, Done, Fault, GateState, ListenerState, Reloaded, Status, Verdict, Verdicts, WorkerState, Workers,
+    Count, Counters, Done, Fault, GateState, ListenerState, Reloaded, Status, Verdicts, WorkerState, Workers,
 };
 use crate::kernel::Kernel;
 use crate::shared::{Command, Shared};
@@ -236,7 +236,7 @@ fn not_done(error: &anyhow::Error) -> Refusal {
 }
 
 fn list(kernel: &Kernel, limit: usize) -> anyhow::Result<Verdicts> {
-    let mut verdicts: Vec<Verdict> = kernel.verdicts()?.into_iter().map(Verdict::from).collect();
+    let mut verdicts = kernel.verdicts()?;
     let total = verdicts.len();
     verdicts.sort_unstable_by(|a, b| a.source.cmp(&b.source));
     verdicts.truncate(limit);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::{KernelStatus, VerdictInfo};
+use crate::kernel::KernelStatus;
+pub use crate::kernel::VerdictInfo as Verdict;
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -102,39 +103,6 @@ pub struct Verdicts {
     pub total: u64,
     /// Whether `verdicts` leaves some out.
     pub truncated: bool,
-}
-
-/// One standing verdict.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-pub struct Verdict {
-    /// Address, or IPv6 prefix `2001:db8::/64`.
-    pub source: String,
-    /// `policy/rule`, or `operator`.
-    pub rule: String,
-    /// Seconds until it expires; 0 when it has.
-    pub expires_in: f64,
-    /// Seconds since the decision.
-    pub age: f64,
-    /// Packets dropped so far.
-    pub drops: u64,
-    /// Microseconds from the decision to the first dropped packet.
-    pub first_drop_us: Option<u64>,
-    /// Applies to the listeners only.
-    pub own_only: bool,
-}
-
-impl From<VerdictInfo> for Verdict {
-    fn from(info: VerdictInfo) -> Self {
-        Self {
-            source: info.source,
-            rule: info.rule,
-            expires_in: info.expires_in,
-            age: info.age,
-            drops: info.drops,
-            first_drop_us: info.first_drop_us,
-            own_only: info.own_only,
-        }
-    }
 }
 
 /// Body of `POST /v1/verdicts`.

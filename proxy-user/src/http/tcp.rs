@@ -99,19 +99,7 @@ async fn serve_h1<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Co
     let for_requests = Rc::clone(&connection);
     let service = service_fn(move |request| handle(Rc::clone(&for_requests), request));
     let mut server = std::pin::pin!(builder.serve_connection(io, service));
-    let result = poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(result) = server.as_mut().poll(cx) {
-                return Poll::Ready(result);
-            }
-            match connection.poll_order(cx) {
-                Order::None => return Poll::Pending,
-                Order::Finish => server.as_mut().graceful_shutdown(),
-                Order::Close => return Poll::Ready(Ok(())),
-            }
-        }
-    })
-    .await;
+    let result = drive(&connection, server.as_mut(), http1::Connection::graceful_shutdown).await;
     ended(&connection, "HTTP/1", result);
 }
 
@@ -134,20 +122,29 @@ async fn serve_h2<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Co
     let for_requests = Rc::clone(&connection);
     let service = service_fn(move |request| handle(Rc::clone(&for_requests), request));
     let mut server = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let result = poll_fn(|cx| {
+    let result = drive(&connection, server.as_mut(), http2::Connection::graceful_shutdown).await;
+    ended(&connection, "HTTP/2", result);
+}
+
+/// Polls a connection until it ends, and does meanwhile what the worker orders; `finish` begins its graceful end.
+async fn drive<S: Future<Output = hyper::Result<()>>>(
+    connection: &Connection,
+    mut server: Pin<&mut S>,
+    finish: impl Fn(Pin<&mut S>),
+) -> hyper::Result<()> {
+    poll_fn(|cx| {
         loop {
             if let Poll::Ready(result) = server.as_mut().poll(cx) {
                 return Poll::Ready(result);
             }
             match connection.poll_order(cx) {
                 Order::None => return Poll::Pending,
-                Order::Finish => server.as_mut().graceful_shutdown(),
+                Order::Finish => finish(server.as_mut()),
                 Order::Close => return Poll::Ready(Ok(())),
             }
         }
     })
-    .await;
-    ended(&connection, "HTTP/2", result);
+    .await
 }
 
 /// One request of HTTP/1 or 2.

@@ -10,7 +10,7 @@ use proxy_common::abi::{HostKey, VERDICT_OWN_ONLY, VerdictValue, host_kind};
 use proxy_common::addr::{Addr, v6_mask};
 use proxy_core::config::Scope;
 use proxy_core::policy::RuleSlot;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::load::TrieKey;
 use super::{Kernel, OPERATOR};
@@ -19,7 +19,7 @@ use super::{Kernel, OPERATOR};
 pub const MAX_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A verdict as people see it.
-#[derive(Clone, Debug, Serialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct VerdictInfo {
     /// Address, or IPv6 prefix `2001:db8::/64`.
     pub source: String,
