@@ -194,7 +194,8 @@ impl Scanner<'_> {
             Some(b'[') => {
                 self.step();
                 let mut index = 0_usize;
-                while self.peek().is_some_and(|b| b != b']') {
+                // A closing brace is no element and ends a list that is not valid: nothing would step over it.
+                while self.peek().is_some_and(|b| b != b']' && b != b'}') {
                     // Long lists hold strings: those need no pointer.
                     if matches!(self.peek(), Some(b'{' | b'[')) {
                         self.duplicates(&format!("{pointer}/{index}"), depth + 1, found);
@@ -240,6 +241,14 @@ mod tests {
         assert_eq!(TEXT.get(z..=z), Some("z"));
         let quote = inside_string(TEXT, start, decoded.find('"').expect("there"));
         assert_eq!(TEXT.get(quote..quote + 2), Some("\\\""));
+    }
+
+    /// Found by `never_panics`, which did not end.
+    #[test]
+    fn a_list_closed_by_a_brace_ends() {
+        for text in ["[}", "[1}", "[,}", "{\"a\":[}}", "[[}]", "[{]}"] {
+            assert_eq!(duplicate_keys(text), []);
+        }
     }
 
     proptest::proptest! {
