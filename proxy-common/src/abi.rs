@@ -6,7 +6,7 @@
 pub use crate::reason::{REASONS, Reason};
 
 /// Version of everything in this file; stands in [`GateConfig::layout`] of a loaded gate.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Most listeners (protocol, address, port) that can be steered.
 pub const MAX_SERVICES: u32 = 64;
@@ -51,34 +51,27 @@ pub mod proto {
     pub const ICMPV6: u8 = 58;
 }
 
-/// What a [`HostKey`] names.
-pub mod host_kind {
-    /// One IPv4 address, stored v4-mapped.
-    pub const V4: u32 = 4;
-    /// One IPv6 address.
-    pub const V6: u32 = 6;
-    /// The IPv6 prefix of `gate.ipv6_prefix` bits (64 unless set), rest zero.
-    pub const V6_PREFIX: u32 = 64;
-}
+/// First eight bytes of a [`HostKey`] that names an IPv6 prefix.
+pub const PREFIX_MARK: [u8; 8] = [0xff, 0, 0, 0, 0, 0, 0, 0];
 
-/// Key of the `VERDICTS` hash: a host, or an IPv6 prefix.
+/// Key of the `VERDICTS` hash: a host, or an IPv6 prefix of `gate.ipv6_prefix` bits.
 ///
-/// Aligned to eight bytes so that the kernel side stores it in words.
+/// IPv4 hosts are `::ffff:a.b.c.d`, IPv6 hosts their address. A prefix stands behind [`PREFIX_MARK`], as `ff00::` with the
+/// prefix in its last eight bytes: a multicast address, which no host has (RFC 4291 section 2.7). Sixteen bytes, not
+/// more, because the kernel hashes and compares them for every packet it looks up; aligned, so that it does so in words.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct HostKey {
-    /// Address in network order; IPv4 as `::ffff:a.b.c.d`.
+    /// Address in network order, or the marked prefix.
     pub addr: [u8; 16],
-    /// One of [`host_kind`].
-    pub kind: u32,
-    /// Zero.
-    pub pad: u32,
 }
 
 /// [`VerdictValue::flags`]: applies to Tidegate's own listeners only, whatever `gate.scope` says.
 pub const VERDICT_OWN_ONLY: u32 = 1;
 
 /// Value of the `VERDICTS` hash. Times are `CLOCK_MONOTONIC` nanoseconds.
+///
+/// With the kernel's 48 bytes and the key an entry takes 128 bytes, which is two cache lines and never three.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct VerdictValue {
@@ -94,6 +87,10 @@ pub struct VerdictValue {
     pub rule: u32,
     /// [`VERDICT_OWN_ONLY`] or 0.
     pub flags: u32,
+    /// Bytes of those packets, counted like `drops`.
+    pub drop_bytes: u64,
+    /// Zero.
+    pub pad: [u64; 2],
 }
 
 /// Data half of the key of the `ALLOW` and `DENY` tries; the prefix length precedes it (IPv4 counts 96 more).
@@ -128,7 +125,29 @@ pub struct GateConfig {
     pub revision: u32,
     /// Mask over the first eight bytes (big-endian) of an IPv6 source before a [`host_kind::V6_PREFIX`] look-up.
     pub v6_mask: u64,
+    /// The filter before `VERDICTS` has `1 << verdict_bits` bits; see [`verdict_bits`].
+    pub verdict_bits: u32,
+    /// Zero.
+    pub pad: u32,
 }
+
+/// Binary logarithm of the bits in `VERDICT_HINT` for a table of `max_verdicts`: at least eight bits an entry, and a
+/// page at least.
+pub const fn verdict_bits(max_verdicts: u32) -> u32 {
+    let bits = max_verdicts.next_power_of_two().trailing_zeros() + 3;
+    if bits < MIN_VERDICT_BITS { MIN_VERDICT_BITS } else { bits }
+}
+
+/// Words of `VERDICT_HINT` for a table of `max_verdicts`.
+pub const fn verdict_words(max_verdicts: u32) -> u32 {
+    1 << (verdict_bits(max_verdicts) - 6)
+}
+
+/// Words of `VERDICT_HINT` for [`DEFAULT_MAX_VERDICTS`].
+pub const DEFAULT_VERDICT_WORDS: u32 = verdict_words(DEFAULT_MAX_VERDICTS);
+
+/// A page of bits, the least that can be mapped.
+const MIN_VERDICT_BITS: u32 = 15;
 
 /// Key of `BINDINGS`: where a service listens.
 #[repr(C, align(8))]
@@ -333,10 +352,10 @@ mod tests {
     #[test]
     fn layout_is_fixed() {
         let rows: [(&str, usize, usize, usize); 12] = [
-            ("HostKey", size_of::<HostKey>(), align_of::<HostKey>(), 16 + 4 + 4),
-            ("VerdictValue", size_of::<VerdictValue>(), align_of::<VerdictValue>(), 4 * 8 + 2 * 4),
+            ("HostKey", size_of::<HostKey>(), align_of::<HostKey>(), 16),
+            ("VerdictValue", size_of::<VerdictValue>(), align_of::<VerdictValue>(), 4 * 8 + 2 * 4 + 3 * 8),
             ("PrefixValue", size_of::<PrefixValue>(), align_of::<PrefixValue>(), 4),
-            ("GateConfig", size_of::<GateConfig>(), align_of::<GateConfig>(), 4 * 4 + 8),
+            ("GateConfig", size_of::<GateConfig>(), align_of::<GateConfig>(), 4 * 4 + 8 + 2 * 4),
             ("ServiceKey", size_of::<ServiceKey>(), align_of::<ServiceKey>(), 16 + 2 + 1 + 1 + 4),
             ("Binding", size_of::<Binding>(), align_of::<Binding>(), 4),
             ("Service", size_of::<Service>(), align_of::<Service>(), 8),
@@ -347,10 +366,17 @@ mod tests {
             ("PacketRule", size_of::<PacketRule>(), align_of::<PacketRule>(), 64 + 12 + 6 + 6 + 8),
         ];
         let expected =
-            [(24, 8), (40, 8), (4, 4), (24, 8), (24, 8), (4, 4), (8, 4), (16, 4), (16, 8), (64, 1), (16, 8), (96, 8)];
+            [(16, 8), (64, 8), (4, 4), (32, 8), (24, 8), (4, 4), (8, 4), (16, 4), (16, 8), (64, 1), (16, 8), (96, 8)];
         for ((name, size, align, sum), want) in rows.into_iter().zip(expected) {
             assert_eq!((size, align), want, "{name}");
             assert_eq!(size, sum, "{name} has implicit padding");
+        }
+    }
+
+    #[test]
+    fn the_filter_has_eight_bits_a_verdict() {
+        for (max, bits) in [(1, 15), (4_096, 15), (4_097, 16), (DEFAULT_MAX_VERDICTS, 21), (MAX_VERDICTS, 23)] {
+            assert_eq!(verdict_bits(max), bits, "{max}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! An IP address as two words, in the memory order of the wire, so that both packet reads and map keys are word moves.
 
-use crate::abi::{HostKey, ServiceKey, host_kind, port_bits, proto};
+use crate::abi::{HostKey, PREFIX_MARK, ServiceKey, port_bits, proto};
 
 /// An IPv6 address, or an IPv4 one in its v4-mapped form `::ffff:a.b.c.d`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -49,15 +49,14 @@ impl Addr {
     /// Key of the exact host in `VERDICTS`.
     #[inline(always)]
     pub const fn host_key(self) -> HostKey {
-        let kind = if self.is_v4() { host_kind::V4 } else { host_kind::V6 };
-        HostKey { addr: self.to_bytes(), kind, pad: 0 }
+        HostKey { addr: self.to_bytes() }
     }
 
     /// Key of the IPv6 prefix in `VERDICTS`; `mask` is [`crate::abi::GateConfig::v6_mask`].
     #[inline(always)]
     pub const fn prefix_key(self, mask: u64) -> HostKey {
-        let prefix = Self { hi: self.hi & mask.to_be(), lo: 0 };
-        HostKey { addr: prefix.to_bytes(), kind: host_kind::V6_PREFIX, pad: 0 }
+        let marked = Self { hi: u64::from_ne_bytes(PREFIX_MARK), lo: self.hi & mask.to_be() };
+        HostKey { addr: marked.to_bytes() }
     }
 
     /// Key of a service at this address in `BINDINGS`.
@@ -71,6 +70,19 @@ impl Addr {
     #[must_use]
     pub const fn any(self) -> Self {
         if self.is_v4() { Self::from_v4_word(0) } else { Self { hi: 0, lo: 0 } }
+    }
+}
+
+impl HostKey {
+    /// The IPv6 prefix that the key names; `None` for a host.
+    pub fn prefix(&self) -> Option<Addr> {
+        let Addr { hi, lo } = Addr::from_bytes(self.addr);
+        (hi == u64::from_ne_bytes(PREFIX_MARK)).then_some(Addr { hi: lo, lo: 0 })
+    }
+
+    /// The address that the key stands for: the host's, or the first of the prefix.
+    pub fn first_addr(&self) -> Addr {
+        self.prefix().unwrap_or(Addr::from_bytes(self.addr))
     }
 }
 
@@ -122,7 +134,8 @@ mod tests {
         assert_eq!(Addr::from_bytes(addr.to_bytes()), addr);
         assert!(addr.is_v4());
         assert_eq!(addr.any().to_bytes()[8..], [0, 0, 0xff, 0xff, 0, 0, 0, 0]);
-        assert_eq!(addr.host_key().kind, host_kind::V4);
+        assert_eq!(addr.host_key().addr, addr.to_bytes());
+        assert_eq!(addr.host_key().prefix(), None);
     }
 
     #[test]
@@ -132,10 +145,12 @@ mod tests {
         let addr = Addr::from_bytes(bytes);
         assert!(!addr.is_v4());
         let key = addr.prefix_key(v6_mask(64));
-        assert_eq!(key.addr[..8], bytes[..8]);
-        assert_eq!(key.addr[8..], [0; 8]);
+        assert_eq!(key.addr[8..], bytes[..8]);
+        assert_eq!(key.prefix().map(Addr::to_bytes).unwrap()[..8], bytes[..8]);
+        assert_eq!(key.prefix().unwrap().lo, 0);
         let key = addr.prefix_key(v6_mask(56));
-        assert_eq!(key.addr[..8], [0x20, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0]);
+        assert_eq!(key.addr[8..], [0x20, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0]);
+        assert_eq!(addr.host_key().prefix(), None);
         assert_eq!(addr.any(), Addr::default());
     }
 

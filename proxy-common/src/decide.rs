@@ -16,6 +16,8 @@ pub trait Tables {
 
     /// Run-time settings.
     fn config(&self) -> GateConfig;
+    /// Word of the filter before the verdicts.
+    fn verdict_hint(&self, word: u32) -> u64;
     /// Looks a host or prefix up among the verdicts.
     fn verdict(&self, key: &HostKey) -> Option<Self::Verdict>;
     /// `(expires_ns, rule, flags)` of a verdict.
@@ -72,11 +74,10 @@ pub fn decide<T: Tables>(parsed: Parsed, tables: &T) -> Decision<T::Verdict> {
     let own_only = config.flags & GATE_OWN_ONLY != 0;
     let mut expired = false;
 
-    let mut found = tables.verdict(&packet.src.host_key());
-    if found.is_none() && !packet.src.is_v4() {
-        found = tables.verdict(&packet.src.prefix_key(config.v6_mask));
-    }
-    if let Some(verdict) = found {
+    let (word, bit) = hint::verdict_place(packet.src, config.v6_mask, config.verdict_bits);
+    if (tables.verdict_hint(word) >> bit) & 1 != 0
+        && let Some(verdict) = standing(packet.src, tables, &config)
+    {
         let (expires_ns, rule, flags) = tables.verdict_terms(verdict);
         if tables.now_ns() < expires_ns {
             let own_only = own_only || flags & VERDICT_OWN_ONLY != 0;
@@ -116,6 +117,15 @@ pub fn decide<T: Tables>(parsed: Parsed, tables: &T) -> Decision<T::Verdict> {
         return Decision::new(Reason::Expired);
     }
     Decision::new(if packet.chain_too_long { Reason::ChainTooLong } else { Reason::Pass })
+}
+
+/// The verdict on the host, or else on its IPv6 prefix.
+#[inline(always)]
+fn standing<T: Tables>(source: Addr, tables: &T, config: &GateConfig) -> Option<T::Verdict> {
+    match tables.verdict(&source.host_key()) {
+        None if !source.is_v4() => tables.verdict(&source.prefix_key(config.v6_mask)),
+        found => found,
+    }
 }
 
 /// Why a packet that would be dropped passes after all, if it does.

@@ -1,8 +1,11 @@
-//! The prefix hint: one bit a bucket of addresses, set where a denied prefix may lie.
+//! Hints: bits that say where a look-up is worth it. A set bit promises nothing, a clear bit means that there is nothing.
 //!
-//! A look-up in the kernel's LPM trie costs 80 ns and more; most packets come from nowhere near a denied prefix.
+//! **Prefixes**, one bit a bucket of addresses. A look-up in the kernel's LPM trie costs 80 ns and more; most packets come from nowhere near a denied prefix.
 //! The hint answers "no prefix here" from 8 KiB a family: IPv4 by the first 16 bits of the address, IPv6 by a fold of
-//! its first 32 bits. A set bit promises nothing, a clear bit means that no prefix of the trie covers the address.
+//! its first 32 bits.
+//!
+//! **Verdicts**, eight bits or more for each entry that the table may hold, by a hash of the address (IPv6: of its prefix,
+//! which hosts in it share). The hash table's buckets take 16 bytes an entry and leave the cache long before this does.
 
 use crate::abi::HINT_WORDS;
 use crate::addr::Addr;
@@ -23,6 +26,20 @@ pub const fn place(addr: Addr) -> (u32, u32) {
         (HINT_WORDS, (top ^ (top >> 16)) & 0xffff)
     };
     (base + (bucket >> 6), bucket & 63)
+}
+
+/// 2^64 / φ: multiplying by it spreads neighbours evenly over the upper bits (Knuth 6.4, Fibonacci hashing).
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Word (index into `VERDICT_HINT`) and bit of the verdicts on an address. `bits` and `v6_mask` are those of
+/// [`crate::abi::GateConfig`]. The hash has no secret: who finds colliding addresses gains a look-up, not a pass.
+#[inline(always)]
+pub const fn verdict_place(addr: Addr, v6_mask: u64, bits: u32) -> (u32, u32) {
+    let source = if addr.is_v4() { addr.lo } else { addr.hi & v6_mask.to_be() };
+    // Folded first: the address's own bits lie in the upper half of the word, and a product moves bits up only.
+    let folded = source ^ (source >> 32);
+    let place = folded.wrapping_mul(SPREAD) >> ((64 - bits) & 63);
+    ((place >> 6) as u32, (place & 63) as u32)
 }
 
 /// Calls `set(word, bit)` for every bucket that a prefix touches. `len` counts in the address's own family
@@ -76,6 +93,20 @@ mod tests {
         assert!(set.contains(&place(v4(10, 255, 0, 1))));
         assert!(!set.contains(&place(v4(11, 0, 0, 1))));
         assert_eq!(marks(v4(0, 0, 0, 0), 0).len(), 65_536);
+    }
+
+    #[test]
+    fn verdicts_spread_and_prefixes_share() {
+        let places: HashSet<_> =
+            (0..4_096u32).map(|n| verdict_place(Addr::from_v4_word((0x0a00_0000 + n).to_be()), 0, 15)).collect();
+        assert!(places.len() > 3_500, "{} places for 4,096 neighbours", places.len());
+        assert!(places.iter().all(|(word, bit)| *word < 512 && *bit < 64));
+        let host = |last: u8| {
+            let mut bytes = [0x20; 16];
+            bytes[15] = last;
+            verdict_place(Addr::from_bytes(bytes), u64::MAX, 23)
+        };
+        assert_eq!(host(1), host(2));
     }
 
     #[test]

@@ -12,7 +12,9 @@ use proxy_common::decide::{Decision, Tables, decide, first_rule};
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse};
 
 use crate::frame::Packet;
-use crate::maps::{ALLOW, BINDINGS, CLOCK, COUNTERS, DENY, DENY_HINT, GATE, PORTS, RULE_HITS, RULES, VERDICTS};
+use crate::maps::{
+    ALLOW, BINDINGS, CLOCK, COUNTERS, DENY, DENY_HINT, GATE, PORTS, RULE_HITS, RULES, VERDICT_HINT, VERDICTS,
+};
 
 /// Decides on the packet, counts, and says whether it is to be dropped.
 #[inline(always)]
@@ -26,7 +28,7 @@ pub fn drops(ctx: &XdpContext) -> bool {
         count(RULE_HITS.get_ptr_mut(rule & (MAX_RULE_SLOTS - 1)), length);
     }
     if let Some(verdict) = decision.verdict {
-        mark_drop(verdict);
+        mark_drop(verdict, length);
     }
     log(ctx, &parsed, &decision);
     decision.reason.drops()
@@ -40,6 +42,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn config(&self) -> GateConfig {
         GATE.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn verdict_hint(&self, word: u32) -> u64 {
+        VERDICT_HINT.get(word).copied().unwrap_or(u64::MAX)
     }
 
     #[inline(always)]
@@ -141,7 +148,7 @@ fn count(counter: Option<*mut Counter>, length: u64) {
 
 /// Counts the drop on the verdict, and notes the time of the first.
 #[inline(always)]
-fn mark_drop(verdict: *mut VerdictValue) {
+fn mark_drop(verdict: *mut VerdictValue, length: u64) {
     // SAFETY: as in `verdict_terms`. The BPF target has no stable atomic add: two CPUs that drop the same source at the
     // same moment may count once. `RULE_HITS` is per CPU and exact.
     unsafe {
@@ -150,6 +157,7 @@ fn mark_drop(verdict: *mut VerdictValue) {
             (*verdict).first_drop_ns = bpf_ktime_get_ns();
         }
         (*verdict).drops = before + 1;
+        (*verdict).drop_bytes += length;
     }
 }
 

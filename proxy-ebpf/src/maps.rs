@@ -4,9 +4,10 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ReusePortSockArray, SockMap};
 use aya_ebpf::macros::btf_map;
 use proxy_common::abi::{
-    Binding, Clock, Counter, DEFAULT_MAX_VERDICTS, GateConfig, HINT_WORDS, HostKey, MAX_LISTENER_SLOTS,
-    MAX_PACKET_RULES, MAX_PREFIXES, MAX_QUIC_SLOTS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS, PORT_WORDS, PacketRule,
-    PrefixData, PrefixValue, QuicKey, REASONS, RuleName, Service, ServiceKey, VerdictValue, WorkerLoad,
+    Binding, Clock, Counter, DEFAULT_MAX_VERDICTS, DEFAULT_VERDICT_WORDS, GateConfig, HINT_WORDS, HostKey,
+    MAX_LISTENER_SLOTS, MAX_PACKET_RULES, MAX_PREFIXES, MAX_QUIC_SLOTS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS,
+    PORT_WORDS, PacketRule, PrefixData, PrefixValue, QuicKey, REASONS, RuleName, Service, ServiceKey, VerdictValue,
+    WorkerLoad,
 };
 
 /// Run-time settings, one entry.
@@ -16,6 +17,11 @@ pub static GATE: Array<GateConfig, 1> = Array::new();
 /// Banned hosts and IPv6 prefixes, with expiry. Userspace sets the size.
 #[btf_map]
 pub static VERDICTS: HashMap<HostKey, VerdictValue, { DEFAULT_MAX_VERDICTS as usize }> = HashMap::new();
+
+/// One bit a hash of addresses where a verdict may stand; mapped into the daemon, which sets the size with that of
+/// `VERDICTS`.
+#[btf_map]
+pub static VERDICT_HINT: Array<u64, { DEFAULT_VERDICT_WORDS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// Allowed prefixes.
 #[btf_map]

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, Map, MapData};
 use nix::sched::{CloneFlags, unshare};
-use proxy_common::abi::{HostKey, VerdictValue};
 use proxy_core::config::{self, Config};
 use proxy_core::image::KernelImage;
 use proxy_user::kernel::Kernel;
@@ -46,10 +45,8 @@ impl Gate {
             names: (1..64).map(|slot| (slot, format!("test/r{slot}"))).collect(),
         };
         self.kernel.apply(&image)?;
-        let mut verdicts: HashMap<_, HostKey, VerdictValue> = self.pinned("VERDICTS")?;
-        for (key, value) in &world.verdicts {
-            verdicts.insert(key, value, 0)?;
-        }
+        let verdicts: Vec<_> = world.verdicts.iter().map(|(key, value)| (*key, *value)).collect();
+        self.kernel.load_verdicts(&verdicts)?;
         for (service, key) in (0..).zip(&world.bindings) {
             let ip = IpAddr::from(Ipv6Addr::from(key.addr)).to_canonical();
             self.kernel.bind_service(key.proto, service, SocketAddr::new(ip, key.port), 1)?;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proxy_common::abi::{
-    GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, PacketRule,
-    ServiceKey, VerdictValue,
+    DEFAULT_MAX_VERDICTS, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey,
+    LAYOUT_VERSION, PacketRule, ServiceKey, VerdictValue, verdict_bits,
 };
 use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
 use proxy_common::decide::{Tables, first_rule};
@@ -32,6 +32,8 @@ pub struct World {
     pub now: u64,
     /// Words of the hint; [`World::seal`] computes them.
     pub hints: BTreeMap<u32, u64>,
+    /// Words of the filter before the verdicts, likewise.
+    pub verdict_hints: BTreeMap<u32, u64>,
 }
 
 /// An address in the form of the maps.
@@ -55,6 +57,10 @@ impl World {
                 *self.hints.entry(word).or_default() |= 1 << bit;
             });
         }
+        for key in self.verdicts.keys() {
+            let (word, bit) = hint::verdict_place(key.first_addr(), v6_mask(64), verdict_bits(DEFAULT_MAX_VERDICTS));
+            *self.verdict_hints.entry(word).or_default() |= 1 << bit;
+        }
         self
     }
 }
@@ -71,7 +77,19 @@ impl Tables for World {
         ] {
             flags |= if set { flag } else { 0 };
         }
-        GateConfig { layout: LAYOUT_VERSION, flags, rules: self.rules.len() as u32, revision: 1, v6_mask: v6_mask(64) }
+        GateConfig {
+            layout: LAYOUT_VERSION,
+            flags,
+            rules: self.rules.len() as u32,
+            revision: 1,
+            v6_mask: v6_mask(64),
+            verdict_bits: verdict_bits(DEFAULT_MAX_VERDICTS),
+            pad: 0,
+        }
+    }
+
+    fn verdict_hint(&self, word: u32) -> u64 {
+        self.verdict_hints.get(&word).copied().unwrap_or(0)
     }
 
     fn verdict(&self, key: &HostKey) -> Option<VerdictValue> {

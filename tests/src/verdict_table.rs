@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
-use proxy_common::abi::{PacketRule, Reason, VERDICT_OWN_ONLY, VerdictValue, frag, host_kind, proto, rule_action};
+use proxy_common::abi::{PacketRule, Reason, VERDICT_OWN_ONLY, VerdictValue, frag, proto, rule_action};
 use proxy_common::addr::v6_mask;
 use proxy_common::decide::decide;
 use proxy_common::parse::parse;
@@ -114,7 +114,7 @@ pub fn world(scope: Scope) -> World {
     let host = |text: &str| addr(text.parse().expect("an address")).host_key();
     let net6 = |text: &str| {
         let key = addr(text.parse().expect("an address")).prefix_key(v6_mask(64));
-        assert_eq!(key.kind, host_kind::V6_PREFIX);
+        assert!(key.prefix().is_some());
         key
     };
     let service = |text: &str, protocol, port| addr(text.parse().expect("an address")).service_key(protocol, port);

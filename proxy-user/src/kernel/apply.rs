@@ -68,6 +68,7 @@ impl Kernel {
             rules: image.rules.len() as u32,
             revision: before.revision.wrapping_add(1),
             v6_mask: v6_mask(self.ipv6_prefix),
+            ..before
         })?;
         let rules = if diff.rules_changed { image.rules.len() } else { 0 };
         Ok(Applied {

@@ -9,7 +9,7 @@ use aya::maps::MapData;
 use aya::{Ebpf, EbpfLoader, Pod};
 use proxy_common::abi::{
     Binding, Counter, GateConfig, HostKey, LAYOUT_VERSION, PacketRule, PrefixData, PrefixValue, QuicKey, RuleName,
-    Service, ServiceKey, VerdictValue, WorkerLoad,
+    Service, ServiceKey, VerdictValue, WorkerLoad, verdict_words,
 };
 use proxy_core::config::{Gate, KernelLog};
 
@@ -19,9 +19,10 @@ use super::syscall::Map;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tidegate.bpf.o"));
 
 /// Maps that are pinned, in the order in which they are checked.
-pub const PINNED: [&str; 17] = [
+pub const PINNED: [&str; 18] = [
     "GATE",
     "VERDICTS",
+    "VERDICT_HINT",
     "ALLOW",
     "DENY",
     "DENY_HINT",
@@ -57,6 +58,7 @@ unsafe impl Pod for TrieKey {}
 pub struct Maps {
     pub(super) gate: Map<u32, GateConfig>,
     pub(super) verdicts: Map<HostKey, VerdictValue>,
+    pub(super) verdict_hint: Map<u32, u64>,
     pub(super) allow: Map<TrieKey, PrefixValue>,
     pub(super) deny: Map<TrieKey, PrefixValue>,
     pub(super) deny_hint: Map<u32, u64>,
@@ -88,7 +90,10 @@ pub fn load(gate: &Gate) -> Result<(Ebpf, Maps)> {
     };
     let paths = PINNED.map(|name| (name, gate.pins.join(name)));
     let mut loader = EbpfLoader::new();
-    loader.override_global(aya_log::LEVEL, &level, false).map_max_entries("VERDICTS", gate.max_verdicts);
+    loader
+        .override_global(aya_log::LEVEL, &level, false)
+        .map_max_entries("VERDICTS", gate.max_verdicts)
+        .map_max_entries("VERDICT_HINT", verdict_words(gate.max_verdicts));
     for (name, path) in &paths {
         loader.map_pin_path(name, path.as_path());
     }
@@ -112,6 +117,7 @@ impl Maps {
         Ok(Self {
             gate: handle(ebpf, "GATE")?,
             verdicts: handle(ebpf, "VERDICTS")?,
+            verdict_hint: handle(ebpf, "VERDICT_HINT")?,
             allow: handle(ebpf, "ALLOW")?,
             deny: handle(ebpf, "DENY")?,
             deny_hint: handle(ebpf, "DENY_HINT")?,
@@ -195,7 +201,11 @@ fn check_layout(gate: &Gate) -> Result<()> {
         let pinned = MapData::from_pin(&path).with_context(|| format!("reading the pin {}", path.display()))?;
         let info = pinned.info()?;
         let wanted = object.maps.get(name).ok_or_else(|| anyhow!("the object lacks the map `{name}`"))?;
-        let entries = if name == "VERDICTS" { gate.max_verdicts } else { wanted.max_entries() };
+        let entries = match name {
+            "VERDICTS" => gate.max_verdicts,
+            "VERDICT_HINT" => verdict_words(gate.max_verdicts),
+            _ => wanted.max_entries(),
+        };
         let wanted = (wanted.map_type(), wanted.key_size(), wanted.value_size(), entries);
         let found = (info.map_type()? as u32, info.key_size(), info.value_size(), info.max_entries());
         if wanted != found {

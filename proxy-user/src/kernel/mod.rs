@@ -3,8 +3,10 @@
 mod apply;
 mod attach;
 mod cid;
+mod filter;
 mod load;
 mod log;
+mod mapped;
 mod sockets;
 mod syscall;
 mod verdicts;
@@ -18,7 +20,7 @@ use aya::Ebpf;
 use aya::programs::{SkReuseport, TestRun as _, TestRunOptions, Xdp};
 use proxy_common::abi::{
     Counter, GATE_OWN_ONLY, GateConfig, LAYOUT_VERSION, MAX_GENERATIONS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS,
-    QuicKey, Reason, ServiceKey,
+    QuicKey, Reason, ServiceKey, verdict_bits,
 };
 use proxy_common::addr::v6_mask;
 use proxy_common::cid::Place;
@@ -41,6 +43,8 @@ pub struct Kernel {
     ebpf: Ebpf,
     maps: load::Maps,
     workers: workers::Workers,
+    /// The filter before `VERDICTS`.
+    filter: filter::Filter,
     interfaces: Vec<(String, String)>,
     scope: Scope,
     ipv6_prefix: u8,
@@ -70,6 +74,7 @@ impl Kernel {
         let gate = &config.gate;
         let (mut ebpf, maps) = load::load(gate)?;
         let workers = workers::Workers::map(&maps.workers)?;
+        let filter = filter::Filter::map(&maps.verdict_hint, gate.max_verdicts, gate.ipv6_prefix)?;
         workers.clear();
         let key = quic_key(&maps)?;
         let generation = next_generation(&maps)?;
@@ -78,7 +83,11 @@ impl Kernel {
         let own = if gate.scope == Scope::Own { GATE_OWN_ONLY } else { 0 };
         let flags = (before.flags & !GATE_OWN_ONLY) | own;
         let v6_mask = v6_mask(gate.ipv6_prefix);
-        maps.gate.set(&0, &GateConfig { layout: LAYOUT_VERSION, flags, v6_mask, ..before })?;
+        let verdict_bits = verdict_bits(gate.max_verdicts);
+        for (key, _) in maps.verdicts.entries()? {
+            filter.set(&key);
+        }
+        maps.gate.set(&0, &GateConfig { layout: LAYOUT_VERSION, flags, v6_mask, verdict_bits, ..before })?;
         log::start(&mut ebpf, gate.log)?;
         attach::steer(&mut ebpf, &gate.pins).context("attaching steer to the network namespace")?;
         let interfaces = attach::front(&mut ebpf, gate).context("attaching front")?;
@@ -86,6 +95,7 @@ impl Kernel {
             ebpf,
             maps,
             workers,
+            filter,
             interfaces,
             scope: gate.scope,
             ipv6_prefix: gate.ipv6_prefix,

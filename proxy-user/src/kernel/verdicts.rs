@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use ipnet::{IpNet, Ipv6Net};
 use nix::time::{ClockId, clock_gettime};
-use proxy_common::abi::{HostKey, VERDICT_OWN_ONLY, VerdictValue, host_kind};
+use proxy_common::abi::{HostKey, VERDICT_OWN_ONLY, VerdictValue};
 use proxy_common::addr::{Addr, v6_mask};
 use proxy_core::config::Scope;
 use proxy_core::policy::RuleSlot;
@@ -31,6 +31,8 @@ pub struct VerdictInfo {
     pub age: f64,
     /// Packets dropped so far.
     pub drops: u64,
+    /// Bytes of those packets.
+    pub drop_bytes: u64,
     /// Microseconds from the decision to the first dropped packet.
     pub first_drop_us: Option<u64>,
     /// Applies to the listeners only.
@@ -76,14 +78,31 @@ impl Kernel {
             drops: standing.map_or(0, |v| v.drops),
             rule: rule.0,
             flags: if own_only { VERDICT_OWN_ONLY } else { 0 },
+            drop_bytes: standing.map_or(0, |v| v.drop_bytes),
+            ..VerdictValue::default()
         };
-        match self.maps.verdicts.set(&key, &value) {
+        self.filter.set(&key);
+        let written = self.maps.verdicts.set(&key, &value);
+        self.filter.set(&key);
+        match written {
             Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
                 bail!("the verdict table is full ({} entries): raise gate.max_verdicts", self.max_verdicts)
             }
             result => result.context("writing VERDICTS")?,
         }
         Ok(true)
+    }
+
+    /// Writes many verdicts at once, in batches; for bulk loads and tests. Nothing is checked against the allow list.
+    pub fn load_verdicts(&self, verdicts: &[(HostKey, VerdictValue)]) -> Result<()> {
+        for (key, _) in verdicts {
+            self.filter.set(key);
+        }
+        let written = self.maps.verdicts.set_many(verdicts).context("writing VERDICTS");
+        for (key, _) in verdicts {
+            self.filter.set(key);
+        }
+        written
     }
 
     /// Removes a verdict (an address, or a prefix as listed). False when there was none.
@@ -107,6 +126,7 @@ impl Kernel {
                 expires_in: seconds(value.expires_ns - now),
                 age: seconds(now.saturating_sub(value.created_ns)),
                 drops: value.drops,
+                drop_bytes: value.drop_bytes,
                 first_drop_us: (value.first_drop_ns != 0)
                     .then(|| value.first_drop_ns.saturating_sub(value.created_ns) / 1_000),
                 own_only: value.flags & VERDICT_OWN_ONLY != 0,
@@ -120,16 +140,28 @@ impl Kernel {
         self.workers.settle();
         let now = now_ns();
         let mut removed = 0;
-        for (key, value) in self.maps.verdicts.entries()? {
-            // A worker may renew it between the two calls: look again, so that the window is microseconds.
-            if value.expires_ns <= now
-                && self.maps.verdicts.get(&key)?.is_some_and(|v| v.expires_ns <= now)
-                && self.maps.verdicts.remove(&key)?
-            {
-                removed += 1;
-            }
-        }
+        self.filter.renew(|| {
+            let mut standing = self.maps.verdicts.entries()?;
+            let mut failed = Ok(());
+            standing.retain(|(key, value)| {
+                // A worker may renew it between the two calls: look again, so that the window is microseconds.
+                let gone = value.expires_ns <= now
+                    && self.remove_expired(key, now).unwrap_or_else(|error| {
+                        failed = Err(error);
+                        false
+                    });
+                removed += u32::from(gone);
+                !gone
+            });
+            failed?;
+            Ok(standing.into_iter().map(|(key, _)| key).collect())
+        })?;
         Ok(removed)
+    }
+
+    fn remove_expired(&self, key: &HostKey, now: u64) -> Result<bool> {
+        let expired = self.maps.verdicts.get(key)?.is_some_and(|value| value.expires_ns <= now);
+        Ok(expired && self.maps.verdicts.remove(key)?)
     }
 
     /// Removes the verdicts that `allowed` covers whole; returns how many.
@@ -176,17 +208,16 @@ impl Kernel {
     }
 
     fn source_net(&self, key: &HostKey) -> IpNet {
-        let v6 = Ipv6Addr::from(key.addr);
-        match key.kind {
-            host_kind::V4 => IpNet::from(v6.to_canonical()),
-            host_kind::V6 => IpNet::from(IpAddr::V6(v6)),
-            _ => IpNet::V6(Ipv6Net::new(v6, self.ipv6_prefix).unwrap_or_default()),
+        let first = Ipv6Addr::from(key.first_addr().to_bytes());
+        match key.prefix() {
+            None => IpNet::from(first.to_canonical()),
+            Some(_) => IpNet::V6(Ipv6Net::new(first, self.ipv6_prefix).unwrap_or_default()),
         }
     }
 
     fn source_text(&self, key: &HostKey) -> String {
         let net = self.source_net(key);
-        if key.kind == host_kind::V6_PREFIX { net.to_string() } else { net.addr().to_string() }
+        if key.prefix().is_some() { net.to_string() } else { net.addr().to_string() }
     }
 }
 

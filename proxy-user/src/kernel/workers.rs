@@ -1,18 +1,16 @@
-//! The `WORKERS` array mapped into the daemon: publishing a load is a store, not a syscall. One of the places of unsafe.
+//! The `WORKERS` array mapped into the daemon: publishing a load is a store, not a syscall.
 
-use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use proxy_common::abi::{MAX_WORKERS, WorkerLoad};
 
-const BYTES: usize = MAX_WORKERS as usize * size_of::<WorkerLoad>();
+use super::mapped::{Mapped, Shared};
 
 /// Four words a worker, as [`WorkerLoad`] lays them out.
 #[repr(C)]
+#[derive(Debug)]
 struct Load {
     active: AtomicU32,
     accepting: AtomicU32,
@@ -22,32 +20,23 @@ struct Load {
 
 const _: () = assert!(size_of::<Load>() == size_of::<WorkerLoad>());
 
+// SAFETY: four atomic integers of four bytes each, as large as the map's value (asserted above).
+unsafe impl Shared for Load {}
+
 /// The mapped array.
 #[derive(Debug)]
 pub struct Workers {
-    base: NonNull<Load>,
+    loads: Mapped<Load>,
 }
 
-// SAFETY: the memory is shared with the kernel and touched through atomics only.
-unsafe impl Send for Workers {}
-// SAFETY: as above.
-unsafe impl Sync for Workers {}
-
 impl Workers {
-    /// Maps the array, which was made with `BPF_F_MMAPABLE`.
+    /// Maps the array.
     pub fn map(array: impl AsFd) -> Result<Self> {
-        let length = NonZeroUsize::new(BYTES).context("WORKERS has no entries")?;
-        // SAFETY: a new shared mapping of a live descriptor at an address that the kernel chooses; the array's memory
-        // is at least `BYTES` long, rounded up to pages.
-        let base =
-            unsafe { mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, array, 0) }
-                .context("mapping the WORKERS array")?;
-        Ok(Self { base: base.cast() })
+        Ok(Self { loads: Mapped::new(array, MAX_WORKERS).context("WORKERS")? })
     }
 
     fn load(&self, worker: u32) -> Option<&Load> {
-        // SAFETY: below `MAX_WORKERS` the entry lies inside the mapping, which lives as long as `self`.
-        (worker < MAX_WORKERS).then(|| unsafe { self.base.add(worker as usize).as_ref() })
+        self.loads.entries().get(worker as usize)
     }
 
     /// Publishes the worker's open connections; those that came in since are no longer on their way.
@@ -83,14 +72,5 @@ impl Workers {
             self.set_active(worker, 0);
         }
         self.settle();
-    }
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made in `map`, unmapped once; no reference into it outlives `self`.
-        if let Err(error) = unsafe { munmap(self.base.cast(), BYTES) } {
-            tracing::debug!(%error, "unmapping WORKERS");
-        }
     }
 }

@@ -86,11 +86,11 @@ fn a_response_streams() {
     let (_origin, edge) = pair();
     let mut client = edge.connect();
     let begun = Instant::now();
-    client.send("GET /first-then-wait=1500 HTTP/1.1\r\nHost: a\r\n\r\n").head();
+    client.send("GET /first-then-wait=3000 HTTP/1.1\r\nHost: a\r\n\r\n").head();
     assert_eq!(client.bytes(5), "first");
-    assert!(begun.elapsed() < Duration::from_secs(1), "the first bytes waited for the last");
+    assert!(begun.elapsed() < Duration::from_millis(2900), "the first bytes waited for the last");
     assert_eq!(client.bytes(5), "-last");
-    assert!(begun.elapsed() >= Duration::from_millis(1500));
+    assert!(begun.elapsed() >= Duration::from_secs(3));
 }
 
 #[test]
@@ -141,6 +141,7 @@ fn what_goes_wrong_at_the_origin() {
     assert_eq!(client.bytes(5), "first");
     assert!(client.is_closed());
     let errors: Vec<_> = edge.access_log(3).iter().map(|line| line["error"].clone()).collect();
+    // One connection is one worker's: in order.
     assert_eq!(errors, ["upstream.closed", "upstream.protocol", "upstream.closed"]);
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::edge::Edge;
 use crate::origin::Origin;
@@ -23,7 +23,13 @@ fn a_body_beyond_the_limit() {
         .send(&format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(2)))
         .reply("POST");
     assert_eq!(fits.status, 200);
-    assert_eq!(edge.access_log(3)[0]["error"], "downstream.body_too_large");
+    // Three connections, perhaps of two workers: their lines come in any order.
+    let log = edge.access_log(3);
+    for line in &log {
+        let expected = if line["status"] == 413 { "downstream.body_too_large".into() } else { Value::Null };
+        assert_eq!(line["error"], expected, "{line}");
+    }
+    assert_eq!(log.iter().filter(|line| line["status"] == 413).count(), 2);
 }
 
 #[test]
@@ -54,7 +60,7 @@ fn slow_clients() {
     });
     let soon = |begun: Instant, from: u64| {
         let took = begun.elapsed();
-        assert!(took >= Duration::from_millis(from) && took < Duration::from_millis(from + 2500), "{took:?}");
+        assert!(took >= Duration::from_millis(from) && took < Duration::from_millis(from + 10_000), "{took:?}");
     };
     // Says nothing.
     let begun = Instant::now();
@@ -95,7 +101,7 @@ fn slow_origins() {
     });
     let begun = Instant::now();
     assert_eq!(edge.get("/wait=5000").status, 504);
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(begun.elapsed() < Duration::from_millis(4500));
     let mut client = edge.connect();
     client.send("GET /first-then-wait=5000 HTTP/1.1\r\nHost: a\r\n\r\n").head();
     assert_eq!(client.bytes(5), "first");
@@ -106,8 +112,12 @@ fn slow_origins() {
     client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na");
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(client.send("b").reply("POST").status, 200);
-    let errors: Vec<_> = edge.access_log(3).iter().map(|line| line["error"].clone()).collect();
-    assert_eq!(errors[..2], ["upstream.response_timeout", "upstream.read_timeout"]);
+    let log = edge.access_log(3);
+    for (path, error) in
+        [("/wait=5000", "upstream.response_timeout"), ("/first-then-wait=5000", "upstream.read_timeout")]
+    {
+        assert!(log.iter().any(|line| line["path"] == path && line["error"] == error), "{path}: {log:?}");
+    }
 }
 
 #[test]

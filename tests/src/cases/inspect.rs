@@ -28,7 +28,7 @@ fn bpftool_prints_named_fields() -> Result<()> {
     let edge = banned()?;
     let dump = |map: &str| edge.bpftool(&["map", "dump", "pinned", &edge.pins().join(map).to_string_lossy()]);
     for (map, fields) in [
-        ("VERDICTS", &["addr", "kind", "expires_ns", "created_ns", "first_drop_ns", "drops", "rule", "flags"][..]),
+        ("VERDICTS", &["addr", "expires_ns", "created_ns", "first_drop_ns", "drops", "rule", "flags"][..]),
         ("GATE", &["layout", "flags", "revision", "v6_mask"]),
         ("BINDINGS", &["addr", "port", "proto", "service"]),
         ("SERVICES", &["workers", "generation"]),
