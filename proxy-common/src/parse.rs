@@ -55,11 +55,93 @@ pub struct Packet {
     pub ports: bool,
     /// Whether the IPv6 extension chain went on beyond [`MAX_EXTENSION_HEADERS`].
     pub chain_too_long: bool,
+    /// Id of the outermost VLAN tag (0 for a priority tag, IEEE 802.1Q), or [`NO_VLAN`]. A tag that the network card took
+    /// out of the frame is not seen here.
+    pub vlan: u16,
+    /// TCP window as sent, not scaled; 0 for others.
+    pub window: u16,
+    /// Frame offset of the IP header.
+    pub network: u16,
+    /// Frame offset of the upper header; 0 where there is none to read: later fragments, a chain too long.
+    pub upper: u16,
+    /// Frame offset behind the TCP, UDP or ICMP header; 0 for others. In a first fragment it may lie beyond [`Self::end`].
+    pub payload: u16,
+    /// Frame offset of the fragment identification: two bytes in IPv4, four in IPv6. 0 in IPv6 without a fragment header.
+    pub ident: u16,
+    /// ICMP or ICMPv6 type; 0 for others.
+    pub icmp_type: u8,
+    /// ICMP or ICMPv6 code; 0 for others.
+    pub icmp_code: u8,
+    /// Type of the first IPv6 routing header; 0 without [`mark::ROUTING`].
+    pub routing_type: u8,
+    /// Bits of [`mark`].
+    pub marks: u8,
     /// Zero.
     pub pad: [u8; 4],
 }
 
-const _: () = assert!(size_of::<Packet>() == 16 + 16 + 3 * 2 + 6 + 4, "Packet has padding");
+impl Packet {
+    /// A packet between two addresses, of which nothing else is known: not a fragment, without ports, untagged.
+    #[inline(always)]
+    pub const fn between(src: Addr, dst: Addr) -> Self {
+        Self {
+            src,
+            dst,
+            sport: 0,
+            dport: 0,
+            len: 0,
+            proto: 0,
+            ttl: 0,
+            tcp_flags: 0,
+            frag: frag::NONE,
+            ports: false,
+            chain_too_long: false,
+            vlan: NO_VLAN,
+            window: 0,
+            network: 0,
+            upper: 0,
+            payload: 0,
+            ident: 0,
+            icmp_type: 0,
+            icmp_code: 0,
+            routing_type: 0,
+            marks: 0,
+            pad: [0; 4],
+        }
+    }
+
+    #[inline(always)]
+    fn note_routing(&mut self, kind: u8) {
+        if self.marks & mark::ROUTING == 0 {
+            self.routing_type = kind;
+        }
+        self.marks |= if kind == 0 { mark::ROUTING | mark::ROUTING_0 } else { mark::ROUTING };
+    }
+
+    /// Frame offset where the IP packet ends; what follows is padding.
+    #[inline(always)]
+    pub const fn end(&self) -> usize {
+        self.network as usize + self.len as usize
+    }
+}
+
+const _: () = assert!(size_of::<Packet>() == 16 + 16 + 3 * 2 + 6 + 6 * 2 + 4 + 4, "Packet has padding");
+
+/// [`Packet::vlan`] of an untagged frame; no tag can carry it, an id has twelve bits.
+pub const NO_VLAN: u16 = 0xffff;
+
+/// [`Packet::marks`]: what is seldom seen in a header, and some would rather not see at all.
+pub mod mark {
+    /// IPv4 options (RFC 791): a header of more than twenty bytes.
+    pub const IPV4_OPTIONS: u8 = 1;
+    /// An IPv6 routing header of any type (RFC 8200 section 4.4).
+    pub const ROUTING: u8 = 2;
+    /// An IPv6 routing header of type 0, which RFC 5095 took out of use.
+    pub const ROUTING_0: u8 = 4;
+    /// A UDP length below its header, or beyond what the IP header leaves for it (RFC 768). Less than that is in order:
+    /// RFC 9868 puts options there.
+    pub const UDP_LENGTH: u8 = 8;
+}
 
 /// What a frame turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +172,9 @@ mod extension {
 
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
+/// Offset of the identification in an IPv4 header, and in an IPv6 fragment header.
+const IPV4_IDENT: usize = 4;
+const IPV6_IDENT: usize = 4;
 const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 const ICMP_HEADER: usize = 8;
@@ -101,15 +186,19 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
     let Some(mut kind) = be16(frame, offset) else { return Parsed::Malformed };
     offset += 2;
     let mut tags = 0;
+    let mut vlan = NO_VLAN;
     while tags < MAX_VLAN_TAGS && (kind == ether::VLAN || kind == ether::QINQ) {
-        let Some(inner) = be16(frame, offset + 2) else { return Parsed::Malformed };
-        kind = inner;
+        let Some([high, low, inner @ ..]) = frame.bytes::<4>(offset) else { return Parsed::Malformed };
+        kind = u16::from_be_bytes(inner);
+        if tags == 0 {
+            vlan = u16::from_be_bytes([high & 0x0f, low]);
+        }
         offset += 4;
         tags += 1;
     }
     let parsed = match kind {
-        ether::IPV4 => ipv4(frame, offset),
-        ether::IPV6 => ipv6(frame, offset),
+        ether::IPV4 => ipv4(frame, offset, vlan),
+        ether::IPV6 => ipv6(frame, offset, vlan),
         _ => return Parsed::NonIp,
     };
     match parsed {
@@ -130,7 +219,7 @@ fn word64(bytes: [u8; 8]) -> u64 {
 
 /// IPv4 (RFC 791). Options are skipped by the header length.
 #[inline(always)]
-fn ipv4<F: Frame + ?Sized>(frame: &F, start: usize) -> Option<Packet> {
+fn ipv4<F: Frame + ?Sized>(frame: &F, start: usize, vlan: u16) -> Option<Packet> {
     let first: [u8; 4] = frame.bytes(start)?;
     let header = usize::from(first[0] & 0x0f) * 4;
     let total = u16::from_be_bytes([first[2], first[3]]);
@@ -151,25 +240,22 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, start: usize) -> Option<Packet> {
         _ => frag::LATER,
     };
     let packet = Packet {
-        src: Addr::from_v4_word(src),
-        dst: Addr::from_v4_word(dst),
-        sport: 0,
-        dport: 0,
         len: total,
         proto: fields[3],
         ttl: fields[2],
-        tcp_flags: 0,
         frag: state,
-        ports: false,
-        chain_too_long: false,
-        pad: [0; 4],
+        vlan,
+        network: start as u16,
+        ident: (start + IPV4_IDENT) as u16,
+        marks: if header > IPV4_HEADER { mark::IPV4_OPTIONS } else { 0 },
+        ..Packet::between(Addr::from_v4_word(src), Addr::from_v4_word(dst))
     };
     upper(frame, start + header, usize::from(total) - header, packet)
 }
 
 /// IPv6 (RFC 8200) with a bounded chain of extension headers.
 #[inline(always)]
-fn ipv6<F: Frame + ?Sized>(frame: &F, start: usize) -> Option<Packet> {
+fn ipv6<F: Frame + ?Sized>(frame: &F, start: usize, vlan: u16) -> Option<Packet> {
     let version: [u8; 1] = frame.bytes(start)?;
     let fields: [u8; 4] = frame.bytes(start + 4)?;
     let src = Addr { hi: word64(frame.bytes(start + 8)?), lo: word64(frame.bytes(start + 16)?) };
@@ -179,18 +265,12 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, start: usize) -> Option<Packet> {
         return None;
     }
     let mut packet = Packet {
-        src,
-        dst,
-        sport: 0,
-        dport: 0,
         len: (IPV6_HEADER + payload).min(0xffff) as u16,
         proto: fields[2],
         ttl: fields[3],
-        tcp_flags: 0,
-        frag: frag::NONE,
-        ports: false,
-        chain_too_long: false,
-        pad: [0; 4],
+        vlan,
+        network: start as u16,
+        ..Packet::between(src, dst)
     };
     let end = start + IPV6_HEADER + payload;
     let mut offset = start + IPV6_HEADER;
@@ -205,6 +285,7 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, start: usize) -> Option<Packet> {
         let head: [u8; 4] = frame.bytes(offset)?;
         let size = if unit == 0 {
             let place = u16::from_be_bytes([head[2], head[3]]);
+            packet.ident = (offset + IPV6_IDENT) as u16;
             packet.frag = match (place >> 3, place & 1) {
                 (0, 0) => frag::NONE, // atomic fragment, RFC 6946
                 (0, _) => frag::FIRST,
@@ -214,6 +295,9 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, start: usize) -> Option<Packet> {
         } else if unit == 4 {
             (usize::from(head[1]) + 2) * 4
         } else {
+            if packet.proto == extension::ROUTING {
+                packet.note_routing(head[2]);
+            }
             (usize::from(head[1]) + 1) * 8
         };
         packet.proto = head[0];
@@ -246,34 +330,67 @@ fn is_extension(proto: u8) -> bool {
     )
 }
 
-/// TCP (RFC 9293), UDP (RFC 768) and ICMP: ports and flags. `room` is what the IP header leaves for it.
+/// TCP (RFC 9293), UDP (RFC 768) and ICMP (RFC 792, RFC 4443). `room` is what the IP header leaves for it.
 #[inline(always)]
 fn upper<F: Frame + ?Sized>(frame: &F, start: usize, room: usize, mut packet: Packet) -> Option<Packet> {
     if packet.frag == frag::LATER {
         return Some(packet);
     }
-    let least = match packet.proto {
-        proto::TCP => TCP_HEADER,
-        proto::UDP => UDP_HEADER,
-        proto::ICMP | proto::ICMPV6 => ICMP_HEADER,
-        _ => return Some(packet),
-    };
-    if room < least {
+    packet.upper = start as u16;
+    match packet.proto {
+        proto::TCP => tcp(frame, start, room, packet),
+        proto::UDP => udp(frame, start, room, packet),
+        proto::ICMP | proto::ICMPV6 => icmp(frame, start, room, packet),
+        _ => Some(packet),
+    }
+}
+
+#[inline(always)]
+fn tcp<F: Frame + ?Sized>(frame: &F, start: usize, room: usize, mut packet: Packet) -> Option<Packet> {
+    if room < TCP_HEADER {
         return None;
     }
-    if packet.proto == proto::TCP || packet.proto == proto::UDP {
-        let ports: [u8; 4] = frame.bytes(start)?;
-        packet.sport = u16::from_be_bytes([ports[0], ports[1]]);
-        packet.dport = u16::from_be_bytes([ports[2], ports[3]]);
-        packet.ports = true;
+    let ports: [u8; 4] = frame.bytes(start)?;
+    let [offset, flags, window @ ..]: [u8; 4] = frame.bytes(start + 12)?;
+    let header = usize::from(offset >> 4) * 4;
+    if header < TCP_HEADER || (packet.frag == frag::NONE && header > room) {
+        return None;
     }
-    if packet.proto == proto::TCP {
-        let offset_and_flags: [u8; 2] = frame.bytes(start + 12)?;
-        let header = usize::from(offset_and_flags[0] >> 4) * 4;
-        if header < TCP_HEADER || (packet.frag == frag::NONE && header > room) {
-            return None;
-        }
-        packet.tcp_flags = offset_and_flags[1];
+    packet.sport = u16::from_be_bytes([ports[0], ports[1]]);
+    packet.dport = u16::from_be_bytes([ports[2], ports[3]]);
+    packet.ports = true;
+    packet.tcp_flags = flags;
+    packet.window = u16::from_be_bytes(window);
+    packet.payload = (start + header) as u16;
+    Some(packet)
+}
+
+#[inline(always)]
+fn udp<F: Frame + ?Sized>(frame: &F, start: usize, room: usize, mut packet: Packet) -> Option<Packet> {
+    if room < UDP_HEADER {
+        return None;
+    }
+    let header: [u8; 8] = frame.bytes(start)?;
+    packet.sport = u16::from_be_bytes([header[0], header[1]]);
+    packet.dport = u16::from_be_bytes([header[2], header[3]]);
+    packet.ports = true;
+    packet.payload = (start + UDP_HEADER) as u16;
+    let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    if length < UDP_HEADER || (packet.frag == frag::NONE && length > room) {
+        packet.marks |= mark::UDP_LENGTH;
     }
     Some(packet)
 }
+
+#[inline(always)]
+fn icmp<F: Frame + ?Sized>(frame: &F, start: usize, room: usize, mut packet: Packet) -> Option<Packet> {
+    if room < ICMP_HEADER {
+        return None;
+    }
+    [packet.icmp_type, packet.icmp_code] = frame.bytes(start)?;
+    packet.payload = (start + ICMP_HEADER) as u16;
+    Some(packet)
+}
+
+#[cfg(test)]
+mod tests;

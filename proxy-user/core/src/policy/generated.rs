@@ -233,8 +233,6 @@ prop_compose! {
         let (sport, dport, len, ttl) = numbers;
         World {
             packet: Packet {
-                src: Addr::from_bytes(bytes),
-                dst: Addr::from_bytes(bytes),
                 sport: if ports { sport } else { 0 },
                 dport: if ports { dport } else { 0 },
                 len,
@@ -243,8 +241,7 @@ prop_compose! {
                 tcp_flags: if proto == 6 && ports { flags } else { 0 },
                 frag: state,
                 ports,
-                chain_too_long: false,
-                pad: [0; 4],
+                ..Packet::between(Addr::from_bytes(bytes), Addr::from_bytes(bytes))
             },
             host,
             many,

@@ -107,8 +107,6 @@ impl Sample {
         };
         let ports = state != frag::LATER && (tcp || self.proto == proto::UDP);
         Packet {
-            src: addr(self.src),
-            dst: addr(self.dst),
             sport: if ports { self.sport.unwrap_or(SOURCE_PORT) } else { 0 },
             dport: if ports { self.dport } else { 0 },
             len: self.len,
@@ -117,8 +115,7 @@ impl Sample {
             tcp_flags: if tcp && ports { self.tcp_flags } else { 0 },
             frag: state,
             ports,
-            chain_too_long: false,
-            pad: [0; 4],
+            ..Packet::between(addr(self.src), addr(self.dst))
         }
     }
 }
