@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use aya::maps::{HashMap, Map, MapData};
 use nix::sched::{CloneFlags, unshare};
 use proxy_core::config::{self, Config};
 use proxy_core::image::KernelImage;
@@ -52,12 +51,6 @@ impl Gate {
             self.kernel.bind_service(key.proto, service, SocketAddr::new(ip, key.port), 1)?;
         }
         Ok(())
-    }
-
-    /// A pinned hash map.
-    pub fn pinned<K: aya::Pod, V: aya::Pod>(&self, name: &str) -> Result<HashMap<MapData, K, V>> {
-        let data = MapData::from_pin(self.config.gate.pins.join(name))?;
-        Ok(HashMap::try_from(Map::HashMap(data))?)
     }
 }
 

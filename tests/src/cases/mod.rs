@@ -2,6 +2,7 @@
 
 mod bodies;
 mod files;
+mod filter;
 mod inspect;
 mod install;
 mod lifecycle;
