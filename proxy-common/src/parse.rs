@@ -3,6 +3,10 @@
 //! Reads through [`Frame`], so that the kernel's bounds-checked packet and a host slice run the same code. It decides
 //! nothing: [`crate::decide`] does.
 
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+use network_types::tcp::TcpHdr;
+use network_types::udp::UdpHdr;
+
 use crate::abi::{MAX_EXTENSION_HEADERS, MAX_VLAN_TAGS, frag, proto};
 use crate::addr::Addr;
 
@@ -156,27 +160,32 @@ pub enum Parsed {
 
 mod ether {
     pub const ADDRESSES: usize = 12;
-    pub const IPV4: u16 = 0x0800;
-    pub const IPV6: u16 = 0x86dd;
-    pub const VLAN: u16 = 0x8100;
-    pub const QINQ: u16 = 0x88a8;
+    use network_types::eth::EtherType;
+
+    // The crate has them in network order.
+    pub const IPV4: u16 = u16::from_be(EtherType::Ipv4 as u16);
+    pub const IPV6: u16 = u16::from_be(EtherType::Ipv6 as u16);
+    pub const VLAN: u16 = u16::from_be(EtherType::Ieee8021q as u16);
+    pub const QINQ: u16 = u16::from_be(EtherType::Ieee8021ad as u16);
 }
 
 mod extension {
-    pub const HOP_BY_HOP: u8 = 0;
-    pub const ROUTING: u8 = 43;
-    pub const FRAGMENT: u8 = 44;
-    pub const AUTHENTICATION: u8 = 51;
-    pub const DESTINATION: u8 = 60;
+    use network_types::ip::IpProto;
+
+    pub const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
+    pub const ROUTING: u8 = IpProto::Ipv6Route as u8;
+    pub const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
+    pub const AUTHENTICATION: u8 = IpProto::Ah as u8;
+    pub const DESTINATION: u8 = IpProto::Ipv6Opts as u8;
 }
 
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
+const IPV4_HEADER: usize = Ipv4Hdr::LEN;
+const IPV6_HEADER: usize = Ipv6Hdr::LEN;
 /// Offset of the identification in an IPv4 header, and in an IPv6 fragment header.
 const IPV4_IDENT: usize = 4;
 const IPV6_IDENT: usize = 4;
-const TCP_HEADER: usize = 20;
-const UDP_HEADER: usize = 8;
+const TCP_HEADER: usize = TcpHdr::LEN;
+const UDP_HEADER: usize = UdpHdr::LEN;
 const ICMP_HEADER: usize = 8;
 
 /// Parses the headers of `frame`.

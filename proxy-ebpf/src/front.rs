@@ -4,17 +4,14 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{debug, info};
-use proxy_common::abi::{
-    Clock, Counter, GateConfig, HostKey, MAX_RULE_SLOTS, PrefixData, Reason, ServiceKey, VerdictValue,
-};
+use proxy_common::abi::{Clock, GateConfig, HostKey, MAX_RULE_SLOTS, PrefixData, Reason, ServiceKey, VerdictValue};
 use proxy_common::addr::Addr;
 use proxy_common::decide::{Decision, Tables, decide, first_rule};
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse};
 
+use crate::count;
 use crate::frame::Packet;
-use crate::maps::{
-    ALLOW, BINDINGS, CLOCK, COUNTERS, DENY, DENY_HINT, GATE, PORTS, RULE_HITS, RULES, VERDICT_HINT, VERDICTS,
-};
+use crate::maps::{ALLOW, BINDINGS, CLOCK, DENY, DENY_HINT, GATE, PORTS, RULE_HITS, RULES, VERDICT_HINT, VERDICTS};
 
 /// Decides on the packet, counts, and says whether it is to be dropped.
 #[inline(always)]
@@ -23,9 +20,9 @@ pub fn drops(ctx: &XdpContext) -> bool {
     let length = packet.len() as u64;
     let parsed = parse(&packet);
     let decision = decide(parsed, &Maps);
-    count(COUNTERS.get_ptr_mut(decision.reason as u32), length);
+    count::reason(decision.reason, length);
     if let Some(rule) = decision.rule {
-        count(RULE_HITS.get_ptr_mut(rule & (MAX_RULE_SLOTS - 1)), length);
+        count::add(RULE_HITS.get_ptr_mut(rule & (MAX_RULE_SLOTS - 1)), length);
     }
     if let Some(verdict) = decision.verdict {
         mark_drop(verdict, length);
@@ -132,17 +129,6 @@ impl TrieKey {
     #[inline(always)]
     fn new(addr: Addr) -> Self {
         Self { pad: 0, key: Key::new(128, addr.to_bytes()) }
-    }
-}
-
-#[inline(always)]
-fn count(counter: Option<*mut Counter>, length: u64) {
-    if let Some(counter) = counter {
-        // SAFETY: a value of a per-CPU array; only this program on this CPU writes it.
-        unsafe {
-            (*counter).packets += 1;
-            (*counter).bytes += length;
-        }
     }
 }
 

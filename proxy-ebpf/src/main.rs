@@ -3,8 +3,10 @@
 #![no_main]
 #![allow(missing_docs, reason = "the program macros generate undocumented entry points")]
 
+mod count;
 mod frame;
 mod front;
+mod local;
 mod maps;
 mod quic;
 mod steer;

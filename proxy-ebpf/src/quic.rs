@@ -4,13 +4,12 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use aya_ebpf::programs::SkReuseportContext;
 use proxy_common::abi::{MAX_GENERATIONS, MAX_WORKERS, QuicKey, Reason, Service, proto};
-use proxy_common::addr::Addr;
 use proxy_common::cid::{CID_LEN, decode};
 use proxy_common::siphash::siphash24;
 
-use crate::maps::{BINDINGS, COUNTERS, QUIC_KEY, QUIC_SOCKS, SERVICES};
+use crate::maps::{BINDINGS, QUIC_KEY, QUIC_SOCKS, SERVICES};
+use crate::{count, local};
 
-const AF_INET: u32 = 2;
 /// The context starts at the UDP header.
 const UDP_HEADER: u32 = 8;
 /// RFC 9000 section 17.2: first byte, version, length of the destination connection id.
@@ -21,14 +20,9 @@ const LONG_HEADER_BIT: u8 = 0x80;
 /// Selects a socket; without one the kernel's own hash over the group decides.
 #[inline(always)]
 pub fn select(ctx: &SkReuseportContext) {
-    let reason = place(ctx).unwrap_or(Reason::QuicStray);
-    if let Some(counter) = COUNTERS.get_ptr_mut(reason as u32) {
-        // SAFETY: a value of a per-CPU array; only this CPU writes it.
-        unsafe {
-            (*counter).packets += 1;
-            (*counter).bytes += u64::from((*ctx.md).len);
-        }
-    }
+    // SAFETY: the kernel passes a valid context.
+    let length = unsafe { (*ctx.md).len };
+    count::reason(place(ctx).unwrap_or(Reason::QuicStray), length.into());
 }
 
 #[inline(always)]
@@ -76,14 +70,8 @@ fn service(ctx: &SkReuseportContext) -> Option<(u32, Service)> {
     let sock = ctx.sk().sock;
     // SAFETY: the kernel passes the group's socket; the verifier checks each field's access.
     let (local, port) = unsafe {
-        let port = (*sock).src_port as u16;
-        if (*sock).family == AF_INET {
-            (Addr::from_v4_word((*sock).src_ip4), port)
-        } else {
-            // Word by word: the verifier takes only four-byte reads of these.
-            let word = |index: usize| u64::from((&raw const (*sock).src_ip6[index]).read_volatile());
-            (Addr { hi: word(0) | (word(1) << 32), lo: word(2) | (word(3) << 32) }, port)
-        }
+        let local = local::addr((*sock).family, &raw const (*sock).src_ip4, &raw const (*sock).src_ip6);
+        (local, (*sock).src_port as u16)
     };
     let binding = BINDINGS.get_ptr(&local.service_key(proto::UDP, port))?;
     // SAFETY: a value of `BINDINGS`, valid for the length of the program.

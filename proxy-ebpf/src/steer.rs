@@ -5,21 +5,15 @@ use aya_ebpf::helpers::bpf_get_prandom_u32;
 use aya_ebpf::programs::SkLookupContext;
 use aya_log_ebpf::debug;
 use proxy_common::abi::{MAX_WORKERS, Reason, proto};
-use proxy_common::addr::Addr;
 use proxy_common::steer::{busyness, less_busy, two_of};
 
-use crate::maps::{BINDINGS, COUNTERS, LISTENERS, SERVICES, WORKERS};
-
-const AF_INET: u32 = 2;
+use crate::maps::{BINDINGS, LISTENERS, SERVICES, WORKERS};
+use crate::{count, local};
 
 /// Assigns a worker's socket; on a miss the kernel's own look-up goes on.
 #[inline(always)]
 pub fn assign(ctx: &SkLookupContext) {
-    let reason = place(ctx);
-    if let Some(counter) = COUNTERS.get_ptr_mut(reason as u32) {
-        // SAFETY: a value of a per-CPU array; only this CPU writes it.
-        unsafe { (*counter).packets += 1 };
-    }
+    count::reason(place(ctx), 0);
 }
 
 #[inline(always)]
@@ -29,7 +23,8 @@ fn place(ctx: &SkLookupContext) -> Reason {
     if protocol != u32::from(proto::TCP) {
         return Reason::SteerMiss;
     }
-    let local = local_addr(ctx, family);
+    // SAFETY: as above.
+    let local = unsafe { local::addr(family, &raw const (*ctx.lookup).local_ip4, &raw const (*ctx.lookup).local_ip6) };
     let exact = BINDINGS.get_ptr(&local.service_key(proto::TCP, port as u16));
     let Some(binding) = exact.or_else(|| BINDINGS.get_ptr(&local.any().service_key(proto::TCP, port as u16))) else {
         return Reason::SteerMiss;
@@ -76,19 +71,5 @@ fn assigned(worker: u32) {
     if let Some(load) = WORKERS.get_ptr_mut(worker) {
         // SAFETY: a value of an array. CPUs that steer at the same moment may count once, which only blurs the choice.
         unsafe { (*load).assigned = (*load).assigned.wrapping_add(1) };
-    }
-}
-
-#[inline(always)]
-fn local_addr(ctx: &SkLookupContext, family: u32) -> Addr {
-    // SAFETY: as above.
-    unsafe {
-        if family == AF_INET {
-            Addr::from_v4_word((*ctx.lookup).local_ip4)
-        } else {
-            // Word by word: the verifier takes only four-byte reads of these.
-            let word = |index: usize| u64::from((&raw const (*ctx.lookup).local_ip6[index]).read_volatile());
-            Addr { hi: word(0) | (word(1) << 32), lo: word(2) | (word(3) << 32) }
-        }
     }
 }

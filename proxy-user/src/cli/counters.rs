@@ -6,21 +6,19 @@ use std::io::Write;
 use proxy_user::control::wire::{Count, Counters};
 
 use super::output;
-use super::remote::{Form, Socket};
+use super::remote::Ask;
 
 /// Show what the gate did with packets, by reason and by rule
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  tidegate counters\n  tidegate counters --json | jq .reasons.verdict")]
 pub(super) struct Args {
     #[command(flatten)]
-    socket: Socket,
-    #[command(flatten)]
-    form: Form,
+    ask: Ask,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let counters: Counters = args.socket.get("/v1/counters")?;
-    if args.form.json {
+    let counters: Counters = args.ask.socket.get("/v1/counters")?;
+    if args.ask.form.json {
         return output::json(&counters);
     }
     let mut out = output::stdout();

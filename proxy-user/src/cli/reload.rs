@@ -6,21 +6,19 @@ use proxy_user::control::wire::Reloaded;
 use serde_json::json;
 
 use super::output::{self, WARN};
-use super::remote::{Form, Socket};
+use super::remote::Ask;
 
 /// Read config and policies again; on a fault nothing changes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tidegate check && tidegate reload")]
 pub(super) struct Args {
     #[command(flatten)]
-    socket: Socket,
-    #[command(flatten)]
-    form: Form,
+    ask: Ask,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let done: Reloaded = args.socket.post("/v1/reload", &json!({}))?;
-    if args.form.json {
+    let done: Reloaded = args.ask.socket.post("/v1/reload", &json!({}))?;
+    if args.ask.form.json {
         return output::json(&done);
     }
     let mut out = output::stdout();

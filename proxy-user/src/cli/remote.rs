@@ -1,13 +1,15 @@
 //! Commands that ask the running daemon: `--socket`, `--json`, and the call itself.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use http::Method;
 use proxy_user::control::client::Client;
+use proxy_user::control::wire::Done;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::DEFAULT_SOCKET;
+use super::{DEFAULT_SOCKET, output};
 
 /// Where the daemon is reached.
 #[derive(Debug, clap::Args)]
@@ -23,6 +25,25 @@ pub(super) struct Form {
     /// Print JSON instead of text
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// What a command that asks the daemon takes beside its own arguments.
+#[derive(Debug, clap::Args)]
+pub(super) struct Ask {
+    #[command(flatten)]
+    pub(super) socket: Socket,
+    #[command(flatten)]
+    pub(super) form: Form,
+}
+
+impl Form {
+    /// Prints what a command did.
+    pub(super) fn told(&self, done: &Done) -> anyhow::Result<()> {
+        if self.json {
+            return output::json(done);
+        }
+        Ok(writeln!(output::stdout(), "{}", done.done)?)
+    }
 }
 
 impl Socket {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use proxy_user::control::wire::{GateState, Status};
 
 use super::output::{self, GOOD, HEADING, WARN};
-use super::remote::{Form, Socket};
+use super::remote::Ask;
 use super::worker;
 
 /// Show what the running daemon does
@@ -13,14 +13,12 @@ use super::worker;
 #[command(after_help = "Examples:\n  tidegate status\n  tidegate status --json | jq .workers")]
 pub(super) struct Args {
     #[command(flatten)]
-    socket: Socket,
-    #[command(flatten)]
-    form: Form,
+    ask: Ask,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let status: Status = args.socket.get("/v1/status")?;
-    if args.form.json {
+    let status: Status = args.ask.socket.get("/v1/status")?;
+    if args.ask.form.json {
         return output::json(&status);
     }
     Ok(print(&mut output::stdout(), &status)?)

@@ -6,10 +6,10 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::builder::TypedValueParser as _;
 use proxy_core::config::Span;
 use proxy_user::control::api::{self, DEFAULT_LIST_LIMIT, MAX_LIST_LIMIT};
-use proxy_user::control::wire::{Done, NewVerdict, Verdict, Verdicts};
+use proxy_user::control::wire::{NewVerdict, Verdict, Verdicts};
 
 use super::output;
-use super::remote::{Form, Socket};
+use super::remote::Ask;
 
 /// List, add and remove verdicts: sources that are dropped at the gate
 #[derive(Debug, clap::Args)]
@@ -36,9 +36,7 @@ enum Command {
               value_parser = clap::value_parser!(u64).range(1..=MAX_LIST_LIMIT as u64))]
         limit: u64,
         #[command(flatten)]
-        socket: Socket,
-        #[command(flatten)]
-        form: Form,
+        ask: Ask,
     },
     /// Drop a source at the gate for a while
     Add {
@@ -49,9 +47,7 @@ enum Command {
         #[arg(long, value_name = "TIME")]
         ttl: Span,
         #[command(flatten)]
-        socket: Socket,
-        #[command(flatten)]
-        form: Form,
+        ask: Ask,
     },
     /// Let a source in again
     Remove {
@@ -59,9 +55,7 @@ enum Command {
         #[arg(value_parser = NonEmptyStringValueParser::new().try_map(|s| source(&s)))]
         source: String,
         #[command(flatten)]
-        socket: Socket,
-        #[command(flatten)]
-        form: Form,
+        ask: Ask,
     },
 }
 
@@ -71,27 +65,20 @@ fn source(text: &str) -> Result<String, String> {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.command {
-        Command::List { limit, socket, form } => list(*limit, socket, form),
-        Command::Add { source, ttl, socket, form } => {
+        Command::List { limit, ask } => list(*limit, ask),
+        Command::Add { source, ttl, ask } => {
             let body = NewVerdict { source: source.clone(), ttl: ttl.to_string() };
-            told(&socket.post("/v1/verdicts", &body)?, form)
+            ask.form.told(&ask.socket.post("/v1/verdicts", &body)?)
         }
-        Command::Remove { source, socket, form } => {
-            told(&socket.delete(&format!("/v1/verdicts/{}", api::encode_segment(source)))?, form)
+        Command::Remove { source, ask } => {
+            ask.form.told(&ask.socket.delete(&format!("/v1/verdicts/{}", api::encode_segment(source)))?)
         }
     }
 }
 
-fn told(done: &Done, form: &Form) -> anyhow::Result<()> {
-    if form.json {
-        return output::json(done);
-    }
-    Ok(writeln!(output::stdout(), "{}", done.done)?)
-}
-
-fn list(limit: u64, socket: &Socket, form: &Form) -> anyhow::Result<()> {
-    let list: Verdicts = socket.get(&format!("/v1/verdicts?limit={limit}"))?;
-    if form.json {
+fn list(limit: u64, ask: &Ask) -> anyhow::Result<()> {
+    let list: Verdicts = ask.socket.get(&format!("/v1/verdicts?limit={limit}"))?;
+    if ask.form.json {
         return output::json(&list);
     }
     let mut out = output::stdout();

@@ -6,7 +6,7 @@ use proxy_user::control::wire::{Done, WorkerState, Workers};
 use serde_json::json;
 
 use super::output;
-use super::remote::{Form, Socket};
+use super::remote::Ask;
 
 /// List the workers, take one out, bring it back
 #[derive(Debug, clap::Args)]
@@ -23,12 +23,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Show what each worker does
-    List {
-        #[command(flatten)]
-        socket: Socket,
-        #[command(flatten)]
-        form: Form,
-    },
+    List(Ask),
     /// Take a worker out
     Stop(One),
     /// Bring a stopped worker back
@@ -41,32 +36,27 @@ struct One {
     #[arg(value_name = "N")]
     worker: u32,
     #[command(flatten)]
-    socket: Socket,
-    #[command(flatten)]
-    form: Form,
+    ask: Ask,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.command {
-        Command::List { socket, form } => {
-            let workers: Workers = socket.get("/v1/workers")?;
-            if form.json {
+        Command::List(ask) => {
+            let workers: Workers = ask.socket.get("/v1/workers")?;
+            if ask.form.json {
                 return output::json(&workers);
             }
             Ok(print(&mut output::stdout(), &workers.workers)?)
         }
-        Command::Stop(one) => one.ask("stop"),
-        Command::Start(one) => one.ask("start"),
+        Command::Stop(one) => one.tell("stop"),
+        Command::Start(one) => one.tell("start"),
     }
 }
 
 impl One {
-    fn ask(&self, what: &str) -> anyhow::Result<()> {
-        let done: Done = self.socket.post(&format!("/v1/workers/{}/{what}", self.worker), &json!({}))?;
-        if self.form.json {
-            return output::json(&done);
-        }
-        Ok(writeln!(output::stdout(), "{}", done.done)?)
+    fn tell(&self, what: &str) -> anyhow::Result<()> {
+        let done: Done = self.ask.socket.post(&format!("/v1/workers/{}/{what}", self.worker), &json!({}))?;
+        self.ask.form.told(&done)
     }
 }
 
