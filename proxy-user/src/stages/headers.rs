@@ -20,9 +20,6 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// CGI programs take a request's `Proxy` field for the environment variable `HTTP_PROXY`; it has no other use.
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 
-/// Most names in `Connection` that are heeded; a request with more is refused by its header bounds before.
-const MAX_CONNECTION_OPTIONS: usize = 32;
-
 pub(super) struct Forwarded;
 
 impl Stage for Forwarded {
@@ -76,18 +73,14 @@ fn names(list: &HeaderValue, token: &str) -> bool {
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        let mut options = SmallVec::<[HeaderName; 4]>::new();
-        for value in headers.get_all(CONNECTION) {
-            for option in value.as_bytes().split(|b| *b == b',') {
-                let Ok(name) = HeaderName::from_bytes(option.trim_ascii()) else { continue };
-                // Framing and routing are not the peer's to take away.
-                if name != HOST && name != CONTENT_LENGTH && options.len() < MAX_CONNECTION_OPTIONS {
-                    options.push(name);
-                }
+        // As many options as fit a header section of the configured size.
+        let lists: SmallVec<[HeaderValue; 2]> = headers.get_all(CONNECTION).iter().cloned().collect();
+        for option in lists.iter().flat_map(|list| list.as_bytes().split(|b| *b == b',')) {
+            let Ok(name) = HeaderName::from_bytes(option.trim_ascii()) else { continue };
+            // Framing and routing are not the peer's to take away.
+            if name != HOST && name != CONTENT_LENGTH {
+                headers.remove(name);
             }
-        }
-        for option in options {
-            headers.remove(option);
         }
         headers.remove(CONNECTION);
     }
@@ -142,6 +135,18 @@ mod tests {
         strip_hop_by_hop(&mut headers);
         let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["host", "x-kept"]);
+    }
+
+    #[test]
+    fn no_option_of_a_long_connection_field_is_left_out() {
+        let names: Vec<String> = (0..100).map(|n| format!("x-{n}")).collect();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, HeaderValue::from_str(&names.join(", ")).unwrap());
+        for name in &names {
+            headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("1"));
+        }
+        strip_hop_by_hop(&mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
     }
 
     #[test]

@@ -7,13 +7,16 @@ use super::Config;
 use crate::json::join;
 
 /// JSON pointers of what differs between two configs and takes effect only at the next start: sockets, threads, the
-/// kernel half and the admin sockets. Everything else is taken over by a reload.
+/// kernel half, the admin sockets and whether there is an access log. Everything else is taken over by a reload.
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let mut found = Vec::new();
     differences("/workers", &value(&old.workers), &value(&new.workers), &mut found);
     differences("/listeners", &value(&old.listeners), &value(&new.listeners), &mut found);
     differences("/gate", &value(&old.gate), &value(&new.gate), &mut found);
     differences("/admin", &value(&old.admin), &value(&new.admin), &mut found);
+    // Another file is opened by a reload; a log that was never on has no writer.
+    let switch = |config: &Config| value(&config.access_log.enabled);
+    differences("/access_log/enabled", &switch(old), &switch(new), &mut found);
     found
 }
 

@@ -65,7 +65,9 @@ fn restart_is_needed_for_sockets_threads_and_kernel_only() {
     new.gate.max_verdicts = 5;
     new.listeners[0].address = "127.0.0.1:80".parse().expect("address");
     new.admin.metrics = Some("127.0.0.1:9000".parse().expect("address"));
-    assert_eq!(needs_restart(&old, &new), ["/workers", "/listeners/0/address", "/gate/max_verdicts", "/admin/metrics"]);
+    new.access_log.enabled = !new.access_log.enabled;
+    let pointers = ["/workers", "/listeners/0/address", "/gate/max_verdicts", "/admin/metrics", "/access_log/enabled"];
+    assert_eq!(needs_restart(&old, &new), pointers);
     new.listeners.clear();
     assert!(needs_restart(&old, &new).contains(&"/listeners".to_owned()));
 }
