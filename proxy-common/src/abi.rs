@@ -24,8 +24,10 @@ pub const DEFAULT_MAX_VERDICTS: u32 = 262_144;
 pub const MAX_VERDICTS: u32 = 1_048_576;
 /// Most prefixes in each of the allow list and the deny list.
 pub const MAX_PREFIXES: u32 = 65_536;
-/// Most ordered packet rules; they are scanned, so the bound keeps the cost per packet small.
-pub const MAX_PACKET_RULES: u32 = 32;
+/// Most packet rules: 64 words of 64 rules each, see [`crate::classify`].
+pub const MAX_PACKET_RULES: u32 = 4_096;
+/// Sides of what a policy swap flips: packets read one while the other is filled.
+pub const SIDES: u32 = 2;
 /// Most rule slots (a slot is one policy rule's number in counters and verdicts). Slot 0 is the operator.
 pub const MAX_RULE_SLOTS: u32 = 4_096;
 /// Bytes of a rule's name `policy/rule` in [`RuleName`], cut at a character border and zero-padded.
@@ -106,14 +108,22 @@ pub struct PrefixValue {
     pub rule: u32,
 }
 
+/// [`GateConfig::flags`]: packet rules are in force.
+pub const GATE_HAS_RULES: u32 = 8;
+/// [`GateConfig::flags`]: packets read side 1 of the packet rules, else side 0.
+pub const GATE_RULES_B: u32 = 16;
+/// [`GateConfig::flags`]: packets read side 1 of the allowed and denied prefixes, else side 0.
+pub const GATE_PREFIXES_B: u32 = 32;
+
 /// [`GateConfig::flags`]: drop only what is addressed to a service in `BINDINGS`.
 pub const GATE_OWN_ONLY: u32 = 1;
-/// [`GateConfig::flags`]: the `DENY` trie has entries.
+/// [`GateConfig::flags`]: the denied prefixes in force are not empty.
 pub const GATE_HAS_DENY: u32 = 2;
-/// [`GateConfig::flags`]: the `ALLOW` trie has entries.
+/// [`GateConfig::flags`]: the allowed prefixes in force are not empty.
 pub const GATE_HAS_ALLOW: u32 = 4;
 
-/// The one entry of the `GATE` array: what the programs read at run time.
+/// The one entry of the `GATE` array: what the programs read at run time. What a policy swap flips stands in `flags`, one
+/// word: a packet sees one revision whole.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GateConfig {
@@ -121,7 +131,7 @@ pub struct GateConfig {
     pub layout: u32,
     /// `GATE_*` bits.
     pub flags: u32,
-    /// Entries of `RULES` in force, at most [`MAX_PACKET_RULES`].
+    /// Packet rules in force, at most [`MAX_PACKET_RULES`]; for people, the programs go by [`GATE_HAS_RULES`].
     pub rules: u32,
     /// Policy revision that the maps hold; grows by one at each load.
     pub revision: u32,
@@ -131,6 +141,22 @@ pub struct GateConfig {
     pub verdict_bits: u32,
     /// Zero.
     pub pad: u32,
+    /// Fingerprint of the packet rules in force; 0 for none.
+    pub rules_print: u64,
+}
+
+impl GateConfig {
+    /// Which side of the packet rules is in force.
+    #[inline(always)]
+    pub const fn rules_side(&self) -> u32 {
+        (self.flags & GATE_RULES_B != 0) as u32
+    }
+
+    /// Which side of the allowed and denied prefixes is in force.
+    #[inline(always)]
+    pub const fn prefixes_side(&self) -> u32 {
+        (self.flags & GATE_PREFIXES_B != 0) as u32
+    }
 }
 
 /// Binary logarithm of the bits in `VERDICT_HINT` for a table of `max_verdicts`: at least eight bits an entry, and a
@@ -259,7 +285,7 @@ impl Default for RuleName {
     }
 }
 
-/// What a [`PacketRule`] does.
+/// What a packet rule does.
 pub mod rule_action {
     /// Passes the packet and beats every verdict and denied prefix.
     pub const ALLOW: u32 = 1;
@@ -267,7 +293,7 @@ pub mod rule_action {
     pub const DROP: u32 = 2;
 }
 
-/// [`PacketRule::frag`]: which fragment states match.
+/// Fragment states, one bit each.
 pub mod frag {
     /// Not a fragment.
     pub const NONE: u8 = 1;
@@ -279,47 +305,11 @@ pub mod frag {
     pub const ANY: u8 = 7;
 }
 
-/// Entry of the `RULES` array: an ordered rule over packet fields. All conditions must hold; ranges include both ends.
-#[repr(C, align(8))]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PacketRule {
-    /// Source prefix, v4-mapped, host bits zero.
-    pub src: [u8; 16],
-    /// Mask of the source prefix (bytes); all zero matches any source of either family.
-    pub src_mask: [u8; 16],
-    /// Destination prefix, as `src`.
-    pub dst: [u8; 16],
-    /// Mask of the destination prefix.
-    pub dst_mask: [u8; 16],
-    /// Source port range, host order; `[0, 65535]` also matches packets without ports.
-    pub sport: [u16; 2],
-    /// Destination port range, as `sport`.
-    pub dport: [u16; 2],
-    /// Range of the IP packet's length in bytes, as its header says.
-    pub len: [u16; 2],
-    /// Range of the TTL or hop limit.
-    pub ttl: [u8; 2],
-    /// IP protocol, or 0 for any (hop-by-hop options, protocol 0, cannot be named).
-    pub proto: u8,
-    /// Mask over the TCP flags byte; 0 does not look at flags.
-    pub tcp_mask: u8,
-    /// Value of the TCP flags byte under the mask.
-    pub tcp_flags: u8,
-    /// `frag` bits that match.
-    pub frag: u8,
-    /// Zero.
-    pub pad: [u8; 6],
-    /// One of [`rule_action`]; 0 never matches.
-    pub action: u32,
-    /// Rule slot.
-    pub rule: u32,
-}
-
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Binding, Counter, GateConfig, HostKey, PacketRule, PrefixValue, QuicKey, RuleName, Service, ServiceKey,
-        VerdictValue, WorkerLoad,
+        Binding, Counter, GateConfig, HostKey, PrefixValue, QuicKey, RuleName, Service, ServiceKey, VerdictValue,
+        WorkerLoad,
     };
 
     macro_rules! pod {
@@ -333,7 +323,6 @@ mod pod {
         Counter,
         GateConfig,
         HostKey,
-        PacketRule,
         PrefixValue,
         QuicKey,
         RuleName,
@@ -353,11 +342,11 @@ mod tests {
     /// Size, alignment and the sum of the fields' sizes of each type: equal sums prove that nothing is padded.
     #[test]
     fn layout_is_fixed() {
-        let rows: [(&str, usize, usize, usize); 12] = [
+        let rows: [(&str, usize, usize, usize); 11] = [
             ("HostKey", size_of::<HostKey>(), align_of::<HostKey>(), 16),
             ("VerdictValue", size_of::<VerdictValue>(), align_of::<VerdictValue>(), 4 * 8 + 2 * 4 + 3 * 8),
             ("PrefixValue", size_of::<PrefixValue>(), align_of::<PrefixValue>(), 4),
-            ("GateConfig", size_of::<GateConfig>(), align_of::<GateConfig>(), 4 * 4 + 8 + 2 * 4),
+            ("GateConfig", size_of::<GateConfig>(), align_of::<GateConfig>(), 4 * 4 + 2 * 8 + 2 * 4),
             ("ServiceKey", size_of::<ServiceKey>(), align_of::<ServiceKey>(), 16 + 2 + 1 + 1 + 4),
             ("Binding", size_of::<Binding>(), align_of::<Binding>(), 4),
             ("Service", size_of::<Service>(), align_of::<Service>(), 8),
@@ -365,10 +354,8 @@ mod tests {
             ("Counter", size_of::<Counter>(), align_of::<Counter>(), 16),
             ("RuleName", size_of::<RuleName>(), align_of::<RuleName>(), RULE_NAME_LEN),
             ("QuicKey", size_of::<QuicKey>(), align_of::<QuicKey>(), 16),
-            ("PacketRule", size_of::<PacketRule>(), align_of::<PacketRule>(), 64 + 12 + 6 + 6 + 8),
         ];
-        let expected =
-            [(16, 8), (64, 8), (4, 4), (32, 8), (24, 8), (4, 4), (8, 4), (16, 4), (16, 8), (64, 1), (16, 8), (96, 8)];
+        let expected = [(16, 8), (64, 8), (4, 4), (40, 8), (24, 8), (4, 4), (8, 4), (16, 4), (16, 8), (64, 1), (16, 8)];
         for ((name, size, align, sum), want) in rows.into_iter().zip(expected) {
             assert_eq!((size, align), want, "{name}");
             assert_eq!(size, sum, "{name} has implicit padding");

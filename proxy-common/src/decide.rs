@@ -3,9 +3,10 @@
 //! The allow list, the allow rules and the question "is it for one of our listeners?" can only turn a drop into a pass,
 //! so they are asked last, when a drop stands: a packet that nothing applies to pays for none of them.
 
-use crate::abi::{GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_OWN_ONLY, GateConfig, HostKey, MAX_PACKET_RULES, PacketRule};
+use crate::abi::{GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, HostKey};
 use crate::abi::{Reason, ServiceKey, VERDICT_OWN_ONLY, rule_action};
 use crate::addr::{Addr, port_bits_of, port_place};
+use crate::classify::Found;
 use crate::hint;
 use crate::parse::{Packet, Parsed};
 
@@ -24,19 +25,19 @@ pub trait Tables {
     fn verdict_terms(&self, verdict: Self::Verdict) -> (u64, u32, u32);
     /// `CLOCK_MONOTONIC` in nanoseconds; may lag by a tick. Asked only where a verdict was found.
     fn now_ns(&self) -> u64;
-    /// Word of the prefix hint.
-    fn hint(&self, word: u32) -> u64;
+    /// Word of the prefix hint of a side.
+    fn hint(&self, side: u32, word: u32) -> u64;
     /// Rule slot of the longest denied prefix that covers the address.
-    fn denied(&self, addr: Addr) -> Option<u32>;
+    fn denied(&self, side: u32, addr: Addr) -> Option<u32>;
     /// Rule slot of the longest allowed prefix that covers the address.
-    fn allowed(&self, addr: Addr) -> Option<u32>;
+    fn allowed(&self, side: u32, addr: Addr) -> Option<u32>;
     /// Word of `PORTS`.
     fn port_word(&self, word: u32) -> u64;
     /// Whether a service listens at exactly this address.
     fn bound(&self, key: &ServiceKey) -> bool;
-    /// [`first_rule`] over the rule table. The kernel side calls it as a function of its own, which the verifier looks
-    /// at once instead of once for each way through the parser.
-    fn first_rule(&self, packet: &Packet, count: u32, allow_only: bool) -> Option<(u32, u32)>;
+    /// The first packet rule that matches, allow rules before others ([`crate::classify`]). The kernel side calls it as a
+    /// function of its own, which the verifier looks at once instead of once for each way through the parser.
+    fn classify(&self, packet: &Packet, side: u32) -> Found;
 }
 
 /// What is to be done with the packet.
@@ -48,17 +49,19 @@ pub struct Decision<V> {
     pub rule: Option<u32>,
     /// The verdict that dropped the packet.
     pub verdict: Option<V>,
+    /// Slot of the shadow rule that would have had it otherwise: dropped what passes, or spared what is dropped.
+    pub would: Option<u32>,
 }
 
 impl<V> Decision<V> {
     #[inline(always)]
     const fn new(reason: Reason) -> Self {
-        Self { reason, rule: None, verdict: None }
+        Self { reason, rule: None, verdict: None, would: None }
     }
 
     #[inline(always)]
     const fn by_rule(reason: Reason, rule: u32) -> Self {
-        Self { reason, rule: Some(rule), verdict: None }
+        Self { reason, rule: Some(rule), verdict: None, would: None }
     }
 }
 
@@ -81,42 +84,48 @@ pub fn decide<T: Tables>(parsed: Parsed, tables: &T) -> Decision<T::Verdict> {
         let (expires_ns, rule, flags) = tables.verdict_terms(verdict);
         if tables.now_ns() < expires_ns {
             let own_only = own_only || flags & VERDICT_OWN_ONLY != 0;
-            return match spared(&packet, tables, &config, own_only) {
-                Some(decision) => decision,
-                None => Decision { reason: Reason::Verdict, rule: Some(rule), verdict: Some(verdict) },
-            };
+            let drop = Decision { reason: Reason::Verdict, rule: Some(rule), verdict: Some(verdict), would: None };
+            return unless_spared(&packet, tables, &config, own_only, None, drop);
         }
         expired = true;
     }
 
     if config.flags & GATE_HAS_DENY != 0 {
         let (word, bit) = hint::place(packet.src);
-        if (tables.hint(word) >> bit) & 1 != 0
-            && let Some(rule) = tables.denied(packet.src)
+        let side = config.prefixes_side();
+        if (tables.hint(side, word) >> bit) & 1 != 0
+            && let Some(rule) = tables.denied(side, packet.src)
         {
-            return match spared(&packet, tables, &config, own_only) {
-                Some(decision) => decision,
-                None => Decision::by_rule(Reason::Denied, rule),
-            };
+            let drop = Decision::by_rule(Reason::Denied, rule);
+            return unless_spared(&packet, tables, &config, own_only, None, drop);
         }
     }
 
-    if config.rules > 0
-        && let Some((action, rule)) = tables.first_rule(&packet, config.rules, false)
-    {
-        if action == rule_action::ALLOW {
-            return Decision::by_rule(Reason::Allowed, rule);
+    let mut would = None;
+    if config.flags & GATE_HAS_RULES != 0 {
+        let found = tables.classify(&packet, config.rules_side());
+        if found.action == rule_action::ALLOW {
+            return Decision::by_rule(Reason::Allowed, found.slot);
         }
-        return match spared(&packet, tables, &config, own_only) {
-            Some(decision) => decision,
-            None => Decision::by_rule(Reason::Rule, rule),
-        };
+        if found.action == rule_action::DROP {
+            let drop = Decision::by_rule(Reason::Rule, found.slot);
+            return unless_spared(&packet, tables, &config, own_only, Some(found), drop);
+        }
+        if found.shadow_action == rule_action::DROP {
+            let drop = Decision::by_rule(Reason::Rule, found.shadow_slot);
+            let would_be = unless_spared(&packet, tables, &config, own_only, Some(found), drop);
+            would = if would_be.reason.drops() { would_be.rule } else { None };
+        }
     }
 
-    if expired {
-        return Decision::new(Reason::Expired);
-    }
-    Decision::new(if packet.chain_too_long { Reason::ChainTooLong } else { Reason::Pass })
+    let reason = if expired {
+        Reason::Expired
+    } else if packet.chain_too_long {
+        Reason::ChainTooLong
+    } else {
+        Reason::Pass
+    };
+    Decision { would, ..Decision::new(reason) }
 }
 
 /// The verdict on the host, or else on its IPv6 prefix.
@@ -128,23 +137,34 @@ fn standing<T: Tables>(source: Addr, tables: &T, config: &GateConfig) -> Option<
     }
 }
 
-/// Why a packet that would be dropped passes after all, if it does.
+/// The drop, unless something spares the packet. `rules` is what the packet rules say, where they were asked already.
 #[inline(always)]
-fn spared<T: Tables>(packet: &Packet, tables: &T, config: &GateConfig, own_only: bool) -> Option<Decision<T::Verdict>> {
+fn unless_spared<T: Tables>(
+    packet: &Packet,
+    tables: &T,
+    config: &GateConfig,
+    own_only: bool,
+    rules: Option<Found>,
+    drop: Decision<T::Verdict>,
+) -> Decision<T::Verdict> {
     if own_only && !for_a_service(packet, tables) {
-        return Some(Decision::new(Reason::NotOwn));
+        return Decision::new(Reason::NotOwn);
     }
     if config.flags & GATE_HAS_ALLOW != 0
-        && let Some(rule) = tables.allowed(packet.src)
+        && let Some(rule) = tables.allowed(config.prefixes_side(), packet.src)
     {
-        return Some(Decision::by_rule(Reason::Allowed, rule));
+        return Decision::by_rule(Reason::Allowed, rule);
     }
-    if config.rules > 0
-        && let Some((_, rule)) = tables.first_rule(packet, config.rules, true)
-    {
-        return Some(Decision::by_rule(Reason::Allowed, rule));
+    let found = match rules {
+        Some(found) => found,
+        None if config.flags & GATE_HAS_RULES != 0 => tables.classify(packet, config.rules_side()),
+        None => Found::default(),
+    };
+    if found.action == rule_action::ALLOW {
+        return Decision::by_rule(Reason::Allowed, found.slot);
     }
-    None
+    let would = if found.shadow_action == rule_action::ALLOW { Some(found.shadow_slot) } else { None };
+    Decision { would, ..drop }
 }
 
 /// Whether the packet is addressed to a service. Later fragments carry no ports and are nobody's: without their first
@@ -158,58 +178,4 @@ fn for_a_service<T: Tables>(packet: &Packet, tables: &T) -> bool {
     let bits = (tables.port_word(word) >> shift) as u8;
     let (any, some) = port_bits_of(packet.dst, packet.proto);
     bits & any != 0 || (bits & some != 0 && tables.bound(&packet.dst.service_key(packet.proto, packet.dport)))
-}
-
-/// Action and slot of the first rule that matches; with `allow_only`, of the first allow rule that does.
-#[inline(always)]
-pub fn first_rule<'a>(
-    packet: &Packet,
-    table: impl Fn(u32) -> Option<&'a PacketRule>,
-    count: u32,
-    allow_only: bool,
-) -> Option<(u32, u32)> {
-    let mut index = 0;
-    while index < MAX_PACKET_RULES && index < count {
-        if let Some(rule) = table(index)
-            && (!allow_only || rule.action == rule_action::ALLOW)
-            && matches(rule, packet)
-        {
-            return Some((rule.action, rule.rule));
-        }
-        index += 1;
-    }
-    None
-}
-
-/// Whether all of the rule's conditions hold.
-#[inline(always)]
-pub fn matches(rule: &PacketRule, packet: &Packet) -> bool {
-    rule.action != 0
-        && (rule.proto == 0 || rule.proto == packet.proto)
-        && rule.frag & packet.frag != 0
-        && within(rule.ttl[0].into(), packet.ttl.into(), rule.ttl[1].into())
-        && within(rule.len[0], packet.len, rule.len[1])
-        && port_matches(rule.sport, packet.sport, packet.ports)
-        && port_matches(rule.dport, packet.dport, packet.ports)
-        && packet.tcp_flags & rule.tcp_mask == rule.tcp_flags
-        && covers(&rule.src, &rule.src_mask, packet.src)
-        && covers(&rule.dst, &rule.dst_mask, packet.dst)
-}
-
-#[inline(always)]
-fn within(low: u16, value: u16, high: u16) -> bool {
-    low <= value && value <= high
-}
-
-/// A range that leaves ports out needs ports to look at; the full range does not.
-#[inline(always)]
-fn port_matches(range: [u16; 2], port: u16, ports: bool) -> bool {
-    (range[0] == 0 && range[1] == u16::MAX) || (ports && within(range[0], port, range[1]))
-}
-
-#[inline(always)]
-fn covers(prefix: &[u8; 16], mask: &[u8; 16], addr: Addr) -> bool {
-    let prefix = Addr::from_bytes(*prefix);
-    let mask = Addr::from_bytes(*mask);
-    (addr.hi & mask.hi) == prefix.hi && (addr.lo & mask.lo) == prefix.lo
 }

@@ -9,6 +9,7 @@
 pub mod abi;
 pub mod addr;
 pub mod cid;
+pub mod classify;
 pub mod decide;
 pub mod hint;
 pub mod parse;

@@ -4,14 +4,20 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{debug, info};
-use proxy_common::abi::{Clock, GateConfig, HostKey, MAX_RULE_SLOTS, PrefixData, Reason, ServiceKey, VerdictValue};
+use proxy_common::abi::{
+    Clock, GateConfig, HINT_WORDS, HostKey, MAX_RULE_SLOTS, PrefixData, Reason, ServiceKey, VerdictValue,
+};
 use proxy_common::addr::Addr;
-use proxy_common::decide::{Decision, Tables, decide, first_rule};
+use proxy_common::classify::{Found, classify};
+use proxy_common::decide::{Decision, Tables, decide};
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse};
 
 use crate::count;
 use crate::frame::Packet;
-use crate::maps::{ALLOW, BINDINGS, CLOCK, DENY, DENY_HINT, GATE, PORTS, RULE_HITS, RULES, VERDICT_HINT, VERDICTS};
+use crate::maps::{
+    ALLOW_A, ALLOW_B, BINDINGS, CLOCK, DENY_A, DENY_B, DENY_HINT, GATE, PORTS, RULE_CLASSES, RULE_HITS, RULE_ROWS,
+    SHADOW_HITS, VERDICT_HINT, VERDICTS,
+};
 
 /// Decides on the packet, counts, and says whether it is to be dropped.
 #[inline(always)]
@@ -23,6 +29,9 @@ pub fn drops(ctx: &XdpContext) -> bool {
     count::reason(decision.reason, length);
     if let Some(rule) = decision.rule {
         count::add(RULE_HITS.get_ptr_mut(rule & (MAX_RULE_SLOTS - 1)), length);
+    }
+    if let Some(rule) = decision.would {
+        count::add(SHADOW_HITS.get_ptr_mut(rule & (MAX_RULE_SLOTS - 1)), length);
     }
     if let Some(verdict) = decision.verdict {
         mark_drop(verdict, length);
@@ -74,18 +83,20 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn hint(&self, word: u32) -> u64 {
-        DENY_HINT.get(word).copied().unwrap_or(u64::MAX)
+    fn hint(&self, side: u32, word: u32) -> u64 {
+        DENY_HINT.get(side * 2 * HINT_WORDS + word).copied().unwrap_or(u64::MAX)
     }
 
     #[inline(always)]
-    fn denied(&self, addr: Addr) -> Option<u32> {
-        DENY.get(&TrieKey::new(addr).key).map(|value| value.rule)
+    fn denied(&self, side: u32, addr: Addr) -> Option<u32> {
+        let key = TrieKey::new(addr);
+        if side == 0 { DENY_A.get(&key.key) } else { DENY_B.get(&key.key) }.map(|value| value.rule)
     }
 
     #[inline(always)]
-    fn allowed(&self, addr: Addr) -> Option<u32> {
-        ALLOW.get(&TrieKey::new(addr).key).map(|value| value.rule)
+    fn allowed(&self, side: u32, addr: Addr) -> Option<u32> {
+        let key = TrieKey::new(addr);
+        if side == 0 { ALLOW_A.get(&key.key) } else { ALLOW_B.get(&key.key) }.map(|value| value.rule)
     }
 
     #[inline(always)]
@@ -99,23 +110,19 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn first_rule(&self, packet: &IpPacket, count: u32, allow_only: bool) -> Option<(u32, u32)> {
-        let found = scan_rules(packet, count, u32::from(allow_only));
-        (found != 0).then_some(((found >> 32) as u32, found as u32))
+    fn classify(&self, packet: &IpPacket, side: u32) -> Found {
+        Found::of(find_rule(packet, side))
     }
 }
 
-/// The first matching rule as `action << 32 | slot`, or 0. A global function: the verifier checks it once, for any
-/// arguments.
+/// The first matching rule as [`Found`] reads it. A global function: the verifier checks it once, for any arguments.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scan_rules(packet: *const IpPacket, count: u32, allow_only: u32) -> u64 {
+extern "C" fn find_rule(packet: *const IpPacket, side: u32) -> u64 {
     // SAFETY: the one caller passes a reference. The verifier, which does not know, wants the check for null.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    match first_rule(packet, |index| RULES.get(index), count, allow_only != 0) {
-        Some((action, slot)) => (u64::from(action) << 32) | u64::from(slot),
-        None => 0,
-    }
+    let (Some(classes), Some(rows)) = (RULE_CLASSES.get(side), RULE_ROWS.get(side)) else { return 0 };
+    classify(packet, classes, rows)
 }
 
 /// A full-length trie key whose address lies on an eight-byte border: the stack takes only aligned words.

@@ -5,10 +5,10 @@ use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ReusePortSockArra
 use aya_ebpf::macros::btf_map;
 use proxy_common::abi::{
     Binding, Clock, Counter, DEFAULT_MAX_VERDICTS, DEFAULT_VERDICT_WORDS, GateConfig, HINT_WORDS, HostKey,
-    MAX_LISTENER_SLOTS, MAX_PACKET_RULES, MAX_PREFIXES, MAX_QUIC_SLOTS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS,
-    PORT_WORDS, PacketRule, PrefixData, PrefixValue, QuicKey, REASONS, RuleName, Service, ServiceKey, VerdictValue,
-    WorkerLoad,
+    MAX_LISTENER_SLOTS, MAX_PREFIXES, MAX_QUIC_SLOTS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS, PORT_WORDS,
+    PrefixData, PrefixValue, QuicKey, REASONS, RuleName, SIDES, Service, ServiceKey, VerdictValue, WorkerLoad,
 };
+use proxy_common::classify::{ClassTable, RowTable};
 
 /// Run-time settings, one entry.
 #[btf_map]
@@ -23,23 +23,37 @@ pub static VERDICTS: HashMap<HostKey, VerdictValue, { DEFAULT_MAX_VERDICTS as us
 #[btf_map]
 pub static VERDICT_HINT: Array<u64, { DEFAULT_VERDICT_WORDS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// Allowed prefixes.
+/// Allowed prefixes, side 0.
 #[btf_map]
-pub static ALLOW: LpmTrie<PrefixData, PrefixValue, { MAX_PREFIXES as usize }, { BPF_F_NO_PREALLOC as usize }> =
+pub static ALLOW_A: LpmTrie<PrefixData, PrefixValue, { MAX_PREFIXES as usize }, { BPF_F_NO_PREALLOC as usize }> =
     LpmTrie::new();
 
-/// Denied prefixes.
+/// Allowed prefixes, side 1.
 #[btf_map]
-pub static DENY: LpmTrie<PrefixData, PrefixValue, { MAX_PREFIXES as usize }, { BPF_F_NO_PREALLOC as usize }> =
+pub static ALLOW_B: LpmTrie<PrefixData, PrefixValue, { MAX_PREFIXES as usize }, { BPF_F_NO_PREALLOC as usize }> =
     LpmTrie::new();
 
-/// One bit a bucket of addresses where a denied prefix may lie: IPv4 first, then IPv6.
+/// Denied prefixes, side 0.
 #[btf_map]
-pub static DENY_HINT: Array<u64, { 2 * HINT_WORDS as usize }> = Array::new();
+pub static DENY_A: LpmTrie<PrefixData, PrefixValue, { MAX_PREFIXES as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    LpmTrie::new();
 
-/// Ordered packet rules.
+/// Denied prefixes, side 1.
 #[btf_map]
-pub static RULES: Array<PacketRule, { MAX_PACKET_RULES as usize }> = Array::new();
+pub static DENY_B: LpmTrie<PrefixData, PrefixValue, { MAX_PREFIXES as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    LpmTrie::new();
+
+/// One bit a bucket of addresses where a denied prefix may lie: IPv4 first, then IPv6; side 0 first, then side 1.
+#[btf_map]
+pub static DENY_HINT: Array<u64, { (SIDES * 2 * HINT_WORDS) as usize }> = Array::new();
+
+/// Packet rules, one entry a side: where each value of each packet field leads.
+#[btf_map]
+pub static RULE_CLASSES: Array<ClassTable, { SIDES as usize }> = Array::new();
+
+/// Packet rules, one entry a side: the bit vectors, and the rule of each bit.
+#[btf_map]
+pub static RULE_ROWS: Array<RowTable, { SIDES as usize }> = Array::new();
 
 /// Packets and bytes by reason.
 #[btf_map]
@@ -48,6 +62,10 @@ pub static COUNTERS: PerCpuArray<Counter, { REASONS as usize }> = PerCpuArray::n
 /// Packets and bytes by rule slot.
 #[btf_map]
 pub static RULE_HITS: PerCpuArray<Counter, { MAX_RULE_SLOTS as usize }> = PerCpuArray::new();
+
+/// Packets and bytes that a shadow rule would have had otherwise, by rule slot.
+#[btf_map]
+pub static SHADOW_HITS: PerCpuArray<Counter, { MAX_RULE_SLOTS as usize }> = PerCpuArray::new();
 
 /// Names of the rule slots; read by people and by userspace after a restart, never by the programs.
 #[btf_map]

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, unshare};
 use proxy_core::config::{self, Config};
 use proxy_core::image::KernelImage;
+use proxy_core::policy::compile_rules;
 use proxy_user::kernel::Kernel;
 
 use crate::tables::World;
@@ -41,6 +42,7 @@ impl Gate {
             allow: world.allow.clone(),
             deny: world.deny.clone(),
             rules: world.rules.clone(),
+            tables: compile_rules(&world.rules).map_err(anyhow::Error::msg)?,
             names: (1..64).map(|slot| (slot, format!("test/r{slot}"))).collect(),
         };
         self.kernel.apply(&image)?;

@@ -11,6 +11,7 @@
     reason = "builders of frames are used at once; a test that panics has failed; a table is as long as it has rows"
 )]
 
+pub mod bench_rules;
 pub mod bench_verdicts;
 pub mod bench_xdp;
 pub mod cases;
@@ -28,5 +29,6 @@ pub mod scratch;
 pub mod street;
 pub mod tables;
 pub mod tools;
+pub mod verdict_rules;
 pub mod verdict_table;
 pub mod ward;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use libtest_mimic::{Arguments, Trial};
-use tidegate_tests::{bench_verdicts, bench_xdp, cases, demo, tools, ward};
+use tidegate_tests::{bench_rules, bench_verdicts, bench_xdp, cases, demo, tools, ward};
 
 /// Most end-to-end cases that run side by side: each has a daemon, origins and clients of its own.
 const MOST_AT_ONCE: usize = 4;
@@ -56,6 +56,8 @@ enum Task {
 enum Bench {
     /// ns per packet of the XDP gate
     Xdp,
+    /// ns per packet by the number of packet rules
+    Rules,
     /// From a decision to the verdict in the kernel map
     Verdicts,
 }
@@ -115,6 +117,11 @@ fn bench(what: Bench) -> Result<ExitCode> {
             let lines = bench_xdp::run(&tools::object()?, |line| eprintln!("{line}"))?;
             println!("{}", bench_xdp::table(&lines));
             Ok(ExitCode::SUCCESS)
+        }
+        Bench::Rules => {
+            let report = bench_rules::run(|line| eprintln!("{line}"))?;
+            println!("{}", bench_rules::table(&report));
+            Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Bench::Verdicts => {
             let pins = format!("{}/tidegate-bench-verdicts-{}", ward::BPFFS, std::process::id());

@@ -5,13 +5,15 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proxy_common::abi::{
-    DEFAULT_MAX_VERDICTS, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey,
-    LAYOUT_VERSION, PacketRule, ServiceKey, VerdictValue, verdict_bits,
+    DEFAULT_MAX_VERDICTS, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, HINT_WORDS,
+    HostKey, LAYOUT_VERSION, ServiceKey, VerdictValue, rule_action, verdict_bits,
 };
 use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
-use proxy_common::decide::{Tables, first_rule};
+use proxy_common::classify::Found;
+use proxy_common::decide::Tables;
 use proxy_common::hint;
 use proxy_common::parse::Packet;
+use proxy_core::policy::PacketRule;
 
 /// Everything that a decision reads. `now` is the clock that it is asked for.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +76,7 @@ impl Tables for World {
             (self.own_only, GATE_OWN_ONLY),
             (!self.deny.is_empty(), GATE_HAS_DENY),
             (!self.allow.is_empty(), GATE_HAS_ALLOW),
+            (!self.rules.is_empty(), GATE_HAS_RULES),
         ] {
             flags |= if set { flag } else { 0 };
         }
@@ -85,6 +88,7 @@ impl Tables for World {
             v6_mask: v6_mask(64),
             verdict_bits: verdict_bits(DEFAULT_MAX_VERDICTS),
             pad: 0,
+            rules_print: 0,
         }
     }
 
@@ -104,16 +108,16 @@ impl Tables for World {
         self.now
     }
 
-    fn hint(&self, word: u32) -> u64 {
+    fn hint(&self, _: u32, word: u32) -> u64 {
         assert!(word < 2 * HINT_WORDS, "hint word {word} is beyond the map");
         self.hints.get(&word).copied().unwrap_or(0)
     }
 
-    fn denied(&self, addr: Addr) -> Option<u32> {
+    fn denied(&self, _: u32, addr: Addr) -> Option<u32> {
         longest(&self.deny, addr)
     }
 
-    fn allowed(&self, addr: Addr) -> Option<u32> {
+    fn allowed(&self, _: u32, addr: Addr) -> Option<u32> {
         longest(&self.allow, addr)
     }
 
@@ -126,7 +130,14 @@ impl Tables for World {
         self.bindings.contains(key)
     }
 
-    fn first_rule(&self, packet: &Packet, count: u32, allow_only: bool) -> Option<(u32, u32)> {
-        first_rule(packet, |index| self.rules.get(index as usize), count, allow_only)
+    /// A plain scan, on purpose: what the program finds by its tables must be what the rules say.
+    fn classify(&self, packet: &Packet, _: u32) -> Found {
+        let first = |shadow| {
+            let matching = || self.rules.iter().filter(|rule| rule.shadow == shadow && rule.matches(packet));
+            let found = matching().find(|rule| rule.action == rule_action::ALLOW).or_else(|| matching().next());
+            found.map_or((0, 0), |rule| (rule.action, rule.slot))
+        };
+        let ((action, slot), (shadow_action, shadow_slot)) = (first(false), first(true));
+        Found { action, slot, shadow_action, shadow_slot }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
-use proxy_common::abi::{PacketRule, Reason, VERDICT_OWN_ONLY, VerdictValue, frag, proto, rule_action};
+use proxy_common::abi::{Reason, VERDICT_OWN_ONLY, VerdictValue, proto};
 use proxy_common::addr::v6_mask;
 use proxy_common::decide::decide;
 use proxy_common::parse::parse;
@@ -15,6 +15,7 @@ use proxy_user::kernel::now_ns;
 use crate::gate::Gate;
 use crate::packets::{ACK, Frame, QINQ, RST, SYN, VLAN, ping, tcp, tcp_flags, udp};
 use crate::tables::{World, addr};
+use crate::verdict_rules;
 
 /// What the gate may drop in a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +38,8 @@ pub struct Row {
     pub reason: Reason,
     /// Rule slot that is counted.
     pub rule: Option<u32>,
+    /// Slot of the shadow rule that is counted.
+    pub would: Option<u32>,
 }
 
 // Services: TCP 192.0.2.1:443, TCP 0.0.0.0:80, TCP [2001:db8::1]:443, UDP 192.0.2.1:443, UDP [::]:443.
@@ -61,48 +64,6 @@ const DENIED_HOST: &str = "198.18.7.7"; // /32, rule 14
 const DENIED6: &str = "2001:db8:dead::1"; // 2001:db8:dead::/48, rule 13
 const DENIED_ALLOWED6: &str = "2001:db8:dead:600d::1"; // 2001:db8:dead:600d::/64 is allowed by rule 4
 const RULED: &str = "198.18.99.1"; // source of the packet rules
-const RULE_NET: &str = "198.18.99.0";
-
-fn rule(slot: u32, action: u32) -> PacketRule {
-    let mut src_mask = [0xff; 16];
-    src_mask[15] = 0;
-    PacketRule {
-        src: addr(RULE_NET.parse().expect("an address")).to_bytes(),
-        src_mask,
-        sport: [0, u16::MAX],
-        dport: [0, u16::MAX],
-        len: [0, u16::MAX],
-        ttl: [0, u8::MAX],
-        frag: frag::ANY,
-        action,
-        rule: slot,
-        ..PacketRule::default()
-    }
-}
-
-fn rules() -> Vec<PacketRule> {
-    let drop = |slot| rule(slot, rule_action::DROP);
-    vec![
-        PacketRule { proto: proto::TCP, dport: [9_000, 9_100], ..rule(20, rule_action::ALLOW) },
-        PacketRule { proto: proto::TCP, tcp_mask: SYN | RST, tcp_flags: SYN | RST, ..drop(21) },
-        PacketRule { proto: proto::TCP, dport: [80, 80], sport: [1, 1_023], ..drop(22) },
-        PacketRule { proto: proto::UDP, dport: [443, 443], len: [0, 40], ..drop(23) },
-        PacketRule { proto: proto::TCP, ttl: [0, 4], ..drop(24) },
-        PacketRule { frag: frag::FIRST | frag::LATER, ..drop(25) },
-        PacketRule { proto: proto::ICMP, ..drop(26) },
-        // Not bound to the source net: an allow rule that beats a verdict on one port of one destination.
-        PacketRule {
-            src: [0; 16],
-            src_mask: [0; 16],
-            dst: addr(EDGE.parse().expect("an address")).to_bytes(),
-            dst_mask: [0xff; 16],
-            proto: proto::TCP,
-            dport: [8_080, 8_080],
-            ..rule(27, rule_action::ALLOW)
-        },
-        PacketRule { proto: proto::TCP, dport: [4_000, 4_999], ..drop(28) },
-    ]
-}
 
 /// The tables that all rows are judged by.
 pub fn world(scope: Scope) -> World {
@@ -137,7 +98,7 @@ pub fn world(scope: Scope) -> World {
             net("2001:db8:dead::/48", 13),
             net("198.18.7.7/32", 14),
         ],
-        rules: rules(),
+        rules: verdict_rules::rules(),
         bindings: HashSet::from([
             service(EDGE, proto::TCP, 443),
             service("0.0.0.0", proto::TCP, 80),
@@ -158,7 +119,7 @@ pub fn rows() -> Vec<Row> {
     use Reason::{Allowed, ChainTooLong, Denied, Expired, Malformed, NonIp, NotOwn, Pass, Rule, Verdict};
     use Scope::{All, Own};
     let mut rows = Vec::new();
-    let mut row = |name, scope, frame, reason, rule| rows.push(Row { name, scope, frame, reason, rule });
+    let mut row = |name, scope, frame, reason, rule| rows.push(Row { name, scope, frame, reason, rule, would: None });
 
     // plain traffic
     row("TCP to a service",                       Own, tcp(GOOD, EDGE, 443),              Pass, None);
@@ -179,7 +140,6 @@ pub fn rows() -> Vec<Row> {
     // verdicts
     row("a banned source",                        Own, tcp(BANNED, EDGE, 443),            Verdict, Some(5));
     row("a banned source, established flow",      Own, tcp_flags(BANNED, EDGE, 443, ACK), Verdict, Some(5));
-    row("a banned source, service on any address", Own, tcp(BANNED, OTHER, 80),           Verdict, Some(5));
     row("a banned source over UDP",               Own, udp(BANNED, EDGE, 443),            Verdict, Some(5));
     row("a banned source, another port",          Own, tcp(BANNED, EDGE, 22),             NotOwn, None);
     row("a banned source, another address",       Own, tcp(BANNED, OTHER, 443),           NotOwn, None);
@@ -227,10 +187,10 @@ pub fn rows() -> Vec<Row> {
     row("rule: first fragment",                   All, udp(RULED, EDGE, 53).fragment(0, true), Rule, Some(25));
     row("rule: later fragment",                   All, udp(RULED, EDGE, 53).fragment(9, false), Rule, Some(25));
     row("rule: ICMP",                             All, ping(RULED, EDGE),                 Rule, Some(26));
-    row("rule: another source",                   All, ping("198.18.98.1", EDGE),         Pass, None);
+    row("rule: another source",                   All, ping("198.18.97.1", EDGE),         Pass, None);
     row("rule: port range's lower end",           All, tcp(RULED, EDGE, 4_000),           Rule, Some(28));
     row("rule: port range's upper end",           All, tcp(RULED, EDGE, 4_999),           Rule, Some(28));
-    row("rule: beyond the port range",            All, tcp(RULED, EDGE, 5_000),           Pass, None);
+    row("rule: beyond the port range",            All, tcp(RULED, EDGE, 5_500),           Pass, None);
     row("rule: a drop stays on own traffic",      Own, tcp(RULED, EDGE, 4_500),           NotOwn, None);
     row("rule: an allow rule beats a verdict",    Own, tcp(BANNED, EDGE, 8_080),          Allowed, Some(27));
     row("rule: an allow rule beats a denied prefix", All, tcp(DENIED, EDGE, 8_080),       Allowed, Some(27));
@@ -284,6 +244,19 @@ pub fn rows() -> Vec<Row> {
     row("TCP data offset of 4 words",             Own, tcp(BANNED, EDGE, 443).lie(46, &[0x40]), Malformed, None);
     row("TCP data offset beyond the packet",      Own, tcp(BANNED, EDGE, 443).lie(46, &[0x60]), Malformed, None);
     row("an IPv4 header under the IPv6 EtherType", Own, tcp(BANNED, EDGE, 443).ethertype(0x86dd), Malformed, None);
+
+    // shadow rules
+    let mut would = |name, scope, frame, reason, rule, would: u32| {
+        rows.push(Row { name, scope, frame, reason, rule, would: (would != 0).then_some(would) });
+    };
+    would("shadow: would be dropped",             All, tcp(RULED, EDGE, 5_000),           Pass, None, 40);
+    would("shadow: by its source alone",          All, udp("198.18.98.7", EDGE, 53),      Pass, None, 41);
+    would("shadow: beyond the shadow rule",       All, tcp(RULED, EDGE, 5_101),           Pass, None, 0);
+    would("shadow: an enforced drop stands",      All, tcp(RULED, EDGE, 4_950),           Rule, Some(28), 0);
+    would("shadow: an enforced drop would be spared", All, tcp(RULED, EDGE, 4_005),       Rule, Some(28), 42);
+    would("shadow: a verdict would be spared",    Own, tcp(BANNED, OTHER, 80),            Verdict, Some(5), 43);
+    would("shadow: not on own traffic",           Own, tcp(RULED, EDGE, 5_000),           Pass, None, 0);
+    would("shadow: on own traffic",               Own, udp("198.18.98.7", EDGE, 443),     Pass, None, 41);
     rows
 }
 
@@ -317,17 +290,18 @@ impl Bench {
         let host = decide(parse(bytes.as_slice()), &self.world);
         ensure!(host.reason == row.reason, "the host says {:?}, the row {:?}", host.reason, row.reason);
         ensure!(host.rule == row.rule, "the host counts rule {:?}, the row {:?}", host.rule, row.rule);
-        self.program_counts(&bytes, row.reason, row.rule)
+        ensure!(host.would == row.would, "the host says that rule {:?} would, the row {:?}", host.would, row.would);
+        self.program_counts(&bytes, row.reason, row.rule, row.would)
     }
 
     /// Runs a frame, whatever it is, through both halves: they must agree.
     pub fn agree(&self, bytes: &[u8]) -> Result<()> {
         let host = decide(parse(bytes), &self.world);
-        self.program_counts(bytes, host.reason, host.rule).with_context(|| format!("frame {bytes:02x?}"))
+        self.program_counts(bytes, host.reason, host.rule, host.would).with_context(|| format!("frame {bytes:02x?}"))
     }
 
     /// Runs a frame through the program, which must count and answer what `reason` and `rule` ask for.
-    fn program_counts(&self, bytes: &[u8], reason: Reason, rule: Option<u32>) -> Result<()> {
+    fn program_counts(&self, bytes: &[u8], reason: Reason, rule: Option<u32>, would: Option<u32>) -> Result<()> {
         let before = self.counts()?;
         let (action, _) = self.gate.kernel.try_frame(bytes, 1)?;
         let after = self.counts()?;
@@ -347,6 +321,7 @@ impl Bench {
             Some(slot) => drop(expected.insert(format!("test/r{slot}"), one)),
             None => {}
         }
+        expected.extend(would.map(|slot| (format!("would test/r{slot}"), one)));
         ensure!(moved == expected, "the program counted {moved:?}, wanted {expected:?}");
         ensure!(action == wanted, "the program answers {action}, wanted {wanted}");
         Ok(())
@@ -355,6 +330,8 @@ impl Bench {
     fn counts(&self) -> Result<BTreeMap<String, (u64, u64)>> {
         let reasons = self.gate.kernel.counters()?.into_iter().map(|(name, c)| (name.to_owned(), (c.packets, c.bytes)));
         let rules = self.gate.kernel.rule_hits()?.into_iter().map(|(name, c)| (name, (c.packets, c.bytes)));
-        Ok(reasons.chain(rules).collect())
+        let would = self.gate.kernel.shadow_hits()?.into_iter();
+        let would = would.map(|(name, c)| (format!("would {name}"), (c.packets, c.bytes)));
+        Ok(reasons.chain(rules).chain(would).collect())
     }
 }

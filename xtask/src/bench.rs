@@ -21,6 +21,8 @@ pub struct Args {
 enum What {
     /// ns per packet of the XDP gate, beside an empty program and xdp-filter
     Xdp,
+    /// ns per packet of the XDP gate by the number of packet rules
+    Rules,
     /// From a worker's decision to the verdict in the kernel map
     Verdicts,
 }
@@ -33,6 +35,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut command = runner::command(&built, None);
     command.arg("bench").arg(match args.what {
         What::Xdp => "xdp",
+        What::Rules => "rules",
         What::Verdicts => "verdicts",
     });
     Ok(runner::exit_code(runner::supervise(command, None)?))

@@ -1,7 +1,7 @@
 //! What the kernel maps shall hold for one compiled policy set, as plain values, and what differs between two of them.
 
+use crate::policy::{PacketRule, RuleTables};
 use ipnet::IpNet;
-use proxy_common::abi::PacketRule;
 
 /// The packet half of a compiled policy set. `kernel` writes the difference of two images to the maps.
 ///
@@ -15,6 +15,8 @@ pub struct KernelImage {
     pub deny: Vec<(IpNet, u32)>,
     /// Ordered rules over other packet fields, at most `MAX_PACKET_RULES`.
     pub rules: Vec<PacketRule>,
+    /// The same, compiled.
+    pub tables: RuleTables,
     /// `(slot, "policy/rule")` of every rule, for `RULE_NAMES`.
     pub names: Vec<(u32, String)>,
 }
@@ -30,13 +32,19 @@ pub struct ImageDiff {
     pub deny_add: Vec<(IpNet, u32)>,
     /// Denied prefixes to remove.
     pub deny_remove: Vec<IpNet>,
-    /// The ordered rules differ: write all of them.
+    /// The packet rules differ: write their tables.
     pub rules_changed: bool,
     /// Names to write; an empty one frees its slot.
     pub names_changed: Vec<(u32, String)>,
 }
 
 impl ImageDiff {
+    /// Whether any prefix is to be written or removed.
+    pub fn prefixes_changed(&self) -> bool {
+        let removed = self.allow_remove.len() + self.deny_remove.len();
+        self.allow_add.len() + self.deny_add.len() + removed > 0
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -56,7 +64,7 @@ impl KernelImage {
             allow_remove,
             deny_add,
             deny_remove,
-            rules_changed: self.rules != old.rules,
+            rules_changed: self.tables.print != old.tables.print,
             names_changed,
         }
     }
@@ -74,6 +82,7 @@ fn changes<K: Ord + Clone, V: PartialEq + Clone>(new: &[(K, V)], old: &[(K, V)])
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{Cube, compile_rules};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -108,7 +117,8 @@ mod tests {
             ..KernelImage::default()
         };
         let mut new = image(&[(1, "a/x"), (3, "a/z")]);
-        new.rules.push(PacketRule::default());
+        let rule = PacketRule { cube: Cube { frag: 1, ..Cube::all() }, action: 2, slot: 1, shadow: false };
+        new.tables = compile_rules(&[rule]).expect("room");
         let diff = new.diff(&image(&[(1, "a/x"), (2, "a/y"), (3, "a/q")]));
         assert_eq!(diff.names_changed, [(2, String::new()), (3, "a/z".to_owned())]);
         assert!(diff.rules_changed && !diff.is_empty());

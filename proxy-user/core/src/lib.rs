@@ -7,5 +7,5 @@ pub mod host;
 pub mod image;
 mod json;
 pub mod policy;
-mod ranges;
+pub mod ranges;
 pub mod route;

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// First number of the v4-mapped addresses `::ffff:0:0/96`.
-const V4_FIRST: u128 = 0xffff_0000_0000;
+pub(crate) const V4_FIRST: u128 = 0xffff_0000_0000;
 /// Last number of the v4-mapped addresses.
-const V4_LAST: u128 = 0xffff_ffff_ffff;
+pub(crate) const V4_LAST: u128 = 0xffff_ffff_ffff;
 
 /// A set of numbers. The ranges include both ends, are sorted and neither touch nor overlap.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RangeSet {
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RangeSet {
     ranges: Vec<(u128, u128)>,
 }
 
@@ -35,6 +35,11 @@ impl RangeSet {
         Self { ranges: vec![(0, max)] }
     }
 
+    /// Whether it is `0..=max`.
+    pub fn is_full(&self, max: u128) -> bool {
+        self.ranges == [(0, max)]
+    }
+
     /// The ranges, sorted.
     pub fn ranges(&self) -> &[(u128, u128)] {
         &self.ranges
@@ -52,11 +57,13 @@ impl RangeSet {
     }
 
     /// What is in either.
+    #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         Self::new(self.ranges.iter().chain(&other.ranges).copied().collect())
     }
 
     /// What is in both.
+    #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         let (mut a, mut b) = (self.ranges.iter().peekable(), other.ranges.iter().peekable());
         let mut found = Vec::new();
@@ -75,6 +82,7 @@ impl RangeSet {
     }
 
     /// What of `0..=max` is not in it.
+    #[must_use]
     pub fn complement(&self, max: u128) -> Self {
         let mut found = Vec::new();
         let mut next = Some(0);
@@ -128,7 +136,7 @@ fn network(first: u128, length: u8) -> Option<IpNet> {
 }
 
 /// An address as a number; IPv4 in its v4-mapped form.
-pub(crate) fn number(address: IpAddr) -> u128 {
+pub fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
         IpAddr::V6(v6) => v6.to_bits(),
@@ -136,7 +144,7 @@ pub(crate) fn number(address: IpAddr) -> u128 {
 }
 
 /// The numbers of a network. An IPv6 network that holds the v4-mapped addresses does not mean IPv4: they are left out.
-pub(crate) fn network_ranges(network: IpNet) -> Vec<(u128, u128)> {
+pub fn network_ranges(network: IpNet) -> Vec<(u128, u128)> {
     match network {
         IpNet::V4(v4) => vec![(number(v4.network().into()), number(v4.broadcast().into()))],
         IpNet::V6(v6) => {

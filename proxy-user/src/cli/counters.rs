@@ -27,6 +27,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         writeln!(out)?;
         print(&mut out, "rule", &counters.rules)?;
     }
+    if !counters.would.is_empty() {
+        writeln!(out)?;
+        print(&mut out, "would, in shadow mode", &counters.would)?;
+    }
     Ok(())
 }
 

@@ -247,7 +247,8 @@ fn count(kernel: &Kernel) -> anyhow::Result<Counters> {
     let as_count = |c: proxy_common::abi::Counter| Count { packets: c.packets, bytes: c.bytes };
     let reasons = kernel.counters()?.into_iter().map(|(name, c)| (name.to_owned(), as_count(c))).collect();
     let rules = kernel.rule_hits()?.into_iter().map(|(name, c)| (name, as_count(c))).collect();
-    Ok(Counters { reasons, rules })
+    let would = kernel.shadow_hits()?.into_iter().map(|(name, c)| (name, as_count(c))).collect();
+    Ok(Counters { reasons, rules, would })
 }
 
 async fn status(shared: &Arc<Shared>) -> Result<Status, Refusal> {

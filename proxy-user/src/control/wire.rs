@@ -122,6 +122,9 @@ pub struct Counters {
     pub reasons: BTreeMap<String, Count>,
     /// By `policy/rule`, the rules that have any.
     pub rules: BTreeMap<String, Count>,
+    /// What rules in shadow mode would have had otherwise, by `policy/rule`.
+    #[serde(default)]
+    pub would: BTreeMap<String, Count>,
 }
 
 /// Packets and their bytes, link header included.

@@ -1,22 +1,25 @@
-//! From the image of a policy set to the maps: the least writes, in an order in which no packet meets half a prefix list.
+//! From the image of a policy set to the maps: what changes goes to the side that no packet reads, then one word flips.
 
 use std::net::Ipv6Addr;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proxy_common::abi::{
-    GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_OWN_ONLY, GateConfig, HINT_WORDS, LAYOUT_VERSION, PacketRule, PrefixValue,
-    RULE_NAME_LEN, RuleName,
+    GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY, GATE_PREFIXES_B, GATE_RULES_B, GateConfig,
+    HINT_WORDS, LAYOUT_VERSION, PrefixValue, RULE_NAME_LEN, RuleName,
 };
 use proxy_common::addr::v6_mask;
 use proxy_common::hint;
 use proxy_core::config::Scope;
 use proxy_core::image::KernelImage;
+use proxy_core::policy::RuleTables;
 use serde::Serialize;
 
 use super::Kernel;
 use super::load::TrieKey;
-use super::syscall::Map;
+use super::syscall::{Map, wait_for_programs};
 use super::verdicts::mapped;
 
 /// What [`Kernel::apply`] changed.
@@ -34,42 +37,50 @@ pub struct Applied {
 const V4_MAPPED: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0);
 
 impl Kernel {
-    /// Writes the difference between what the maps hold and `image`, and retracts the verdicts that its allow list
-    /// covers. Allowed prefixes go in before denied ones and out after them, so that nobody is dropped between.
+    /// Puts `image` in force, and retracts the verdicts that its allow list covers. What changes is written to the side
+    /// that no packet reads; then one write of `GATE` flips to it, so that a packet meets the old revision or the new one,
+    /// whole. On an error the old one stays.
     pub fn apply(&self, image: &KernelImage) -> Result<Applied> {
+        let _alone = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.maps.gate.get(&0)?.unwrap_or_default();
         let diff = image.diff(&self.standing(&before)?);
+        let prefixes_changed = diff.prefixes_changed();
+        let rules_changed = diff.rules_changed && !image.rules.is_empty();
+        if prefixes_changed || rules_changed {
+            wait_for_programs();
+        }
         // A slot whose rule is gone keeps its name: verdicts that the rule pushed may stand.
         for (slot, name) in diff.names_changed.iter().filter(|(_, name)| !name.is_empty()) {
             self.maps.rule_names.set(slot, &rule_name(name)).context("writing RULE_NAMES")?;
         }
-        self.maps.allow.set_many(&entries(&diff.allow_add)).context("writing ALLOW")?;
-        self.write_gate(GateConfig { flags: before.flags | GATE_HAS_ALLOW, ..before })?;
-        let hints = hints(&image.deny);
-        self.set_hints(&hints, true)?;
-        self.maps.deny.set_many(&entries(&diff.deny_add)).context("writing DENY")?;
-        self.maps.deny.remove_many(&keys(&diff.deny_remove)).context("writing DENY")?;
-        self.set_hints(&hints, false)?;
-        if diff.rules_changed {
-            self.write_rules(image, &before)?;
+        let mut flags = before.flags & (GATE_RULES_B | GATE_PREFIXES_B);
+        if prefixes_changed {
+            flags ^= GATE_PREFIXES_B;
+            self.write_prefixes(image, 1 - before.prefixes_side())?;
         }
-        self.maps.allow.remove_many(&keys(&diff.allow_remove)).context("writing ALLOW")?;
-
-        let mut flags = if self.scope == Scope::Own { GATE_OWN_ONLY } else { 0 };
-        if !image.deny.is_empty() {
-            flags |= GATE_HAS_DENY;
+        if rules_changed {
+            flags ^= GATE_RULES_B;
+            self.write_rules(image, 1 - before.rules_side())?;
         }
-        if !image.allow.is_empty() {
-            flags |= GATE_HAS_ALLOW;
+        for (set, flag) in [
+            (self.scope == Scope::Own, GATE_OWN_ONLY),
+            (!image.rules.is_empty(), GATE_HAS_RULES),
+            (!image.deny.is_empty(), GATE_HAS_DENY),
+            (!image.allow.is_empty(), GATE_HAS_ALLOW),
+        ] {
+            flags |= if set { flag } else { 0 };
         }
-        self.write_gate(GateConfig {
+        let after = GateConfig {
             layout: LAYOUT_VERSION,
             flags,
             rules: image.rules.len() as u32,
             revision: before.revision.wrapping_add(1),
             v6_mask: v6_mask(self.ipv6_prefix),
+            rules_print: image.tables.print,
             ..before
-        })?;
+        };
+        self.maps.gate.set(&0, &after).context("writing GATE")?;
+        self.prefixes_side.store(after.prefixes_side(), Ordering::Release);
         let rules = if diff.rules_changed { image.rules.len() } else { 0 };
         Ok(Applied {
             written: (diff.allow_add.len() + diff.deny_add.len() + rules) as u32,
@@ -78,49 +89,54 @@ impl Kernel {
         })
     }
 
+    /// The allowed prefixes that packets read now.
+    pub(super) fn allow_in_force(&self) -> &Map<TrieKey, PrefixValue> {
+        side_of(&self.maps.allow, self.prefixes_side.load(Ordering::Acquire))
+    }
+
     /// The image that the maps hold now: what an earlier load, or an earlier process, left.
     fn standing(&self, gate: &GateConfig) -> Result<KernelImage> {
-        let mut rules = Vec::new();
-        for index in 0..gate.rules {
-            rules.extend(self.maps.rules.get(&index)?);
-        }
+        // Of the packet rules only the fingerprint is kept: whether they differ is all that is asked.
+        let mut tables = RuleTables::default();
+        tables.print = gate.rules_print;
         let mut names = self.rule_names()?;
         names.sort_unstable();
-        let allow = prefixes(&self.maps.allow).context("reading ALLOW")?;
-        let deny = prefixes(&self.maps.deny).context("reading DENY")?;
-        Ok(KernelImage { allow, deny, rules, names })
+        let allow = prefixes(side_of(&self.maps.allow, gate.prefixes_side())).context("reading ALLOW")?;
+        let deny = prefixes(side_of(&self.maps.deny, gate.prefixes_side())).context("reading DENY")?;
+        Ok(KernelImage { allow, deny, rules: Vec::new(), tables, names })
     }
 
-    fn write_gate(&self, config: GateConfig) -> Result<()> {
-        self.maps.gate.set(&0, &config).context("writing GATE")
+    /// Brings a side of the prefixes that no packet reads up to date, by what differs.
+    fn write_prefixes(&self, image: &KernelImage, side: u32) -> Result<()> {
+        let (allow, deny) = (side_of(&self.maps.allow, side), side_of(&self.maps.deny, side));
+        let here = KernelImage {
+            allow: prefixes(allow).context("reading ALLOW")?,
+            deny: prefixes(deny).context("reading DENY")?,
+            ..KernelImage::default()
+        };
+        let diff = image.diff(&here);
+        // Removed first: the tables have room for one image.
+        allow.remove_many(&keys(&diff.allow_remove)).context("writing ALLOW")?;
+        deny.remove_many(&keys(&diff.deny_remove)).context("writing DENY")?;
+        allow.set_many(&entries(&diff.allow_add)).context("writing ALLOW")?;
+        deny.set_many(&entries(&diff.deny_add)).context("writing DENY")?;
+        let hints: Vec<(u32, u64)> = (side * 2 * HINT_WORDS..).zip(hints(&image.deny)).collect();
+        self.maps.deny_hint.set_many(&hints).context("writing DENY_HINT")
     }
 
-    /// `add`: sets the bits of the new image beside the old ones. Else: leaves only the new ones.
-    fn set_hints(&self, hints: &[u64], add: bool) -> Result<()> {
-        for (word, bits) in (0u32..).zip(hints) {
-            let old = self.maps.deny_hint.get(&word)?.unwrap_or(0);
-            let new = if add { old | bits } else { *bits };
-            if new != old {
-                self.maps.deny_hint.set(&word, &new).context("writing DENY_HINT")?;
-            }
-        }
-        Ok(())
+    /// Fills a side of the packet rules that no packet reads.
+    fn write_rules(&self, image: &KernelImage, side: u32) -> Result<()> {
+        let too_long = "the compiled packet rules are longer than their table";
+        let classes = image.tables.classes().context(too_long)?;
+        let rows = image.tables.rows().context(too_long)?;
+        self.maps.rule_classes.set(&side, &classes).context("writing RULE_CLASSES")?;
+        self.maps.rule_rows.set(&side, &rows).context("writing RULE_ROWS")
     }
+}
 
-    /// Writes the ordered rules. They are off for the moment of the change: a list that is half old and half new could
-    /// drop what neither does.
-    fn write_rules(&self, image: &KernelImage, before: &GateConfig) -> Result<()> {
-        if before.rules > 0 {
-            let current = self.maps.gate.get(&0)?.unwrap_or_default();
-            self.write_gate(GateConfig { rules: 0, ..current })?;
-        }
-        let rules: Vec<(u32, PacketRule)> = (0..).zip(image.rules.iter().copied()).collect();
-        self.maps.rules.set_many(&rules).context("writing RULES")?;
-        for index in image.rules.len() as u32..before.rules {
-            self.maps.rules.set(&index, &PacketRule::default()).context("writing RULES")?;
-        }
-        Ok(())
-    }
+fn side_of<T>(sides: &[T; 2], side: u32) -> &T {
+    let [a, b] = sides;
+    if side == 0 { a } else { b }
 }
 
 fn entries(list: &[(IpNet, u32)]) -> Vec<(TrieKey, PrefixValue)> {

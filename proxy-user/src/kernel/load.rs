@@ -8,9 +8,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::MapData;
 use aya::{Ebpf, EbpfLoader, Pod};
 use proxy_common::abi::{
-    Binding, Counter, GateConfig, HostKey, LAYOUT_VERSION, PacketRule, PrefixData, PrefixValue, QuicKey, RuleName,
-    Service, ServiceKey, VerdictValue, WorkerLoad, verdict_words,
+    Binding, Counter, GateConfig, HostKey, LAYOUT_VERSION, PrefixData, PrefixValue, QuicKey, RuleName, Service,
+    ServiceKey, VerdictValue, WorkerLoad, verdict_words,
 };
+use proxy_common::classify::{ClassTable, RowTable};
 use proxy_core::config::{Gate, KernelLog};
 
 use super::syscall::Map;
@@ -19,16 +20,20 @@ use super::syscall::Map;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tidegate.bpf.o"));
 
 /// Maps that are pinned, in the order in which they are checked.
-pub const PINNED: [&str; 18] = [
+pub const PINNED: [&str; 22] = [
     "GATE",
     "VERDICTS",
     "VERDICT_HINT",
-    "ALLOW",
-    "DENY",
+    "ALLOW_A",
+    "ALLOW_B",
+    "DENY_A",
+    "DENY_B",
     "DENY_HINT",
-    "RULES",
+    "RULE_CLASSES",
+    "RULE_ROWS",
     "COUNTERS",
     "RULE_HITS",
+    "SHADOW_HITS",
     "RULE_NAMES",
     "BINDINGS",
     "PORTS",
@@ -59,12 +64,16 @@ pub struct Maps {
     pub(super) gate: Map<u32, GateConfig>,
     pub(super) verdicts: Map<HostKey, VerdictValue>,
     pub(super) verdict_hint: Map<u32, u64>,
-    pub(super) allow: Map<TrieKey, PrefixValue>,
-    pub(super) deny: Map<TrieKey, PrefixValue>,
+    /// Allowed prefixes by side.
+    pub(super) allow: [Map<TrieKey, PrefixValue>; 2],
+    /// Denied prefixes by side.
+    pub(super) deny: [Map<TrieKey, PrefixValue>; 2],
     pub(super) deny_hint: Map<u32, u64>,
-    pub(super) rules: Map<u32, PacketRule>,
+    pub(super) rule_classes: Map<u32, ClassTable>,
+    pub(super) rule_rows: Map<u32, RowTable>,
     pub(super) counters: Map<u32, Counter>,
     pub(super) rule_hits: Map<u32, Counter>,
+    pub(super) shadow_hits: Map<u32, Counter>,
     pub(super) rule_names: Map<u32, RuleName>,
     pub(super) bindings: Map<ServiceKey, Binding>,
     pub(super) ports: Map<u32, u64>,
@@ -118,12 +127,14 @@ impl Maps {
             gate: handle(ebpf, "GATE")?,
             verdicts: handle(ebpf, "VERDICTS")?,
             verdict_hint: handle(ebpf, "VERDICT_HINT")?,
-            allow: handle(ebpf, "ALLOW")?,
-            deny: handle(ebpf, "DENY")?,
+            allow: [handle(ebpf, "ALLOW_A")?, handle(ebpf, "ALLOW_B")?],
+            deny: [handle(ebpf, "DENY_A")?, handle(ebpf, "DENY_B")?],
             deny_hint: handle(ebpf, "DENY_HINT")?,
-            rules: handle(ebpf, "RULES")?,
+            rule_classes: handle(ebpf, "RULE_CLASSES")?,
+            rule_rows: handle(ebpf, "RULE_ROWS")?,
             counters: handle(ebpf, "COUNTERS")?,
             rule_hits: handle(ebpf, "RULE_HITS")?,
+            shadow_hits: handle(ebpf, "SHADOW_HITS")?,
             rule_names: handle(ebpf, "RULE_NAMES")?,
             bindings: handle(ebpf, "BINDINGS")?,
             ports: handle(ebpf, "PORTS")?,

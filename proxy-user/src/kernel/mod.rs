@@ -14,6 +14,7 @@ mod workers;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
 
 use anyhow::{Context, Result, anyhow};
 use aya::Ebpf;
@@ -52,6 +53,10 @@ pub struct Kernel {
     key: QuicKey,
     /// Process generation of this daemon's QUIC sockets.
     generation: u32,
+    /// Held while policies are written: one at a time.
+    applying: Mutex<()>,
+    /// Side of the prefixes in force, as `GATE` has it.
+    prefixes_side: AtomicU32,
     /// Bindings that this process wrote.
     bound: Mutex<HashSet<ServiceKey>>,
     cpus: usize,
@@ -102,6 +107,8 @@ impl Kernel {
             max_verdicts: gate.max_verdicts,
             key,
             generation,
+            applying: Mutex::default(),
+            prefixes_side: AtomicU32::new(before.prefixes_side()),
             bound: Mutex::default(),
             cpus: aya::util::nr_cpus().map_err(|(path, error)| anyhow!("{path}: {error}"))?,
         })
@@ -138,15 +145,24 @@ impl Kernel {
 
     /// Counters of the rules that have any, by `policy/rule`.
     pub fn rule_hits(&self) -> Result<Vec<(String, Counter)>> {
+        self.hits(&self.maps.rule_hits)
+    }
+
+    fn hits(&self, map: &syscall::Map<u32, Counter>) -> Result<Vec<(String, Counter)>> {
         let mut hits = Vec::new();
         for (slot, name) in self.slot_names()? {
-            let counter = sum(self.maps.rule_hits.get_per_cpu(&slot, self.cpus)?);
+            let counter = sum(map.get_per_cpu(&slot, self.cpus)?);
             if counter.packets > 0 {
                 hits.push((name, counter));
             }
         }
         hits.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(hits)
+    }
+
+    /// Packets that shadow rules would have had otherwise, of the rules that have any, by `policy/rule`.
+    pub fn shadow_hits(&self) -> Result<Vec<(String, Counter)>> {
+        self.hits(&self.maps.shadow_hits)
     }
 
     /// Rule slots already named in the maps (from an earlier run), so that the compiler keeps them.

@@ -58,6 +58,20 @@ fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// `MEMBARRIER_CMD_GLOBAL` of `include/uapi/linux/membarrier.h`.
+const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+/// How long to wait where the kernel has no such barrier (`nohz_full`): no program runs for long.
+const SETTLE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Returns when every program run that had begun has ended: the barrier is `synchronize_rcu()`, and programs run inside
+/// RCU read sections.
+pub fn wait_for_programs() {
+    // SAFETY: takes two numbers, no pointers.
+    if unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0) } < 0 {
+        std::thread::sleep(SETTLE);
+    }
+}
+
 fn address<T>(of: &T) -> u64 {
     std::ptr::from_ref(of) as u64
 }

@@ -64,7 +64,7 @@ impl Kernel {
         if ttl.is_zero() || ttl > MAX_TTL {
             bail!("the time of a verdict must be between 1s and 30d");
         }
-        if self.maps.allow.get(&TrieKey { bits: 128, addr: addr.to_bytes() })?.is_some() {
+        if self.allow_in_force().get(&TrieKey { bits: 128, addr: addr.to_bytes() })?.is_some() {
             return Ok(false);
         }
         let now = now_ns();

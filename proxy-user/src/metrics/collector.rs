@@ -139,16 +139,16 @@ impl Collector {
             }
             Err(error) => tracing::warn!(error = format!("{error:#}"), "the gate's counters cannot be read"),
         }
-        match kernel.rule_hits() {
-            Ok(hits) => {
-                let hits = busiest(hits);
-                family(encoder, "rule_packets", "Packets that a rule decided", "rule", &hits, |c| c.packets)
-            }
-            Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the rules' counters cannot be read");
-                Ok(())
+        for (name, help, hits) in [
+            ("rule_packets", "Packets that a rule decided", kernel.rule_hits()),
+            ("shadow_packets", "Packets that a rule in shadow mode would have had otherwise", kernel.shadow_hits()),
+        ] {
+            match hits {
+                Ok(hits) => family(encoder, name, help, "rule", &busiest(hits), |c| c.packets)?,
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "the rules' counters cannot be read"),
             }
         }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ mod install;
 mod lifecycle;
 mod protocols;
 mod reload;
+mod swap;
 pub mod table;
 mod verdicts;
 mod workers;

@@ -28,7 +28,7 @@ pub fn trials(skip: bool) -> Vec<Trial> {
             };
             Trial::test(format!("verdicts::mutated frames, scope {scope:?}"), check).with_ignored_flag(skip)
         }))
-        .chain([super::filter::trial(skip)])
+        .chain([super::filter::trial(skip), super::swap::trial(skip)])
         .collect()
 }
 

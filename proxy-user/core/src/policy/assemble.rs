@@ -8,6 +8,8 @@ use proxy_common::abi::{MAX_PACKET_RULES, MAX_PREFIXES, rule_action};
 
 use super::RuleSlot;
 use super::build::{Unit, UnitRule};
+use super::classes::{PacketRule, RuleTables, compile};
+use super::cubes::Cube;
 use super::model::{ActionKind, MAX_RATE_RULES};
 use super::packet::Lowered;
 use super::rate::{RateTable, RateTerms};
@@ -48,6 +50,16 @@ pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet
             assembly.set.policies.push(RequestPolicy { hosts, listeners, rules });
         }
     }
+    let rules = std::mem::take(&mut assembly.packet_rules);
+    // A policy's tests ask the rules themselves.
+    let tables = match terms.purpose {
+        Purpose::Live(_) => compile(&rules).unwrap_or_else(|message| {
+            let (unit, pointer) = assembly.last_packet_rule.clone();
+            assembly.faults.push((unit, Fault::at(pointer, message)));
+            RuleTables::default()
+        }),
+        Purpose::Test => RuleTables::default(),
+    };
     let mut set = assembly.set;
     let names = set.rules.iter().map(|rule| (rule.slot.0, rule.name.clone()));
     set.names = names.clone().collect();
@@ -56,7 +68,8 @@ pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet
     set.image = KernelImage {
         allow: assembly.allow.into_iter().collect(),
         deny: assembly.deny.into_iter().collect(),
-        rules: std::mem::take(&mut set.image.rules),
+        rules,
+        tables,
         names,
     };
     (set, assembly.faults, assembly.warnings)
@@ -67,6 +80,9 @@ struct Assembly {
     set: PolicySet,
     allow: BTreeMap<IpNet, u32>,
     deny: BTreeMap<IpNet, u32>,
+    packet_rules: Vec<PacketRule>,
+    /// Where a bound that all packet rules share is reported.
+    last_packet_rule: (usize, String),
     rates: usize,
     faults: Vec<UnitFault>,
     warnings: Vec<UnitFault>,
@@ -79,20 +95,14 @@ impl Assembly {
             Purpose::Live(now) => (rule.expires.is_none_or(|at| at > now), rule.shadow),
             Purpose::Test => (true, false),
         };
-        let packet = rule.packet.as_ref().filter(|_| on && !shadow);
-        // A drop rule acts on packets; only its shadow is looked for in requests.
-        let request = on && rule.request && (rule.action != ActionKind::Drop || shadow);
+        let packet = rule.packet.as_ref().filter(|_| on);
+        let request = on && rule.request && rule.action != ActionKind::Drop;
         let phase = match (packet.is_some(), request) {
             (true, true) => Phase::Both,
             (true, false) => Phase::Packet,
             (false, true) => Phase::Request,
             (false, false) => Phase::Off,
         };
-        if on && phase == Phase::Off {
-            let message =
-                "this shadow rule is not counted: only packets could tell it, and the kernel takes no shadow rules";
-            self.warnings.push((unit, Fault::at(rule.pointer.clone(), message)));
-        }
         if !on {
             let message = format!("this rule is off: it expired at {}", rule.expires.unwrap_or_default());
             self.warnings.push((unit, Fault::at(format!("{}/expires", rule.pointer), message)));
@@ -102,7 +112,7 @@ impl Assembly {
             self.set.next_expiry = Some(next);
         }
         if let Some(lowered) = packet {
-            self.packet(unit, rule, slot, lowered);
+            self.packet(unit, rule, slot, shadow, lowered);
         }
         if request {
             let effect = match rule.action {
@@ -126,9 +136,14 @@ impl Assembly {
         });
     }
 
-    fn packet(&mut self, unit: usize, rule: &UnitRule, slot: RuleSlot, lowered: &Lowered) {
+    fn packet(&mut self, unit: usize, rule: &UnitRule, slot: RuleSlot, shadow: bool, lowered: &Lowered) {
         let allow = rule.action == ActionKind::Allow;
         match lowered {
+            // The tries hold what is enforced.
+            Lowered::Sources(sources) if shadow => {
+                let cube = Cube { src: sources.clone(), ..Cube::all() };
+                self.packet_rules(unit, rule, slot, shadow, &[cube]);
+            }
             Lowered::Sources(sources) => {
                 let (table, title) = if allow { (&mut self.allow, "allowed") } else { (&mut self.deny, "denied") };
                 for network in sources.networks() {
@@ -146,21 +161,24 @@ impl Assembly {
                     self.set.allowed = self.set.allowed.union(sources);
                 }
             }
-            Lowered::Rules(rules) => {
-                let action = if allow { rule_action::ALLOW } else { rule_action::DROP };
-                let list = &mut self.set.image.rules;
-                list.extend(rules.iter().map(|r| proxy_common::abi::PacketRule { action, rule: slot.0, ..*r }));
-                if list.len() > MAX_PACKET_RULES as usize {
-                    let count = list.len();
-                    let message = format!(
-                        "with this rule there are {count} packet rules in all policies, at most {MAX_PACKET_RULES} fit; \
-                         it takes {} of them",
-                        rules.len()
-                    );
-                    self.faults.push((unit, Fault::at(rule.pointer.clone(), message)));
-                    list.clear();
-                }
-            }
+            Lowered::Rules(cubes) => self.packet_rules(unit, rule, slot, shadow, cubes),
+        }
+    }
+
+    fn packet_rules(&mut self, unit: usize, rule: &UnitRule, slot: RuleSlot, shadow: bool, cubes: &[Cube]) {
+        let action = if rule.action == ActionKind::Allow { rule_action::ALLOW } else { rule_action::DROP };
+        let list = &mut self.packet_rules;
+        list.extend(cubes.iter().map(|cube| PacketRule { cube: cube.clone(), action, slot: slot.0, shadow }));
+        self.last_packet_rule = (unit, rule.pointer.clone());
+        if list.len() > MAX_PACKET_RULES as usize {
+            let count = list.len();
+            let message = format!(
+                "with this rule there are {count} packet rules in all policies, at most {MAX_PACKET_RULES} fit; it takes {} \
+                 of them",
+                cubes.len()
+            );
+            self.faults.push((unit, Fault::at(rule.pointer.clone(), message)));
+            list.clear();
         }
     }
 

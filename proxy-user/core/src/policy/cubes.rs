@@ -17,19 +17,26 @@ const WITH_HEADER: u8 = frag::NONE | frag::FIRST;
 
 /// Sets of values; a packet is in the cube if each of its values is in the field's set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cube {
+pub struct Cube {
+    /// Source addresses, v4-mapped.
     pub src: RangeSet,
+    /// Destination addresses.
     pub dst: RangeSet,
-    /// Bits of [`ProtoSet`], and [`OTHER`].
+    /// Protocols: bit 0 is TCP, 1 UDP, 2 ICMP, 3 `ICMPv6`, 4 all others.
     pub protos: u8,
-    /// Bits of [`frag`].
+    /// Fragment states, bits of [`frag`].
     pub frag: u8,
-    /// The full set also holds packets without ports.
+    /// Source ports; the full set also holds packets without ports.
     pub sport: RangeSet,
+    /// Destination ports, likewise.
     pub dport: RangeSet,
+    /// Length of the IP packet in bytes, as its header says.
     pub len: RangeSet,
+    /// TTL or hop limit.
     pub ttl: RangeSet,
+    /// Mask over the TCP flags byte; 0 does not look at flags. With a mask, `protos` is TCP and `frag` has no later ones.
     pub tcp_mask: u8,
+    /// Value of the flags byte under the mask.
     pub tcp_flags: u8,
 }
 

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use proxy_common::abi::{frag, rule_action};
 use proxy_common::addr::Addr;
-use proxy_common::decide::matches;
 use proxy_common::parse::Packet;
 
+use super::classes::PacketRule;
 use super::lang::{Facts, FlagField, IntField, IpField, Lists, ProtoSet, TextField, parse};
 use super::packet::{Lowered, lower};
 
@@ -271,12 +271,11 @@ proptest! {
                 let source = u128::from_be_bytes(world.packet.src.to_bytes());
                 prop_assert_eq!(set.contains(source), expr.holds(world), "{}", text);
             },
-            Ok(Lowered::Rules(mut rules)) => {
-                for rule in &mut rules {
-                    rule.action = rule_action::DROP;
-                }
+            Ok(Lowered::Rules(cubes)) => {
+                let rules: Vec<PacketRule> =
+                    cubes.into_iter().map(|cube| PacketRule { cube, action: rule_action::DROP, slot: 1, shadow: false }).collect();
                 for world in &worlds {
-                    let dropped = rules.iter().any(|rule| matches(rule, &world.packet));
+                    let dropped = rules.iter().any(|rule| rule.matches(&world.packet));
                     prop_assert_eq!(dropped, expr.holds(world), "{} of {:?}", text, world.packet);
                 }
             }

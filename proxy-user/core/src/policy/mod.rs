@@ -3,6 +3,7 @@
 
 mod assemble;
 mod build;
+mod classes;
 mod compile;
 mod cubes;
 mod lang;
@@ -27,7 +28,9 @@ use smallvec::SmallVec;
 
 pub use crate::diagnostic::{Diagnostic, FileDiagnostic};
 pub use crate::image::KernelImage;
+pub use classes::{PacketRule, RuleTables, compile as compile_rules};
 pub use compile::{Options, compile};
+pub use cubes::Cube;
 pub use lang::{MAX_DEPTH, MAX_EXPRESSION_BYTES, MAX_NODES, MAX_REGEX_BYTES, MAX_SET_ITEMS, MAX_WILDCARDS};
 pub use model::{
     MAX_LIST_ITEMS, MAX_LISTS, MAX_POLICIES, MAX_PUSH_TTL, MAX_RATE_LIMIT, MAX_RATE_PERIOD, MAX_RATE_RULES,

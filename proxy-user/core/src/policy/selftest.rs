@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use proxy_common::abi::rule_action;
-use proxy_common::decide::matches;
 
 use super::assemble::{Purpose, Terms, assemble};
 use super::build::Unit;
@@ -97,7 +96,7 @@ fn on_packet(set: &PolicySet, sample: &Sample) -> Outcome {
     let packet = sample.packet();
     let source = sample.request().src;
     let image = set.kernel_image();
-    let rule = |action| image.rules.iter().find(|rule| rule.action == action && matches(rule, &packet)).map(|r| r.rule);
+    let rule = |action| image.rules.iter().find(|rule| rule.action == action && rule.matches(&packet)).map(|r| r.slot);
     let prefix = |list: &[(ipnet::IpNet, u32)]| {
         let covering = list.iter().filter(|(net, _)| covers(net, source));
         covering.max_by_key(|(net, _)| mapped_length(net)).map(|(_, slot)| *slot)

@@ -64,7 +64,7 @@ pub enum Phase {
     Request,
     /// By both: an allow rule that spares packets and requests.
     Both,
-    /// Nowhere: it has expired, or is a shadow rule that only packets could tell.
+    /// Nowhere: it has expired.
     Off,
 }
 

@@ -1,0 +1,50 @@
+//! The packet rules of the verdict table's world.
+
+use proxy_common::abi::{frag, rule_action};
+use proxy_core::policy::{Cube, PacketRule};
+use proxy_core::ranges::{RangeSet, network_ranges};
+
+use crate::packets::{RST, SYN};
+
+const RULE_NET: &str = "198.18.99.0/24";
+const SHADOWED: &str = "198.18.98.0/24"; // sources of a shadow rule
+
+/// Protocol bits of a cube.
+const TCP: u8 = 1;
+const UDP: u8 = 2;
+const ICMP: u8 = 4;
+
+/// Numbers from `low` to `high`.
+fn range(low: u16, high: u16) -> RangeSet {
+    RangeSet::new(vec![(low.into(), high.into())])
+}
+
+fn net(text: &str) -> RangeSet {
+    RangeSet::new(network_ranges(text.parse().expect("a prefix")))
+}
+
+/// The rules, in order.
+#[rustfmt::skip] // one rule, one line
+pub fn rules() -> Vec<PacketRule> {
+    let all = || Cube { src: net(RULE_NET), ..Cube::all() };
+    let drop = |slot, cube| PacketRule { cube, action: rule_action::DROP, slot, shadow: false };
+    let allow = |slot, cube| PacketRule { cube, action: rule_action::ALLOW, slot, shadow: false };
+    let syn_rst = SYN | RST;
+    vec![
+        allow(20, Cube { protos: TCP, dport: range(9_000, 9_100), ..all() }),
+        drop(21, Cube { protos: TCP, frag: frag::NONE | frag::FIRST, tcp_mask: syn_rst, tcp_flags: syn_rst, ..all() }),
+        drop(22, Cube { protos: TCP, dport: range(80, 80), sport: range(1, 1_023), ..all() }),
+        drop(23, Cube { protos: UDP, dport: range(443, 443), len: range(0, 40), ..all() }),
+        drop(24, Cube { protos: TCP, ttl: range(0, 4), ..all() }),
+        drop(25, Cube { frag: frag::FIRST | frag::LATER, ..all() }),
+        drop(26, Cube { protos: ICMP, ..all() }),
+        // Not bound to the source net: an allow rule that beats a verdict on one port of one destination.
+        allow(27, Cube { src: Cube::all().src, dst: net("192.0.2.1/32"), protos: TCP, dport: range(8_080, 8_080), ..all() }),
+        drop(28, Cube { protos: TCP, dport: range(4_000, 4_999), ..all() }),
+        // Shadow rules: a drop beside the enforced ones, and an allow rule that would have spared.
+        PacketRule { shadow: true, ..drop(40, Cube { protos: TCP, dport: range(4_900, 5_100), ..all() }) },
+        PacketRule { shadow: true, ..drop(41, Cube { src: net(SHADOWED), ..all() }) },
+        PacketRule { shadow: true, ..allow(42, Cube { protos: TCP, dport: range(4_001, 4_010), ..all() }) },
+        PacketRule { shadow: true, ..allow(43, Cube { src: net("203.0.113.0/24"), dport: range(80, 80), ..all() }) },
+    ]
+}
