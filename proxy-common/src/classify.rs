@@ -6,15 +6,22 @@
 //! rule that matches, and only those are visited. A bit's place is chosen so that few words survive, and is not the
 //! rule's priority: that, action and slot stand in an entry per bit.
 //!
+//! Fields that few rules look at are no dimensions: such a rule has a record, which is compared when the rule is the first
+//! candidate of its word. Where no rule has one, that costs one test of a bit.
+//!
 //! The tables are made by `proxy-core` and are read here, in the kernel and on the host; nothing here writes them. They
 //! are one pair of arrays for a revision. Every index is masked to its array: bounds hold whatever the tables say, and the
 //! verifier sees that they do.
+
+mod record;
+
+pub use record::Record;
 
 use crate::abi::proto;
 use crate::addr::Addr;
 use crate::parse::Packet;
 
-/// Entries of the class table: 4 MiB, the largest array value that Linux before 6.3 takes.
+/// Entries of the class table: 4 MiB, the largest array value that older kernels take (`KMALLOC_MAX_SIZE`).
 pub const CLASS_ENTRIES: usize = 1 << 21;
 /// Words of the row table: 4 MiB.
 pub const ROW_WORDS: usize = 1 << 19;
@@ -55,6 +62,8 @@ pub mod row_place {
     pub const PRINT: usize = 0;
     /// Place (low half) and mask (high half) of each [`super::dimension`]'s table.
     pub const DIMENSION: usize = 1;
+    /// Where the records of rules with rare fields begin.
+    pub const RECORDS: usize = 15;
     /// [`super::entry`] of each bit.
     pub const ENTRY: usize = 16;
     /// Two words a row: its summary, and where its words lie less the number of the first that is not zero.
@@ -86,11 +95,20 @@ pub const NO_PORT: u32 = 0x1_0000;
 
 /// In an entry: the rule is in shadow mode.
 const SHADOW: u64 = 1 << 32;
+/// In an entry: the rule has a record.
+const CHECKED: u64 = 1 << 33;
+/// In an entry: where the number of the record stands.
+const RECORD_SHIFT: u32 = 34;
 
 /// The entry of a bit: rules that come first have smaller entries. Words hold enforced rules or shadow rules, never both.
 pub const fn entry(priority: u16, shadow: bool, action: u32, slot: u32) -> u64 {
     let mark = if shadow { SHADOW } else { 0 };
     ((priority as u64) << 48) | mark | (((action & 0xff) << 16) | (slot & 0xffff)) as u64
+}
+
+/// The same for a rule with a record.
+pub const fn checked_entry(entry: u64, record: u16) -> u64 {
+    entry | CHECKED | ((record as u64 & 0xfff) << RECORD_SHIFT)
 }
 
 /// The first rule that matches, if any, and the first shadow rule that does.
@@ -119,9 +137,10 @@ impl Found {
     }
 }
 
-/// The first rule for a packet, to be read by [`Found::of`]. One plain loop over at most [`MAX_WORDS`] words.
+/// The first rule for a packet, to be read by [`Found::of`]. One plain loop over at most [`MAX_WORDS`] words. `candidates` is
+/// [`first_candidate`], which the kernel side calls as a function of its own.
 #[inline(always)]
-pub fn classify(packet: &Packet, classes: &ClassTable, rows: &RowTable) -> u64 {
+pub fn classify(packet: &Packet, classes: &ClassTable, rows: &RowTable, candidates: impl Fn(u64, u64) -> u64) -> u64 {
     let kind = class(classes, class_place::KIND as u64 + kind_of(packet));
     let ttl = class(classes, class_place::TTL as u64 + u64::from(packet.ttl));
     let src = address(packet.src, classes, rows, dimension::SRC4, dimension::SRC6);
@@ -161,7 +180,10 @@ pub fn classify(packet: &Packet, classes: &ClassTable, rows: &RowTable) -> u64 {
         let word = both & word(rows, sport + w) & word(rows, ttl + w) & word(rows, len + w);
         if word != 0 {
             // Inside a word the bits stand in the order of priority.
-            let found = self::word(rows, row_place::ENTRY as u64 + w * 64 + lowest_bit(word));
+            let mut found = self::word(rows, row_place::ENTRY as u64 + w * 64 + lowest_bit(word));
+            if found & CHECKED != 0 {
+                found = candidates(w, word);
+            }
             if found & SHADOW != 0 {
                 shadow = if found < shadow { found } else { shadow };
             } else {
@@ -171,6 +193,25 @@ pub fn classify(packet: &Packet, classes: &ClassTable, rows: &RowTable) -> u64 {
         visited += 1;
     }
     (best & RULE) | ((shadow & RULE) << 32)
+}
+
+/// Entry of the first rule among the candidates of word `w` whose record holds, or that has none.
+#[inline(always)]
+pub fn first_candidate(packet: &Packet, rows: &RowTable, w: u64, candidates: u64) -> u64 {
+    let mut left = candidates;
+    let mut visited = 0;
+    while visited < 64 {
+        if left == 0 {
+            break;
+        }
+        let found = word(rows, row_place::ENTRY as u64 + w * 64 + lowest_bit(left));
+        if found & CHECKED == 0 || record::holds(packet, rows, (found >> RECORD_SHIFT) & 0xfff) {
+            return found;
+        }
+        left &= left - 1;
+        visited += 1;
+    }
+    NOTHING
 }
 
 /// Above every entry, with no rule in it.
@@ -274,7 +315,7 @@ static BIT_OF: [u8; 64] = {
 
 const _: () = assert!(class_place::CONSTANT + dimension::COUNT <= class_place::FREE);
 const _: () = assert!(class_place::FREE.is_multiple_of(NODE_ENTRIES));
-const _: () = assert!(row_place::DIMENSION + dimension::COUNT <= row_place::ENTRY);
+const _: () = assert!(row_place::DIMENSION + dimension::COUNT <= row_place::RECORDS);
 const _: () = assert!(row_place::ROW + 2 * MAX_ROWS < ROW_WORDS);
 
 #[cfg(test)]

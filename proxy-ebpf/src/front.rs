@@ -8,7 +8,7 @@ use proxy_common::abi::{
     Clock, GateConfig, HINT_WORDS, HostKey, MAX_RULE_SLOTS, PrefixData, Reason, ServiceKey, VerdictValue,
 };
 use proxy_common::addr::Addr;
-use proxy_common::classify::{Found, classify};
+use proxy_common::classify::{Found, classify, first_candidate};
 use proxy_common::decide::{Decision, Tables, decide};
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse};
 
@@ -122,7 +122,17 @@ extern "C" fn find_rule(packet: *const IpPacket, side: u32) -> u64 {
     // SAFETY: the one caller passes a reference. The verifier, which does not know, wants the check for null.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
     let (Some(classes), Some(rows)) = (RULE_CLASSES.get(side), RULE_ROWS.get(side)) else { return 0 };
-    classify(packet, classes, rows)
+    classify(packet, classes, rows, |w, word| check_candidates(packet, side, w, word))
+}
+
+/// [`first_candidate`]: a loop within the loop of `find_rule`, for the verifier to check once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn check_candidates(packet: *const IpPacket, side: u32, w: u64, candidates: u64) -> u64 {
+    // SAFETY: as in `find_rule`.
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return u64::MAX };
+    let Some(rows) = RULE_ROWS.get(side) else { return u64::MAX };
+    first_candidate(packet, rows, w, candidates)
 }
 
 /// A full-length trie key whose address lies on an eight-byte border: the stack takes only aligned words.

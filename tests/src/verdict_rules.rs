@@ -13,6 +13,10 @@ const SHADOWED: &str = "198.18.98.0/24"; // sources of a shadow rule
 const TCP: u8 = 1;
 const UDP: u8 = 2;
 const ICMP: u8 = 4;
+const ICMP6: u8 = 8;
+/// Sources of rules on rare fields.
+const RARE_NET: &str = "198.18.97.0/24";
+const RARE_NET6: &str = "2001:db8:97::/48";
 
 /// Numbers from `low` to `high`.
 fn range(low: u16, high: u16) -> RangeSet {
@@ -41,6 +45,11 @@ pub fn rules() -> Vec<PacketRule> {
         // Not bound to the source net: an allow rule that beats a verdict on one port of one destination.
         allow(27, Cube { src: Cube::all().src, dst: net("192.0.2.1/32"), protos: TCP, dport: range(8_080, 8_080), ..all() }),
         drop(28, Cube { protos: TCP, dport: range(4_000, 4_999), ..all() }),
+        drop(29, Cube { protos: ICMP6, frag: frag::NONE | frag::FIRST, icmp_type: range(130, 132), src: net(RARE_NET6), ..Cube::all() }),
+        drop(30, Cube { vlan: range(7, 7), src: net(RARE_NET), dport: range(1, 100), ..Cube::all() }),
+        drop(31, Cube { protos: TCP, frag: frag::NONE | frag::FIRST, window: range(0, 1_024), src: net(RARE_NET), ..Cube::all() }),
+        // Behind candidates whose records do not hold.
+        drop(32, Cube { protos: TCP, dport: range(25, 25), src: net(RARE_NET), ..Cube::all() }),
         // Shadow rules: a drop beside the enforced ones, and an allow rule that would have spared.
         PacketRule { shadow: true, ..drop(40, Cube { protos: TCP, dport: range(4_900, 5_100), ..all() }) },
         PacketRule { shadow: true, ..drop(41, Cube { src: net(SHADOWED), ..all() }) },

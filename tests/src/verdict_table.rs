@@ -63,6 +63,8 @@ const DENIED_ALLOWED: &str = "10.9.0.1"; // 10.9.0.0/16 is allowed by rule 3
 const DENIED_HOST: &str = "198.18.7.7"; // /32, rule 14
 const DENIED6: &str = "2001:db8:dead::1"; // 2001:db8:dead::/48, rule 13
 const DENIED_ALLOWED6: &str = "2001:db8:dead:600d::1"; // 2001:db8:dead:600d::/64 is allowed by rule 4
+const RARE: &str = "198.18.97.1"; // source of rules on rare fields
+const RARE6: &str = "2001:db8:97::1";
 const RULED: &str = "198.18.99.1"; // source of the packet rules
 
 /// The tables that all rows are judged by.
@@ -187,13 +189,25 @@ pub fn rows() -> Vec<Row> {
     row("rule: first fragment",                   All, udp(RULED, EDGE, 53).fragment(0, true), Rule, Some(25));
     row("rule: later fragment",                   All, udp(RULED, EDGE, 53).fragment(9, false), Rule, Some(25));
     row("rule: ICMP",                             All, ping(RULED, EDGE),                 Rule, Some(26));
-    row("rule: another source",                   All, ping("198.18.97.1", EDGE),         Pass, None);
+    row("rule: another source",                   All, ping("198.18.96.1", EDGE),         Pass, None);
     row("rule: port range's lower end",           All, tcp(RULED, EDGE, 4_000),           Rule, Some(28));
     row("rule: port range's upper end",           All, tcp(RULED, EDGE, 4_999),           Rule, Some(28));
     row("rule: beyond the port range",            All, tcp(RULED, EDGE, 5_500),           Pass, None);
     row("rule: a drop stays on own traffic",      Own, tcp(RULED, EDGE, 4_500),           NotOwn, None);
     row("rule: an allow rule beats a verdict",    Own, tcp(BANNED, EDGE, 8_080),          Allowed, Some(27));
     row("rule: an allow rule beats a denied prefix", All, tcp(DENIED, EDGE, 8_080),       Allowed, Some(27));
+
+    // rules on fields that few rules look at
+    row("rule: ICMP type",                        All, kind(RARE6, 131),                  Rule, Some(29));
+    row("rule: another ICMP type",                All, kind(RARE6, 133),                  Pass, None);
+    row("rule: VLAN id",                          All, udp(RARE, EDGE, 53).tag(VLAN),     Rule, Some(30));
+    row("rule: the outer VLAN id counts",         All, udp(RARE, EDGE, 53).tag(QINQ).tag(VLAN).lie(19, &[8]), Rule, Some(30));
+    row("rule: another VLAN id",                  All, udp(RARE, EDGE, 53).tag(VLAN).lie(15, &[8]), Pass, None);
+    row("rule: untagged",                         All, udp(RARE, EDGE, 53),               Pass, None);
+    row("rule: TCP window",                       All, tcp(RARE, EDGE, 443).lie(48, &[4, 0]), Rule, Some(31));
+    row("rule: TCP window beyond its range",      All, tcp(RARE, EDGE, 443).lie(48, &[4, 1]), Pass, None);
+    row("rule: behind candidates that do not hold", All, tcp(RARE, EDGE, 25),             Rule, Some(32));
+    row("rule: the first candidate that holds",   All, tcp(RARE, EDGE, 25).tag(VLAN),     Rule, Some(30));
 
     // options, VLAN
     row("IPv4 options, banned",                   Own, tcp(BANNED, EDGE, 443).options(&[1; 7]), Verdict, Some(5));
@@ -258,6 +272,11 @@ pub fn rows() -> Vec<Row> {
     would("shadow: not on own traffic",           Own, tcp(RULED, EDGE, 5_000),           Pass, None, 0);
     would("shadow: on own traffic",               Own, udp("198.18.98.7", EDGE, 443),     Pass, None, 41);
     rows
+}
+
+/// An ICMPv6 message of a type.
+fn kind(src: &str, kind: u8) -> Frame {
+    Frame::new(src, EDGE6, 58, vec![kind, 0, 0, 0, 0, 1, 0, 1])
 }
 
 /// A chain of destination options.

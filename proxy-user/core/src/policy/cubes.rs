@@ -2,6 +2,7 @@
 //! that a packet does not have, so that what the kernel does is what the expression says.
 
 use proxy_common::abi::frag;
+use proxy_common::parse::NO_VLAN;
 
 use super::lang::{Expr, FlagField, IntField, IntTerm, IpField, ProtoSet};
 use crate::ranges::RangeSet;
@@ -12,6 +13,11 @@ const MAX_CUBES: usize = 4_096;
 pub(super) const OTHER: u8 = 1 << ProtoSet::NAMES.len();
 /// Every protocol.
 pub(super) const ANY_PROTO: u8 = ProtoSet::ALL.0 | OTHER;
+/// Bits of [`Cube::protos`], in the order of [`ProtoSet::NAMES`].
+const TCP: u8 = 1;
+const UDP: u8 = 2;
+/// ICMP and `ICMPv6`.
+const ICMP: u8 = 4 | 8;
 /// Fragment states in which the transport header can be read.
 const WITH_HEADER: u8 = frag::NONE | frag::FIRST;
 
@@ -34,6 +40,14 @@ pub struct Cube {
     pub len: RangeSet,
     /// TTL or hop limit.
     pub ttl: RangeSet,
+    /// ICMP and `ICMPv6` types.
+    pub icmp_type: RangeSet,
+    /// ICMP and `ICMPv6` codes.
+    pub icmp_code: RangeSet,
+    /// VLAN ids; [`NO_VLAN`] stands for an untagged frame.
+    pub vlan: RangeSet,
+    /// TCP windows as sent.
+    pub window: RangeSet,
     /// Mask over the TCP flags byte; 0 does not look at flags. With a mask, `protos` is TCP and `frag` has no later ones.
     pub tcp_mask: u8,
     /// Value of the flags byte under the mask.
@@ -43,7 +57,7 @@ pub struct Cube {
 impl Cube {
     /// All packets.
     pub fn all() -> Self {
-        let ports = RangeSet::full(u16::MAX.into());
+        let (ports, bytes) = (RangeSet::full(u16::MAX.into()), RangeSet::full(u8::MAX.into()));
         Self {
             src: RangeSet::full(u128::MAX),
             dst: RangeSet::full(u128::MAX),
@@ -51,8 +65,12 @@ impl Cube {
             frag: frag::ANY,
             sport: ports.clone(),
             dport: ports.clone(),
-            len: ports,
-            ttl: RangeSet::full(u8::MAX.into()),
+            len: ports.clone(),
+            ttl: bytes.clone(),
+            icmp_type: bytes.clone(),
+            icmp_code: bytes,
+            vlan: ports.clone(),
+            window: ports,
             tcp_mask: 0,
             tcp_flags: 0,
         }
@@ -61,6 +79,11 @@ impl Cube {
     /// Whether it looks at nothing but the source.
     pub fn is_source_only(&self) -> bool {
         Self { src: RangeSet::full(u128::MAX), ..self.clone() } == Self::all()
+    }
+
+    /// Sets of the fields that few rules look at: ICMP type and code, VLAN id, TCP window.
+    pub fn rare(&self) -> [&RangeSet; 4] {
+        [&self.icmp_type, &self.icmp_code, &self.vlan, &self.window]
     }
 
     fn and(&self, other: &Self) -> Option<Self> {
@@ -77,11 +100,16 @@ impl Cube {
             dport: self.dport.intersection(&other.dport),
             len: self.len.intersection(&other.len),
             ttl: self.ttl.intersection(&other.ttl),
+            icmp_type: self.icmp_type.intersection(&other.icmp_type),
+            icmp_code: self.icmp_code.intersection(&other.icmp_code),
+            vlan: self.vlan.intersection(&other.vlan),
+            window: self.window.intersection(&other.window),
             tcp_mask: self.tcp_mask | other.tcp_mask,
             tcp_flags: self.tcp_flags | other.tcp_flags,
         };
         let sets = [&cube.src, &cube.dst, &cube.sport, &cube.dport, &cube.len, &cube.ttl];
-        (cube.protos != 0 && cube.frag != 0 && sets.iter().all(|set| !set.is_empty())).then_some(cube)
+        let empty = sets.into_iter().chain(cube.rare()).any(RangeSet::is_empty);
+        (cube.protos != 0 && cube.frag != 0 && !empty).then_some(cube)
     }
 }
 
@@ -120,8 +148,8 @@ fn of(expr: &Expr, negated: bool) -> Result<Vec<Cube>, String> {
         }
         Expr::Flag(FlagField::Tcp(bit)) => {
             let flags = if negated { 0 } else { *bit };
-            let here = Cube { tcp_mask: *bit, tcp_flags: flags, ..with_header(0) };
-            if negated { joined(without_header(0), vec![here])? } else { vec![here] }
+            let here = Cube { tcp_mask: *bit, tcp_flags: flags, ..with_header(TCP) };
+            if negated { joined(without_header(TCP), vec![here])? } else { vec![here] }
         }
         Expr::Int(IntTerm::Field(field), set) => number(*field, set, negated)?,
         Expr::Int(IntTerm::Len(_), _) | Expr::Text(..) => {
@@ -132,33 +160,39 @@ fn of(expr: &Expr, negated: bool) -> Result<Vec<Cube>, String> {
 
 fn number(field: IntField, set: &RangeSet, negated: bool) -> Result<Vec<Cube>, String> {
     let set = if negated { set.complement(field.max()) } else { set.clone() };
-    let (bit, cube) = match field {
+    let (protos, cube) = match field {
         IntField::Ttl => (None, Cube { ttl: set, ..Cube::all() }),
         IntField::Len => (None, Cube { len: set, ..Cube::all() }),
-        IntField::TcpSrc => (Some(0), Cube { sport: set, ..with_header(0) }),
-        IntField::TcpDst => (Some(0), Cube { dport: set, ..with_header(0) }),
-        IntField::UdpSrc => (Some(1), Cube { sport: set, ..with_header(1) }),
-        IntField::UdpDst => (Some(1), Cube { dport: set, ..with_header(1) }),
+        // An untagged frame has no id, so that it is in the negation.
+        IntField::Vlan if negated => {
+            let untagged = RangeSet::new(vec![(NO_VLAN.into(), NO_VLAN.into())]);
+            (None, Cube { vlan: set.union(&untagged), ..Cube::all() })
+        }
+        IntField::Vlan => (None, Cube { vlan: set, ..Cube::all() }),
+        IntField::TcpSrc => (Some(TCP), Cube { sport: set, ..with_header(TCP) }),
+        IntField::TcpDst => (Some(TCP), Cube { dport: set, ..with_header(TCP) }),
+        IntField::TcpWindow => (Some(TCP), Cube { window: set, ..with_header(TCP) }),
+        IntField::UdpSrc => (Some(UDP), Cube { sport: set, ..with_header(UDP) }),
+        IntField::UdpDst => (Some(UDP), Cube { dport: set, ..with_header(UDP) }),
+        IntField::IcmpType => (Some(ICMP), Cube { icmp_type: set, ..with_header(ICMP) }),
+        IntField::IcmpCode => (Some(ICMP), Cube { icmp_code: set, ..with_header(ICMP) }),
     };
     let here = cube.and(&Cube::all()).into_iter().collect();
     // A packet without the field does not match, so its negation does.
-    match bit {
-        Some(bit) if negated => joined(without_header(bit), here),
+    match protos {
+        Some(protos) if negated => joined(without_header(protos), here),
         _ => Ok(here),
     }
 }
 
-/// Packets of the protocol (by bit) whose transport header can be read.
-fn with_header(bit: usize) -> Cube {
-    Cube { protos: 1 << bit, frag: WITH_HEADER, ..Cube::all() }
+/// Packets of the protocols whose upper header can be read.
+fn with_header(protos: u8) -> Cube {
+    Cube { protos, frag: WITH_HEADER, ..Cube::all() }
 }
 
 /// All others.
-fn without_header(bit: usize) -> Vec<Cube> {
-    vec![
-        Cube { protos: ANY_PROTO & !(1 << bit), ..Cube::all() },
-        Cube { protos: 1 << bit, frag: frag::LATER, ..Cube::all() },
-    ]
+fn without_header(protos: u8) -> Vec<Cube> {
+    vec![Cube { protos: ANY_PROTO & !protos, ..Cube::all() }, Cube { protos, frag: frag::LATER, ..Cube::all() }]
 }
 
 fn either(list: &[Expr], negated: bool) -> Result<Vec<Cube>, String> {

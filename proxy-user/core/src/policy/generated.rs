@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proxy_common::abi::{frag, rule_action};
 use proxy_common::addr::Addr;
-use proxy_common::parse::Packet;
+use proxy_common::parse::{NO_VLAN, Packet};
 
 use super::classes::PacketRule;
 use super::lang::{Facts, FlagField, IntField, IpField, Lists, ProtoSet, TextField, parse};
@@ -128,6 +128,10 @@ fn naive_number(packet: &Packet, field: &str) -> Option<u64> {
         "ip.ttl" => packet.ttl.into(),
         "ip.len" => packet.len.into(),
         "tcp.dstport" if packet.proto == 6 && packet.ports => packet.dport.into(),
+        "tcp.window_size_value" if packet.proto == 6 && packet.ports => packet.window.into(),
+        "icmp.type" if matches!(packet.proto, 1 | 58) && packet.frag != frag::LATER => packet.icmp_type.into(),
+        "icmp.code" if matches!(packet.proto, 1 | 58) && packet.frag != frag::LATER => packet.icmp_code.into(),
+        "vlan.id" if packet.vlan != NO_VLAN => packet.vlan.into(),
         "tcp.srcport" if packet.proto == 6 && packet.ports => packet.sport.into(),
         "udp.dstport" if packet.proto == 17 && packet.ports => packet.dport.into(),
         _ => return None,
@@ -148,6 +152,10 @@ impl Facts for World {
             IntField::TcpDst => "tcp.dstport",
             IntField::UdpSrc => "udp.srcport",
             IntField::UdpDst => "udp.dstport",
+            IntField::TcpWindow => "tcp.window_size_value",
+            IntField::IcmpType => "icmp.type",
+            IntField::IcmpCode => "icmp.code",
+            IntField::Vlan => "vlan.id",
         };
         naive_number(&self.packet, name).map(Into::into)
     }
@@ -179,7 +187,17 @@ impl Facts for World {
 const SOURCES: u32 = 0x0a00_0000;
 
 fn packet_leaf() -> impl Strategy<Value = Tree> {
-    let number = prop::sample::select(vec!["ip.ttl", "ip.len", "tcp.dstport", "tcp.srcport", "udp.dstport"]);
+    let number = prop::sample::select(vec![
+        "ip.ttl",
+        "ip.len",
+        "tcp.dstport",
+        "tcp.srcport",
+        "udp.dstport",
+        "tcp.window_size_value",
+        "icmp.type",
+        "icmp.code",
+        "vlan.id",
+    ]);
     let order = prop::sample::select(vec!["eq", "ne", "lt", "le", "gt", "ge"]);
     let ports = prop::collection::vec((0_u64..6, 0_u64..3).prop_map(|(low, more)| (low, low + more)), 1..3);
     let source = prop::sample::select(vec!["in", "eq", "ne"]);
@@ -220,6 +238,7 @@ prop_compose! {
         v4 in any::<bool>(), source in 0_u32..10, proto in prop::sample::select(vec![6_u8, 17, 1, 58, 47]),
         state in prop::sample::select(vec![frag::NONE, frag::FIRST, frag::LATER]), flags in 0_u8..32,
         numbers in (0_u16..9, 0_u16..9, 0_u16..9, 0_u8..9),
+        rare in (0_u8..9, 0_u8..9, prop_oneof![Just(NO_VLAN), 0_u16..9], 0_u16..9),
         host in prop::sample::select(vec![None, Some(""), Some("a"), Some("AB"), Some("b")]),
         many in prop::collection::vec(prop::sample::select(vec!["", "a", "Ab", "b"]), 0..3),
     ) -> World {
@@ -231,6 +250,7 @@ prop_compose! {
         bytes[12..].copy_from_slice(&(SOURCES + source).to_be_bytes());
         let ports = state != frag::LATER && (proto == 6 || proto == 17);
         let (sport, dport, len, ttl) = numbers;
+        let icmp = state != frag::LATER && (proto == 1 || proto == 58);
         World {
             packet: Packet {
                 sport: if ports { sport } else { 0 },
@@ -241,6 +261,10 @@ prop_compose! {
                 tcp_flags: if proto == 6 && ports { flags } else { 0 },
                 frag: state,
                 ports,
+                icmp_type: if icmp { rare.0 } else { 0 },
+                icmp_code: if icmp { rare.1 } else { 0 },
+                vlan: rare.2,
+                window: if proto == 6 && ports { rare.3 } else { 0 },
                 ..Packet::between(Addr::from_bytes(bytes), Addr::from_bytes(bytes))
             },
             host,

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use proxy_common::abi::{frag, proto};
 use proxy_common::addr::Addr;
-use proxy_common::parse::Packet;
+use proxy_common::parse::{NO_VLAN, Packet};
 use serde_json::Value;
 
 use super::RequestView;
@@ -34,6 +34,10 @@ pub(super) struct Sample {
     ttl: u8,
     tcp_flags: u8,
     fragment: bool,
+    window: u16,
+    icmp_type: u8,
+    icmp_code: u8,
+    vlan: u16,
     /// Values that only packets have were given: no request is meant.
     pub packet_only: bool,
     method: Method,
@@ -49,7 +53,8 @@ pub(super) struct Sample {
 impl Sample {
     /// Reads `given`; faults are placed below `pointer`.
     pub fn new(given: &BTreeMap<String, Value>, pointer: &str) -> Result<Self, Vec<Fault>> {
-        let mut reader = Reader { pointer, faults: Vec::new(), src: None, dst: None, ports: false, udp: None };
+        let mut reader =
+            Reader { pointer, faults: Vec::new(), src: None, dst: None, ports: false, icmp: false, udp: None };
         let mut sample = Self {
             src: Ipv4Addr::UNSPECIFIED.into(),
             dst: Ipv4Addr::UNSPECIFIED.into(),
@@ -60,6 +65,10 @@ impl Sample {
             ttl: 64,
             tcp_flags: 0,
             fragment: false,
+            window: u16::MAX,
+            icmp_type: 0,
+            icmp_code: 0,
+            vlan: NO_VLAN,
             packet_only: false,
             method: Method::GET,
             path: "/".to_owned(),
@@ -106,6 +115,7 @@ impl Sample {
             (true, false) => frag::LATER,
         };
         let ports = state != frag::LATER && (tcp || self.proto == proto::UDP);
+        let upper = state != frag::LATER && matches!(self.proto, proto::ICMP | proto::ICMPV6);
         Packet {
             sport: if ports { self.sport.unwrap_or(SOURCE_PORT) } else { 0 },
             dport: if ports { self.dport } else { 0 },
@@ -115,6 +125,10 @@ impl Sample {
             tcp_flags: if tcp && ports { self.tcp_flags } else { 0 },
             frag: state,
             ports,
+            vlan: self.vlan,
+            window: if tcp && ports { self.window } else { 0 },
+            icmp_type: if upper { self.icmp_type } else { 0 },
+            icmp_code: if upper { self.icmp_code } else { 0 },
             ..Packet::between(addr(self.src), addr(self.dst))
         }
     }
@@ -127,6 +141,7 @@ struct Reader<'a> {
     dst: Option<IpAddr>,
     /// A port was given.
     ports: bool,
+    icmp: bool,
     /// What port fields and the HTTP version say of the protocol.
     udp: Option<bool>,
 }
@@ -185,8 +200,18 @@ impl Reader<'_> {
             IntField::Len => sample.len = port,
             IntField::TcpSrc | IntField::UdpSrc => sample.sport = Some(port),
             IntField::TcpDst | IntField::UdpDst => sample.dport = port,
+            IntField::TcpWindow => sample.window = port,
+            IntField::IcmpType => sample.icmp_type = number as u8,
+            IntField::IcmpCode => sample.icmp_code = number as u8,
+            IntField::Vlan => sample.vlan = port,
         }
-        if !matches!(field, IntField::Ttl | IntField::Len) {
+        if matches!(field, IntField::IcmpType | IntField::IcmpCode) {
+            self.icmp = true;
+        }
+        if field == IntField::TcpWindow {
+            self.transport(false);
+        }
+        if matches!(field, IntField::TcpSrc | IntField::TcpDst | IntField::UdpSrc | IntField::UdpDst) {
             self.ports = true;
             self.transport(matches!(field, IntField::UdpSrc | IntField::UdpDst));
         }
@@ -266,6 +291,14 @@ impl Reader<'_> {
             } else if sample.proto != wanted {
                 self.faults.push(Fault::at(self.pointer, "`ip.proto` contradicts a port or the HTTP version"));
             }
+        }
+        if self.icmp {
+            let wanted = if sample.src.is_ipv4() { proto::ICMP } else { proto::ICMPV6 };
+            if self.udp.is_some() || named && sample.proto != wanted {
+                self.faults
+                    .push(Fault::at(self.pointer, "`icmp.type` and `icmp.code` contradict a port or `ip.proto`"));
+            }
+            sample.proto = wanted;
         }
         let request = given.keys().any(|key| key.starts_with("http.") || key.starts_with("tidegate."));
         match sample.proto {

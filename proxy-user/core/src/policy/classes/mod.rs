@@ -2,6 +2,7 @@
 //! that lead to them. Pure: rules in, plain words out, or the bound that they do not fit.
 
 mod arrange;
+mod record;
 mod rows;
 mod table;
 
@@ -9,7 +10,9 @@ mod table;
 mod tests;
 
 use proxy_common::abi::{MAX_PACKET_RULES, frag, proto, rule_action};
-use proxy_common::classify::{self, ClassTable, MAX_WORDS, RowTable, class_place, dimension, entry, row_place};
+use proxy_common::classify::{
+    self, ClassTable, MAX_WORDS, Record, RowTable, checked_entry, class_place, dimension, entry, row_place,
+};
 use proxy_common::parse::Packet;
 use proxy_common::siphash::siphash24;
 
@@ -45,6 +48,10 @@ impl PacketRule {
             && cube.frag & packet.frag != 0
             && flags & cube.tcp_mask == cube.tcp_flags
             && cube.ttl.contains(packet.ttl.into())
+            && cube.icmp_type.contains(packet.icmp_type.into())
+            && cube.icmp_code.contains(packet.icmp_code.into())
+            && cube.vlan.contains(packet.vlan.into())
+            && cube.window.contains(packet.window.into())
             && cube.len.contains(packet.len.into())
             && port(&cube.sport, packet.sport)
             && port(&cube.dport, packet.dport)
@@ -88,15 +95,19 @@ fn filled<T: Copy + Default, const N: usize>(part: &[T]) -> Option<Box<[T; N]>> 
 /// Compiles rules given in the order of their priority; allow rules come before all others. Shadow rules are found beside
 /// the others. The error names the bound.
 pub fn compile(rules: &[PacketRule]) -> Result<RuleTables, String> {
-    if rules.len() > MAX_PACKET_RULES as usize {
-        return Err(format!("there are {} packet rules in all policies, at most {MAX_PACKET_RULES} fit", rules.len()));
-    }
     if rules.is_empty() {
         return Ok(RuleTables::default());
     }
     let allows = |rule: &&PacketRule| rule.action == rule_action::ALLOW;
-    let ordered: Vec<&PacketRule> =
-        rules.iter().filter(allows).chain(rules.iter().filter(|rule| !allows(rule))).collect();
+    let ordered = rules.iter().filter(allows).chain(rules.iter().filter(|rule| !allows(rule)));
+    // A record holds one range of each rare field: a rule with several takes a bit for each combination.
+    let count = rules.iter().fold(0_usize, |sum, rule| sum.saturating_add(record::count(&rule.cube)));
+    if count > MAX_PACKET_RULES as usize {
+        return Err(format!("there are {count} packet rules in all policies, at most {MAX_PACKET_RULES} fit"));
+    }
+    let split: Vec<(&PacketRule, Option<Record>)> =
+        ordered.flat_map(|rule| record::of(&rule.cube).into_iter().map(move |record| (rule, record))).collect();
+    let ordered: Vec<&PacketRule> = split.iter().map(|(rule, _)| *rule).collect();
     let cubes: Vec<&Cube> = ordered.iter().map(|rule| &rule.cube).collect();
     let bits = bits(&ordered)?;
 
@@ -126,9 +137,18 @@ pub fn compile(rules: &[PacketRule]) -> Result<RuleTables, String> {
     tables.flat(dimension::LEN, &line, u16::MAX.into())?;
 
     let mut words = vec![0; row_place::ROW];
-    for (priority, (rule, bit)) in (0_u16..).zip(ordered.iter().zip(&bits)) {
+    let mut records: Vec<Record> = Vec::new();
+    for (priority, ((rule, record), bit)) in (0_u16..).zip(split.iter().zip(&bits)) {
+        let mut entry = entry(priority, rule.shadow, rule.action, rule.slot);
+        if let Some(record) = record {
+            let known = records.iter().position(|known| known == record);
+            entry = checked_entry(entry, known.unwrap_or(records.len()) as u16);
+            if known.is_none() {
+                records.push(*record);
+            }
+        }
         if let Some(word) = words.get_mut(row_place::ENTRY + bit) {
-            *word = entry(priority, rule.shadow, rule.action, rule.slot);
+            *word = entry;
         }
     }
     for (number, place) in tables.places().into_iter().enumerate() {
@@ -137,6 +157,7 @@ pub fn compile(rules: &[PacketRule]) -> Result<RuleTables, String> {
         }
     }
     rows.write(&mut words)?;
+    record::write(&records, &mut words)?;
     let classes = tables.into_entries();
     let print = fingerprint(&classes, &words);
     if let Some(word) = words.get_mut(row_place::PRINT) {

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use proxy_common::abi::{frag, rule_action};
 use proxy_common::addr::Addr;
-use proxy_common::classify::{Found, classify};
-use proxy_common::parse::Packet;
+use proxy_common::classify::{ClassTable, Found, RowTable, classify, first_candidate};
+use proxy_common::parse::{NO_VLAN, Packet};
 
 use super::{PacketRule, compile};
 use crate::policy::cubes::{ANY_PROTO, Cube};
@@ -52,8 +52,16 @@ prop_compose! {
         len in numbers(u16::MAX), ttl in numbers(u8::MAX.into()),
         protos in prop_oneof![Just(ANY_PROTO), 1..=ANY_PROTO], frag in prop_oneof![2 => Just(frag::ANY), 1 => 1..=frag::ANY],
         flags in prop_oneof![2 => Just(None), 1 => (1_u8..8, 0_u8..8).prop_map(Some)],
+        rare in prop_oneof![
+            2 => Just(None),
+            1 => (numbers(u8::MAX.into()), numbers(u8::MAX.into()), numbers(u16::MAX), numbers(u16::MAX)).prop_map(Some),
+        ],
     ) -> Cube {
         let cube = Cube { src, dst, protos, frag, sport, dport, len, ttl, ..Cube::all() };
+        let cube = match rare {
+            None => cube,
+            Some((icmp_type, icmp_code, vlan, window)) => Cube { icmp_type, icmp_code, vlan, window, ..cube },
+        };
         match flags {
             None => cube,
             Some((mask, flags)) => {
@@ -79,6 +87,7 @@ prop_compose! {
     fn packet()(
         src in address(), dst in address(), sport in small_or_any(), dport in small_or_any(), len in small_or_any(),
         proto in prop::sample::select(vec![6_u8, 6, 17, 1, 58, 47, 0, 255]), ttl in prop_oneof![0_u8..8, any::<u8>()],
+        rare in (0_u8..6, 0_u8..6, prop_oneof![Just(NO_VLAN), 0_u16..6], 0_u16..6),
         flags in 0_u8..64, frag in prop::sample::select(vec![frag::NONE, frag::NONE, frag::FIRST, frag::LATER]),
     ) -> Packet {
         let ports = frag != frag::LATER && (proto == 6 || proto == 17);
@@ -87,9 +96,17 @@ prop_compose! {
             sport: if ports { sport } else { 0 },
             dport: if ports { dport } else { 0 },
             tcp_flags: if ports && proto == 6 { flags } else { 0 },
+            icmp_type: rare.0,
+            icmp_code: rare.1,
+            vlan: rare.2,
+            window: rare.3,
             ..Packet::between(src, dst)
         }
     }
+}
+
+fn found(packet: &Packet, classes: &ClassTable, rows: &RowTable) -> Found {
+    Found::of(classify(packet, classes, rows, |w, word| first_candidate(packet, rows, w, word)))
 }
 
 /// The first allow rule that matches, or else the first rule; enforced and in shadow.
@@ -128,7 +145,7 @@ proptest! {
         let tables = compile(&rules).expect("room");
         let (classes, rows) = (tables.classes().expect("a table"), tables.rows().expect("a table"));
         for packet in &packets {
-            prop_assert_eq!(Found::of(classify(packet, &classes, &rows)), scan(&rules, packet), "{:?}", packet);
+            prop_assert_eq!(found(packet, &classes, &rows), scan(&rules, packet), "{:?}", packet);
         }
     }
 }
@@ -163,11 +180,11 @@ fn as_many_rules_as_there_may_be() {
             ..Packet::between(src, dst)
         };
         assert_eq!(
-            Found::of(classify(&packet, &classes, &rows)),
+            found(&packet, &classes, &rows),
             Found { action: rule_action::DROP, slot: n + 1, ..Found::default() }
         );
         let beside = Packet { dport: n as u16 + 4, ..packet };
-        assert_eq!(Found::of(classify(&beside, &classes, &rows)), Found::default());
+        assert_eq!(found(&beside, &classes, &rows), Found::default());
     }
 }
 

@@ -62,13 +62,23 @@ pub(crate) enum IntField {
     UdpSrc,
     /// `udp.dstport`
     UdpDst,
+    /// `tcp.window_size_value`: as sent, not scaled.
+    TcpWindow,
+    /// `icmp.type`, of either family.
+    IcmpType,
+    /// `icmp.code`, likewise.
+    IcmpCode,
+    /// `vlan.id` of the outermost tag; missing on untagged frames.
+    Vlan,
 }
 
 impl IntField {
     /// Largest value.
     pub const fn max(self) -> u128 {
         match self {
-            Self::Ttl => u8::MAX as u128,
+            Self::Ttl | Self::IcmpType | Self::IcmpCode => u8::MAX as u128,
+            // Twelve bits (IEEE 802.1Q).
+            Self::Vlan => 0xfff,
             _ => u16::MAX as u128,
         }
     }
@@ -134,7 +144,7 @@ pub(crate) enum Field {
 }
 
 /// Every field name that is known, as written.
-pub(crate) const KNOWN_FIELDS: [&str; 29] = [
+pub(crate) const KNOWN_FIELDS: [&str; 33] = [
     "ip.src",
     "ip.dst",
     "ip.proto",
@@ -145,6 +155,10 @@ pub(crate) const KNOWN_FIELDS: [&str; 29] = [
     "tcp.dstport",
     "udp.srcport",
     "udp.dstport",
+    "tcp.window_size_value",
+    "icmp.type",
+    "icmp.code",
+    "vlan.id",
     "tcp.flags.fin",
     "tcp.flags.syn",
     "tcp.flags.rst",
@@ -180,6 +194,10 @@ impl Field {
             "tcp.dstport" => Self::Int(IntField::TcpDst),
             "udp.srcport" => Self::Int(IntField::UdpSrc),
             "udp.dstport" => Self::Int(IntField::UdpDst),
+            "tcp.window_size_value" => Self::Int(IntField::TcpWindow),
+            "icmp.type" => Self::Int(IntField::IcmpType),
+            "icmp.code" => Self::Int(IntField::IcmpCode),
+            "vlan.id" => Self::Int(IntField::Vlan),
             "tcp.flags.fin" => Self::Flag(FlagField::Tcp(0x01)),
             "tcp.flags.syn" => Self::Flag(FlagField::Tcp(0x02)),
             "tcp.flags.rst" => Self::Flag(FlagField::Tcp(0x04)),
