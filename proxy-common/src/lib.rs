@@ -11,6 +11,7 @@ pub mod addr;
 pub mod cid;
 pub mod classify;
 pub mod decide;
+pub mod event;
 pub mod hint;
 pub mod parse;
 pub mod reason;

@@ -13,6 +13,7 @@ use proxy_common::decide::{Decision, Tables, decide};
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse};
 
 use crate::count;
+use crate::events;
 use crate::frame::Packet;
 use crate::maps::{
     ALLOW_A, ALLOW_B, BINDINGS, CLOCK, DENY_A, DENY_B, DENY_HINT, GATE, PORTS, RULE_CLASSES, RULE_HITS, RULE_ROWS,
@@ -36,6 +37,7 @@ pub fn drops(ctx: &XdpContext) -> bool {
     if let Some(verdict) = decision.verdict {
         mark_drop(verdict, length);
     }
+    events::sample(ctx, &decision);
     log(ctx, &parsed, &decision);
     decision.reason.drops()
 }

@@ -4,6 +4,7 @@
 #![allow(missing_docs, reason = "the program macros generate undocumented entry points")]
 
 mod count;
+mod events;
 mod frame;
 mod front;
 mod local;

@@ -1,7 +1,7 @@
 //! All maps, typed with BTF, named as `bpftool` shows them. Userspace pins them under `tidegate/` in bpffs.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ReusePortSockArray, SockMap};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ReusePortSockArray, RingBuf, SockMap};
 use aya_ebpf::macros::btf_map;
 use proxy_common::abi::{
     Binding, Clock, Counter, DEFAULT_MAX_VERDICTS, DEFAULT_VERDICT_WORDS, GateConfig, HINT_WORDS, HostKey,
@@ -9,6 +9,7 @@ use proxy_common::abi::{
     PrefixData, PrefixValue, QuicKey, REASONS, RuleName, SIDES, Service, ServiceKey, VerdictValue, WorkerLoad,
 };
 use proxy_common::classify::{ClassTable, RowTable};
+use proxy_common::event::{EVENT_RING_BYTES, Event, EventControl, EventCounts};
 
 /// Run-time settings, one entry.
 #[btf_map]
@@ -102,3 +103,15 @@ pub static QUIC_SOCKS: ReusePortSockArray<{ MAX_QUIC_SLOTS as usize }> = ReusePo
 /// Key of the connection ids, one entry.
 #[btf_map]
 pub static QUIC_KEY: Array<QuicKey, 1> = Array::new();
+
+/// Sampled packets, on their way to userspace.
+#[btf_map]
+pub static EVENTS: RingBuf<Event, { EVENT_RING_BYTES as usize }> = RingBuf::new();
+
+/// Which packets become events, one entry.
+#[btf_map]
+pub static EVENT_CONTROL: Array<EventControl, 1> = Array::new();
+
+/// Events written and lost, on each CPU.
+#[btf_map]
+pub static EVENT_COUNTS: PerCpuArray<EventCounts, 1> = PerCpuArray::new();

@@ -2,6 +2,8 @@
 
 pub mod control;
 pub mod daemon;
+pub mod doctor;
+pub mod events;
 pub mod http;
 pub mod kernel;
 pub mod logging;

@@ -10,6 +10,7 @@ use proxy_common::abi::{Reason, VERDICT_OWN_ONLY, VerdictValue, proto};
 use proxy_common::addr::v6_mask;
 use proxy_common::decide::decide;
 use proxy_common::parse::parse;
+use proxy_core::explain::Snapshot;
 use proxy_user::kernel::now_ns;
 
 use crate::gate::Gate;
@@ -311,6 +312,17 @@ impl Bench {
         ensure!(host.rule == row.rule, "the host counts rule {:?}, the row {:?}", host.rule, row.rule);
         ensure!(host.would == row.would, "the host says that rule {:?} would, the row {:?}", host.would, row.would);
         self.program_counts(&bytes, row.reason, row.rule, row.would)
+    }
+
+    /// What is told of a row's packet over the live maps must be what the row says.
+    pub fn explains(&self, row: &Row) -> Result<()> {
+        let bytes = row.frame.build();
+        let told = self.gate.kernel.explain(&Snapshot { bytes: &bytes, length: bytes.len() })?;
+        ensure!(told.reason == row.reason.name(), "{}: told {told:?}", row.name);
+        let name = |slot| if slot == 0 { "operator".to_owned() } else { format!("test/r{slot}") };
+        ensure!(told.rule == row.rule.map(name), "{}: told {told:?}", row.name);
+        ensure!(told.action == if row.reason.drops() { "drop" } else { "pass" }, "{}: told {told:?}", row.name);
+        Ok(())
     }
 
     /// Runs a frame, whatever it is, through both halves: they must agree.

@@ -3,6 +3,8 @@
 
 pub mod config;
 pub mod diagnostic;
+pub mod doctor;
+pub mod explain;
 pub mod host;
 pub mod image;
 mod json;

@@ -2,9 +2,13 @@
 //!
 //! Exit status: 0 done, 1 failed, 2 the command line was not understood.
 
+mod capture;
 mod check;
 mod completions;
 mod counters;
+mod doctor;
+mod events;
+mod explain;
 mod faults;
 mod man;
 mod output;
@@ -13,6 +17,7 @@ mod remote;
 mod run;
 mod schema;
 mod status;
+mod top;
 mod unload;
 mod verdict;
 mod worker;
@@ -35,10 +40,13 @@ const STYLES: Styles = Styles::styled().header(HEADING).usage(HEADING).literal(N
 
 const EXAMPLES: &str = "\
 Examples:
+  tidegate doctor                            look for what on this host would hinder
   tidegate check                             look for faults in config and policies
   tidegate run --config edge.json            serve
   tidegate status                            what the running daemon does
   tidegate verdict add 192.0.2.7 --ttl 1h    drop a source at the gate for an hour
+  tidegate top                               live rates by reason, rule, source and service
+  tidegate events --follow                   packets that are dropped, as they come
 
 TIDEGATE_LOG sets how much the daemon logs: `debug`, or `info,proxy_user::tls=debug`.";
 
@@ -63,6 +71,11 @@ enum Command {
     Worker(worker::Args),
     Reload(reload::Args),
     Counters(counters::Args),
+    Events(events::Args),
+    Capture(capture::Args),
+    Top(top::Args),
+    Explain(explain::Args),
+    Doctor(doctor::Args),
     Unload(unload::Args),
     Schema(schema::Args),
     Completions(completions::Args),
@@ -80,6 +93,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Worker(args) => worker::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Counters(args) => counters::run(&args),
+        Command::Events(args) => events::run(&args),
+        Command::Capture(args) => capture::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Doctor(args) => return conclude(doctor::run(&args)),
         Command::Unload(args) => unload::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),

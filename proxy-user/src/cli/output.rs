@@ -28,6 +28,15 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(io::stdout().lock().write_all(&text)?)
 }
 
+/// One JSON value on a line of its own, at once.
+pub(super) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec(value)?;
+    text.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&text)?;
+    Ok(out.flush()?)
+}
+
 /// Columns under headings. The first `left` columns are aligned left, the others, figures, right.
 pub(super) fn table(out: &mut impl Write, headings: &[&str], left: usize, rows: &[Vec<String>]) -> io::Result<()> {
     let width = |column: usize| {

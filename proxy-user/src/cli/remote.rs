@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use http::Method;
 use proxy_user::control::client::Client;
+pub(super) use proxy_user::control::client::Lines;
 use proxy_user::control::wire::Done;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -62,8 +63,27 @@ impl Socket {
         self.call(Method::DELETE, path, Vec::new())
     }
 
-    fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(runtime.block_on(Client::new(&self.socket).call(method, path, body))?)
+    /// Asks for a stream of lines; to be called inside [`runtime`].
+    pub(super) async fn lines(&self, path: &str) -> anyhow::Result<Lines> {
+        Ok(Client::new(&self.socket).lines(path).await?)
     }
+
+    /// One call; to be made inside [`runtime`].
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<T> {
+        Ok(Client::new(&self.socket).call(method, path, body).await?)
+    }
+
+    fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
+        runtime()?.block_on(self.ask(method, path, body))
+    }
+}
+
+/// What the commands' calls run on.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }

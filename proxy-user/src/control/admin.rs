@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
 use proxy_core::config::Protocol;
+use proxy_core::explain::Snapshot;
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
@@ -16,25 +17,33 @@ use super::serve::{self, ACCEPT_PAUSE, Answer, BodyError, MAX_BODY_BYTES};
 use super::wire::{
     Count, Counters, Done, Fault, GateState, ListenerState, Reloaded, Status, Verdicts, WorkerState, Workers,
 };
+use crate::events::ask::Ask;
+use crate::events::hub::{Hub, MAX_READERS, SubscribeError};
 use crate::kernel::Kernel;
 use crate::shared::{Command, Shared};
 use crate::stats::{HttpVersion, WorkerStats};
 
 /// The supervisor must have answered a command by then.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
-/// Type of every answer.
+/// Type of a stream of JSON objects, one a line.
+const JSON_LINES: &str = "application/x-ndjson";
+/// Type of every other answer.
 const JSON: &str = "application/json";
 
 /// Accepts connections on the admin socket until the task is aborted.
 pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) {
     let places = serve::places();
+    let hub = Arc::new(Hub::new(Arc::clone(&shared)));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let shared = Arc::clone(&shared);
+                let hub = Arc::clone(&hub);
                 let peer = Peer::of(&stream);
-                serve::spawn(stream, place, move |request| answer(Arc::clone(&shared), peer, request));
+                serve::spawn(stream, place, move |request| {
+                    answer(Arc::clone(&shared), Arc::clone(&hub), peer, request)
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "the admin socket could not accept a connection");
@@ -58,11 +67,8 @@ impl Peer {
     }
 }
 
-async fn answer(shared: Arc<Shared>, peer: Peer, request: Request<Incoming>) -> Answer {
-    match handle(&shared, peer, request).await {
-        Ok(body) => serve::answer(StatusCode::OK, JSON, body),
-        Err(refusal) => refuse(refusal),
-    }
+async fn answer(shared: Arc<Shared>, hub: Arc<Hub>, peer: Peer, request: Request<Incoming>) -> Answer {
+    handle(&shared, &hub, peer, request).await.unwrap_or_else(refuse)
 }
 
 fn refuse(refusal: Refusal) -> Answer {
@@ -75,12 +81,21 @@ fn refuse(refusal: Refusal) -> Answer {
     answer
 }
 
-async fn handle(shared: &Arc<Shared>, peer: Peer, request: Request<Incoming>) -> Result<Vec<u8>, Refusal> {
+async fn handle(
+    shared: &Arc<Shared>,
+    hub: &Arc<Hub>,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
     let (head, body) = request.into_parts();
     let body = serve::read_body(body).await.map_err(body_refusal)?;
     let call = Call::parse(&head.method, head.uri.path(), head.uri.query(), &body)?;
+    let whole = |body: Vec<u8>| serve::answer(StatusCode::OK, JSON, body);
+    if let Call::Events(ask) = call {
+        return events(shared, hub, ask);
+    }
     if !call.changes() {
-        return read(shared, call).await;
+        return read(shared, call).await.map(whole);
     }
     let asked = format!("{call:?}");
     let outcome = change(shared, call).await;
@@ -91,7 +106,21 @@ async fn handle(shared: &Arc<Shared>, peer: Peer, request: Request<Incoming>) ->
             tracing::warn!(target: "tidegate::audit", uid, pid, call = asked, error = refusal.error, "refused");
         }
     }
-    outcome
+    outcome.map(whole)
+}
+
+/// Lines until the client leaves.
+fn events(shared: &Shared, hub: &Hub, ask: Ask) -> Result<Answer, Refusal> {
+    let kernel = shared.kernel.as_ref().ok_or_else(|| no_kernel(shared))?;
+    match hub.subscribe(kernel, ask) {
+        Ok(queue) => Ok(serve::lines(JSON_LINES, queue)),
+        Err(error @ SubscribeError::TooMany) => Err(Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            error.to_string(),
+            format!("end one of them; at most {MAX_READERS} are served, so that following cannot slow the daemon down"),
+        )),
+        Err(error) => Err(internal(&error.to_string())),
+    }
 }
 
 fn body_refusal(error: BodyError) -> Refusal {
@@ -115,6 +144,10 @@ fn body_refusal(error: BodyError) -> Refusal {
 async fn read(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
     match call {
         Call::Verdicts { limit } => json(&with_kernel(shared, unreadable, move |kernel| list(kernel, limit)).await?),
+        Call::Explain { packet, length } => {
+            let explain = move |kernel: &Kernel| kernel.explain(&Snapshot { bytes: &packet, length });
+            json(&with_kernel(shared, unreadable, explain).await?)
+        }
         Call::Counters => json(&with_kernel(shared, unreadable, count).await?),
         Call::Workers => json(&Workers { workers: workers(shared) }),
         _ => json(&status(shared).await?),
@@ -210,19 +243,21 @@ async fn with_kernel<T: Send + 'static>(
     refusal: fn(&anyhow::Error) -> Refusal,
     work: impl FnOnce(&Kernel) -> anyhow::Result<T> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let Some(kernel) = shared.kernel.clone() else {
-        let why = shared.kernel_missing.as_deref().unwrap_or("it is not enabled");
-        return Err(Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("the kernel half is not loaded: {why}"),
-            "verdicts and packet counters need it; see `gate` in the config, and run as root or with CAP_BPF and CAP_NET_ADMIN",
-        ));
-    };
+    let kernel = shared.kernel.clone().ok_or_else(|| no_kernel(shared))?;
     match tokio::task::spawn_blocking(move || work(&kernel)).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(refusal(&error)),
         Err(error) => Err(internal(&format!("the work on the maps was broken off: {error}"))),
     }
+}
+
+fn no_kernel(shared: &Shared) -> Refusal {
+    let why = shared.kernel_missing.as_deref().unwrap_or("it is not enabled");
+    Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("the kernel half is not loaded: {why}"),
+        "verdicts, packet counters and events need it; see `gate` in the config, and run as root or with CAP_BPF and CAP_NET_ADMIN",
+    )
 }
 
 /// The maps could not be read: nothing that the client could do otherwise.

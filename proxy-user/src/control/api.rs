@@ -11,7 +11,9 @@ use ipnet::IpNet;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use proxy_core::config::Span;
 
-use super::wire::NewVerdict;
+use super::wire::{NewVerdict, Question};
+use crate::events::ask::Ask;
+use crate::events::record::from_hex;
 use crate::kernel::MAX_TTL;
 
 /// Longest text of a verdict's source, in bytes; an IPv6 address with prefix length has at most 49.
@@ -48,6 +50,15 @@ pub enum Call {
     },
     /// `GET /v1/counters`.
     Counters,
+    /// `GET /v1/events?reason=A,B&rule=R&source=NET&sample=N&packets`: lines without end.
+    Events(Ask),
+    /// `POST /v1/explain`.
+    Explain {
+        /// First bytes of a packet, from its link header on.
+        packet: Vec<u8>,
+        /// Bytes that it has on the wire.
+        length: usize,
+    },
     /// `POST /v1/reload`.
     Reload,
     /// `GET /v1/workers`.
@@ -93,6 +104,8 @@ impl Call {
         match parts {
             [Some("status"), None, ..] => only(method, "GET", || Ok(Self::Status)),
             [Some("counters"), None, ..] => only(method, "GET", || Ok(Self::Counters)),
+            [Some("explain"), None, ..] => only(method, "POST", || explain(body)),
+            [Some("events"), None, ..] => only(method, "GET", || events(query)),
             [Some("workers"), None, ..] => only(method, "GET", || Ok(Self::Workers)),
             [Some("reload"), None, ..] => only(method, "POST", || Ok(Self::Reload)),
             [Some("verdicts"), None, ..] => match method.as_str() {
@@ -112,14 +125,22 @@ impl Call {
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 "no such path in the admin API",
-                "paths are /v1/status, /v1/verdicts, /v1/counters, /v1/reload and /v1/workers",
+                "paths are /v1/status, /v1/verdicts, /v1/counters, /v1/events, /v1/explain, /v1/reload and /v1/workers",
             )),
         }
     }
 
     /// Whether the call changes something, and so belongs in the audit log.
     pub fn changes(&self) -> bool {
-        !matches!(self, Self::Status | Self::Verdicts { .. } | Self::Counters | Self::Workers)
+        !matches!(
+            self,
+            Self::Status
+                | Self::Verdicts { .. }
+                | Self::Counters
+                | Self::Events(_)
+                | Self::Explain { .. }
+                | Self::Workers
+        )
     }
 }
 
@@ -151,6 +172,23 @@ fn limit(query: Option<&str>) -> Result<usize, Refusal> {
     };
     let number: usize = query.strip_prefix("limit=").and_then(|n| n.parse().ok()).ok_or_else(refusal)?;
     if (1..=MAX_LIST_LIMIT).contains(&number) { Ok(number) } else { Err(refusal()) }
+}
+
+fn events(query: Option<&str>) -> Result<Call, Refusal> {
+    let hint = "use ?reason=NAME,NAME&rule=POLICY/RULE&source=PREFIX&sample=N&packets, any of them or nothing";
+    Ask::parse(query).map(Call::Events).map_err(|error| Refusal::bad(error, hint))
+}
+
+fn explain(body: &[u8]) -> Result<Call, Refusal> {
+    let hint = r#"send {"packet": "<hex from the Ethernet header on>", "length": <bytes on the wire>}"#;
+    let question: Question = serde_json::from_slice(body)
+        .map_err(|error| Refusal::bad(format!("the body is not what is expected: {error}"), hint))?;
+    let packet = from_hex(&question.packet).map_err(|error| Refusal::bad(format!("the packet: {error}"), hint))?;
+    let length = question.length.map_or(packet.len(), |length| length as usize);
+    if length < packet.len() {
+        return Err(Refusal::bad(format!("{} bytes of a packet of {length}", packet.len()), hint));
+    }
+    Ok(Call::Explain { packet, length })
 }
 
 fn add_verdict(body: &[u8]) -> Result<Call, Refusal> {
@@ -207,6 +245,11 @@ mod tests {
         assert_eq!(parse("GET", "/v1/verdicts", ""), Ok(Call::Verdicts { limit: DEFAULT_LIST_LIMIT }));
         assert_eq!(parse("GET", "/v1/counters", ""), Ok(Call::Counters));
         assert_eq!(parse("GET", "/v1/workers", ""), Ok(Call::Workers));
+        assert_eq!(parse("GET", "/v1/events", ""), Ok(Call::Events(Ask::default())));
+        assert_eq!(
+            parse("POST", "/v1/explain", r#"{"packet":"0a0b","length":60}"#),
+            Ok(Call::Explain { packet: vec![10, 11], length: 60 })
+        );
         assert_eq!(parse("POST", "/v1/reload", ""), Ok(Call::Reload));
         assert_eq!(parse("POST", "/v1/workers/3/stop", ""), Ok(Call::StopWorker(3)));
         assert_eq!(parse("POST", "/v1/workers/0/start", ""), Ok(Call::StartWorker(0)));
@@ -231,6 +274,11 @@ mod tests {
             ("POST", "/v1/workers/1/stop/now", "", 404),
             ("POST", "/v1/status", "", 405),
             ("GET", "/v1/reload", "", 405),
+            ("GET", "/v1/explain", "", 405),
+            ("POST", "/v1/explain", "{}", 400),
+            ("POST", "/v1/explain", r#"{"packet":"0g"}"#, 400),
+            ("POST", "/v1/explain", r#"{"packet":"0a0b","length":1}"#, 400),
+            ("POST", "/v1/events", "", 405),
             ("PUT", "/v1/verdicts", "", 405),
             ("GET", "/v1/verdicts/192.0.2.1", "", 405),
             ("POST", "/v1/workers/one/stop", "", 400),
@@ -275,7 +323,7 @@ mod tests {
         #[test]
         fn any_request_is_a_call_or_a_refusal(
             method in "[A-Z]{1,12}",
-            path in "(/v1/(status|verdicts|workers|reload)?)?[ -~]{0,80}",
+            path in "(/v1/(status|verdicts|workers|reload|events)?)?[ -~]{0,80}",
             query in proptest::option::of("(limit=)?[ -~]{0,20}"),
             body in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
         ) {

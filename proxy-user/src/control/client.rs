@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 
 use super::wire::Fault;
 
@@ -18,6 +20,9 @@ use super::wire::Fault;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 /// Longest answer that is taken, in bytes: a full verdict table has about 200 bytes an entry.
 const MAX_ANSWER_BYTES: usize = 512 << 20;
+
+/// Longest line of a stream, in bytes.
+const MAX_LINE_BYTES: usize = 64 << 10;
 
 /// Speaks to the daemon behind one socket.
 #[derive(Clone, Debug)]
@@ -58,6 +63,11 @@ pub enum ClientError {
         /// What to do next.
         hint: String,
     },
+    /// A stream is over.
+    #[error(
+        "tidegate has ended the stream: it was stopped or has restarted\nrun the command again when `tidegate status` answers"
+    )]
+    Ended,
     /// What came back is not the admin API's.
     #[error(
         "what answers at {} does not speak tidegate's admin API ({detail})\nis it the socket of another program, or of another version of tidegate?",
@@ -69,6 +79,48 @@ pub enum ClientError {
         /// What was wrong with it.
         detail: String,
     },
+}
+
+/// Carries a connection.
+type Task = JoinHandle<hyper::Result<()>>;
+
+/// Lines as they come. Dropping it ends the connection.
+#[derive(Debug)]
+pub struct Lines {
+    client: Client,
+    body: Incoming,
+    /// What came in and is not a whole line yet.
+    text: Vec<u8>,
+    connection: Task,
+}
+
+impl Lines {
+    /// The next line. May be dropped while it waits: nothing is lost.
+    ///
+    /// # Errors
+    /// The daemon ended the stream, or what came is not such a line.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<T, ClientError> {
+        loop {
+            if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.text.drain(..=end).collect();
+                return serde_json::from_slice(&line).map_err(|e| self.client.foreign(e.to_string()));
+            }
+            if self.text.len() > MAX_LINE_BYTES {
+                return Err(self.client.foreign(format!("a line is longer than {MAX_LINE_BYTES} bytes")));
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
+                // Also a connection that breaks off: the daemon is the only one at its other end.
+                None | Some(Err(_)) => return Err(ClientError::Ended),
+            }
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
 }
 
 impl Client {
@@ -94,13 +146,38 @@ impl Client {
         if status.is_success() {
             return serde_json::from_slice(&answer).map_err(|e| self.foreign(e.to_string()));
         }
-        match serde_json::from_slice::<Fault>(&answer) {
-            Ok(fault) => Err(ClientError::Refused { status, error: fault.error, hint: fault.hint }),
-            Err(_) => Err(self.foreign(format!("status {status}"))),
+        Err(self.refused(status, &answer))
+    }
+
+    /// Asks for lines of JSON that come as things happen.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
+        let (response, connection) =
+            match tokio::time::timeout(ANSWER_TIMEOUT, self.send(Method::GET, path, Vec::new())).await {
+                Ok(answer) => answer?,
+                Err(_) => return Err(self.foreign(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
+            };
+        let status = response.status();
+        if !status.is_success() {
+            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+            connection.abort();
+            return Err(self.refused(status, &body.map_err(|e| self.foreign(e.to_string()))?.to_bytes()));
         }
+        Ok(Lines { client: self.clone(), body: response.into_body(), text: Vec::new(), connection })
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(StatusCode, Bytes), ClientError> {
+        let (response, connection) = self.send(method, path, body).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        connection.abort();
+        Ok((status, body.map_err(|e| self.foreign(e.to_string()))?.to_bytes()))
+    }
+
+    /// Sends the request; the task carries the connection.
+    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(Response<Incoming>, Task), ClientError> {
         let broken = |e: hyper::Error| self.foreign(e.to_string());
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(e))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -111,11 +188,14 @@ impl Client {
         let headers = request.headers_mut();
         headers.insert(header::HOST, HeaderValue::from_static("tidegate"));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let response = sender.send_request(request).await.map_err(broken)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        connection.abort();
-        Ok((status, body.map_err(|e| self.foreign(e.to_string()))?.to_bytes()))
+        Ok((sender.send_request(request).await.map_err(broken)?, connection))
+    }
+
+    fn refused(&self, status: StatusCode, answer: &[u8]) -> ClientError {
+        match serde_json::from_slice::<Fault>(answer) {
+            Ok(fault) => ClientError::Refused { status, error: fault.error, hint: fault.hint },
+            Err(_) => self.foreign(format!("status {status}")),
+        }
     }
 
     fn unreachable(&self, cause: io::Error) -> ClientError {

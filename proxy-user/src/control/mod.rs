@@ -5,6 +5,7 @@
 
 mod admin;
 pub mod api;
+pub mod body;
 pub mod client;
 pub mod serve;
 mod socket;

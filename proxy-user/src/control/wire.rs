@@ -115,6 +115,16 @@ pub struct NewVerdict {
     pub ttl: String,
 }
 
+/// Body of `POST /v1/explain`, which is answered by a [`proxy_core::explain::Explanation`].
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// The packet from its Ethernet header on, in hex; its headers are enough.
+    pub packet: String,
+    /// Bytes that it has on the wire, where `packet` is only its beginning.
+    pub length: Option<u32>,
+}
+
 /// `GET /v1/counters`.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Counters {

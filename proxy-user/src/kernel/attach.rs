@@ -10,7 +10,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{SkLookup, Xdp, XdpMode as AyaMode, loaded_programs};
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp, XdpAttached};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use proxy_core::config::{Gate, XdpMode};
 
@@ -44,11 +44,7 @@ fn front_one(program: &mut Xdp, interface: &str, gate: &Gate) -> Result<&'static
         fs::remove_file(&pin).with_context(|| format!("removing the stale pin {}", pin.display()))?;
     }
     if let Some((id, mode)) = attached_program(index)? {
-        let name = loaded_programs()
-            .filter_map(std::result::Result::ok)
-            .find(|info| info.id() == id)
-            .and_then(|info| info.name_as_str().map(str::to_owned))
-            .unwrap_or_else(|| "unnamed".to_owned());
+        let name = program_name(id).unwrap_or_else(|| "unnamed".to_owned());
         bail!(
             "it already carries the XDP program `{name}` (id {id}, {mode} mode), which Tidegate does not replace: \
              detach it first (`bpftool net detach xdp dev {interface}`), or leave {interface} out of gate.interfaces"
@@ -121,8 +117,8 @@ pub fn steer(ebpf: &mut Ebpf, pins: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The XDP program on a link and its mode, by rtnetlink (`IFLA_XDP`).
-pub fn attached_program(index: u32) -> Result<Option<(u32, &'static str)>> {
+/// What rtnetlink says of a link in this network namespace.
+fn link(index: u32) -> Result<LinkMessage> {
     let mut request = LinkMessage::default();
     request.header.index = index;
     let mut header = NetlinkHeader::default();
@@ -141,7 +137,22 @@ pub fn attached_program(index: u32) -> Result<Option<(u32, &'static str)>> {
     let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = answer.payload else {
         bail!("the kernel did not answer what the link carries");
     };
-    let xdp = link.attributes.into_iter().find_map(|attribute| match attribute {
+    Ok(link)
+}
+
+/// Whether a link is up, and its MTU in bytes.
+pub fn link_state(index: u32) -> Result<(bool, u32)> {
+    let link = link(index)?;
+    let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    });
+    Ok((link.header.flags.contains(LinkFlags::Up), mtu.unwrap_or(0)))
+}
+
+/// The XDP program on a link and its mode, by rtnetlink (`IFLA_XDP`).
+pub fn attached_program(index: u32) -> Result<Option<(u32, &'static str)>> {
+    let xdp = link(index)?.attributes.into_iter().find_map(|attribute| match attribute {
         LinkAttribute::Xdp(xdp) => Some(xdp),
         _ => None,
     });
@@ -160,6 +171,12 @@ pub fn attached_program(index: u32) -> Result<Option<(u32, &'static str)>> {
         }
     }
     Ok(id.map(|id| (id, mode)))
+}
+
+/// A loaded program's name, where it has one and it may be asked.
+pub fn program_name(id: u32) -> Option<String> {
+    let info = loaded_programs().filter_map(std::result::Result::ok).find(|info| info.id() == id)?;
+    info.name_as_str().map(str::to_owned)
 }
 
 /// Removes the links' and maps' pins; what nothing else holds is detached and freed. Returns what was removed.

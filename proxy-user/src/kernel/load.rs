@@ -12,6 +12,7 @@ use proxy_common::abi::{
     ServiceKey, VerdictValue, WorkerLoad, verdict_words,
 };
 use proxy_common::classify::{ClassTable, RowTable};
+use proxy_common::event::{EventControl, EventCounts};
 use proxy_core::config::{Gate, KernelLog};
 
 use super::syscall::Map;
@@ -20,7 +21,7 @@ use super::syscall::Map;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tidegate.bpf.o"));
 
 /// Maps that are pinned, in the order in which they are checked.
-pub const PINNED: [&str; 22] = [
+pub const PINNED: [&str; 25] = [
     "GATE",
     "VERDICTS",
     "VERDICT_HINT",
@@ -43,6 +44,9 @@ pub const PINNED: [&str; 22] = [
     "LISTENERS",
     "QUIC_SOCKS",
     "QUIC_KEY",
+    "EVENTS",
+    "EVENT_CONTROL",
+    "EVENT_COUNTS",
 ];
 
 /// Key of the tries as the kernel lays it out: prefix length, then the address.
@@ -82,6 +86,8 @@ pub struct Maps {
     pub(super) listeners: Map<u32, u32>,
     pub(super) quic_socks: Map<u32, u32>,
     pub(super) quic_key: Map<u32, QuicKey>,
+    pub(super) event_control: Map<u32, EventControl>,
+    pub(super) event_counts: Map<u32, EventCounts>,
 }
 
 /// Loads the object with its maps pinned in `gate.pins` (adopting what is pinned there) and the three programs.
@@ -143,6 +149,8 @@ impl Maps {
             listeners: handle(ebpf, "LISTENERS")?,
             quic_socks: handle(ebpf, "QUIC_SOCKS")?,
             quic_key: handle(ebpf, "QUIC_KEY")?,
+            event_control: handle(ebpf, "EVENT_CONTROL")?,
+            event_counts: handle(ebpf, "EVENT_COUNTS")?,
         })
     }
 }
@@ -155,7 +163,7 @@ fn handle<K: Pod, V: Pod>(ebpf: &Ebpf, name: &str) -> Result<Map<K, V>> {
     Map::new(fd, (info.key_size(), info.value_size())).with_context(|| format!("map `{name}`"))
 }
 
-fn map_data(map: &aya::maps::Map) -> Option<&MapData> {
+pub(super) fn map_data(map: &aya::maps::Map) -> Option<&MapData> {
     use aya::maps::Map;
     match map {
         Map::Array(data)
@@ -163,7 +171,8 @@ fn map_data(map: &aya::maps::Map) -> Option<&MapData> {
         | Map::LpmTrie(data)
         | Map::PerCpuArray(data)
         | Map::SockMap(data)
-        | Map::ReusePortSockArray(data) => Some(data),
+        | Map::ReusePortSockArray(data)
+        | Map::RingBuf(data) => Some(data),
         _ => None,
     }
 }

@@ -3,12 +3,14 @@
 mod apply;
 mod attach;
 mod cid;
+mod events;
 mod filter;
 mod load;
 mod log;
 mod mapped;
 mod sockets;
 mod syscall;
+mod tables;
 mod verdicts;
 mod workers;
 
@@ -29,6 +31,8 @@ use proxy_core::config::{Config, Scope};
 use serde::Serialize;
 
 pub use apply::Applied;
+pub use attach::{attached_program, link_state, program_name};
+pub use events::EventRing;
 pub use load::in_bpffs;
 pub use verdicts::{MAX_TTL, VerdictInfo, now_ns};
 
@@ -171,7 +175,7 @@ impl Kernel {
     }
 
     /// Names by slot, the operator's among them. Slots are given out from 1 upwards: the first free one ends the list.
-    fn slot_names(&self) -> Result<HashMap<u32, String>> {
+    pub fn slot_names(&self) -> Result<HashMap<u32, String>> {
         let mut names = HashMap::from([(OPERATOR, "operator".to_owned())]);
         for slot in 1..MAX_RULE_SLOTS {
             let entry = self.maps.rule_names.get(&slot)?.unwrap_or_default();

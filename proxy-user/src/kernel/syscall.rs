@@ -102,6 +102,18 @@ impl<K: Pod, V: Pod> Map<K, V> {
         }
     }
 
+    /// The value under `key`, on the heap: for values larger than a stack.
+    pub fn get_boxed(&self, key: &K) -> io::Result<Option<Box<V>>> {
+        let mut value = Box::<V>::new_uninit();
+        let mut attr = self.elem(key, value.as_mut_ptr() as u64, 0);
+        match bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) {
+            // SAFETY: `V: Pod`, and the kernel wrote all of its bytes: the sizes are the same.
+            Ok(()) => Ok(Some(unsafe { value.assume_init() })),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The values of all CPUs under `key`.
     pub fn get_per_cpu(&self, key: &K, cpus: usize) -> io::Result<Vec<V>> {
         // The kernel rounds each CPU's value up to eight bytes.

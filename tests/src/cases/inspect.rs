@@ -34,6 +34,8 @@ fn bpftool_prints_named_fields() -> Result<()> {
         ("SERVICES", &["workers", "generation"]),
         ("WORKERS", &["active", "accepting"]),
         ("COUNTERS", &["packets", "bytes"]),
+        ("EVENT_CONTROL", &["until_ns", "reasons", "every"]),
+        ("EVENT_COUNTS", &["written", "lost"]),
     ] {
         let text = dump(map)?;
         for field in fields {

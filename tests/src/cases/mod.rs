@@ -1,6 +1,8 @@
 //! The end-to-end cases: each builds its own street, so that they run side by side and leave nothing for the next.
 
 mod bodies;
+mod diagnosis;
+mod events;
 mod files;
 mod filter;
 mod inspect;
@@ -33,7 +35,7 @@ pub struct Case {
 }
 
 /// All cases, by group.
-const GROUPS: [(&str, &[Case]); 9] = [
+const GROUPS: [(&str, &[Case]); 11] = [
     ("protocols", protocols::CASES),
     ("bodies", bodies::CASES),
     ("verdicts", verdicts::CASES),
@@ -42,6 +44,8 @@ const GROUPS: [(&str, &[Case]); 9] = [
     ("lifecycle", lifecycle::CASES),
     ("files", files::CASES),
     ("inspect", inspect::CASES),
+    ("events", events::CASES),
+    ("diagnosis", diagnosis::CASES),
     ("install", install::CASES),
 ];
 

@@ -28,6 +28,14 @@ pub fn trials(skip: bool) -> Vec<Trial> {
             };
             Trial::test(format!("verdicts::mutated frames, scope {scope:?}"), check).with_ignored_flag(skip)
         }))
+        .chain([Scope::Own, Scope::All].map(|scope| {
+            let check = move || {
+                let bench = bench(scope)?.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut rows = rows().into_iter().filter(|row| row.scope == scope);
+                rows.try_for_each(|row| bench.explains(&row)).map_err(|error| Failed::from(format!("{error:#}")))
+            };
+            Trial::test(format!("verdicts::explain tells every row, scope {scope:?}"), check).with_ignored_flag(skip)
+        }))
         .chain([super::filter::trial(skip), super::swap::trial(skip)])
         .collect()
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use proxy_common::abi::{DEFAULT_MAX_VERDICTS, MAX_VERDICTS};
+use proxy_common::event::{MAX_SAMPLE, MIN_SAMPLE};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +36,25 @@ pub struct Gate {
     pub max_pushes_per_second: u32,
     /// Log level of the kernel programs.
     pub log: KernelLog,
+    /// Sampled packets, for `tidegate events` and `tidegate top`.
+    pub events: Events,
     /// Directory in bpffs for pinned maps and links.
     pub pins: PathBuf,
+}
+
+/// Sampled packets. Nothing is sampled while nobody reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Events {
+    /// One dropped packet in so many becomes an event, unless the reader asks for another rate.
+    #[schemars(range(min = MIN_SAMPLE, max = MAX_SAMPLE))]
+    pub sample: u32,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { sample: 64 }
+    }
 }
 
 /// XDP attach mode.
@@ -84,6 +102,7 @@ impl Default for Gate {
             ipv6_prefix: 64,
             max_pushes_per_second: 10_000,
             log: KernelLog::Off,
+            events: Events::default(),
             pins: PathBuf::from("/sys/fs/bpf/tidegate"),
         }
     }

@@ -1,0 +1,299 @@
+//! Why a packet is passed or dropped: the decision that XDP runs, with every question that it asks of the tables.
+//!
+//! It decides nothing of its own: [`Traced`] stands between `decide()` and the tables, notes each call and its answer, and
+//! so follows whatever the decision comes to ask. Reads only; where the tables come from is the caller's.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv6Addr};
+
+use proxy_common::abi::{
+    GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey, Reason, ServiceKey,
+    VERDICT_OWN_ONLY, frag, proto, rule_action,
+};
+use proxy_common::addr::Addr;
+use proxy_common::classify::Found;
+use proxy_common::decide::{Tables, decide};
+use proxy_common::parse::{Frame, Packet, Parsed, parse};
+use serde::{Deserialize, Serialize};
+
+/// A decision with its reasons.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Explanation {
+    /// Bytes of the packet, link header included.
+    pub length: usize,
+    /// What the parser made of it.
+    pub packet: String,
+    /// What was asked of the tables, in order.
+    pub steps: Vec<Step>,
+    /// Why it is handled as it is, as counters name it.
+    pub reason: String,
+    /// `pass` or `drop`.
+    pub action: String,
+    /// `policy/rule` that decided, or `operator`.
+    pub rule: Option<String>,
+    /// Shadow rule that would have had it otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub would: Option<String>,
+    /// Map and key, in hex, of the entry that decided.
+    pub key: Option<String>,
+}
+
+/// One question.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Step {
+    /// Table, as `bpftool` names it.
+    pub table: String,
+    /// What was looked up, as people write it.
+    pub asked: String,
+    /// The same as bytes of the map's key, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What was found.
+    pub answer: String,
+}
+
+/// The first bytes of a packet that may have been longer.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot<'a> {
+    /// What is known of it, from the link header on.
+    pub bytes: &'a [u8],
+    /// Its length on the wire.
+    pub length: usize,
+}
+
+impl Frame for Snapshot<'_> {
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        Frame::bytes(self.bytes, offset)
+    }
+
+    fn len(&self) -> usize {
+        self.length
+    }
+}
+
+/// Decides on a frame and tells why. `name` is the name of a rule slot.
+pub fn explain<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T, name: &dyn Fn(u32) -> String) -> Explanation {
+    let traced = Traced { tables, name, steps: RefCell::default() };
+    let parsed = parse(frame);
+    let decision = decide(parsed, &traced);
+    let steps = traced.steps.into_inner();
+    let decisive = match decision.reason {
+        Reason::Verdict | Reason::Expired => Some("VERDICTS"),
+        Reason::Denied => Some("DENY_"),
+        Reason::Rule => Some("RULE_CLASSES"),
+        Reason::Allowed => steps.last().map(|step| step.table.as_str()),
+        _ => None,
+    };
+    // The last question to that table is the one that was answered with yes.
+    let entry = decisive
+        .and_then(|table| steps.iter().rev().find(|step| step.table.starts_with(table) && step.table != "DENY_HINT"));
+    let key = entry.and_then(|step| step.key.as_ref().map(|key| format!("{} {key}", step.table)));
+    Explanation {
+        length: frame.len(),
+        packet: describe(&parsed),
+        key,
+        steps,
+        reason: decision.reason.name().to_owned(),
+        action: if decision.reason.drops() { "drop" } else { "pass" }.to_owned(),
+        rule: decision.rule.map(name),
+        would: decision.would.map(name),
+    }
+}
+
+/// Tables that note what they are asked.
+struct Traced<'a, T> {
+    tables: &'a T,
+    name: &'a dyn Fn(u32) -> String,
+    steps: RefCell<Vec<Step>>,
+}
+
+impl<T> Traced<'_, T> {
+    fn note(&self, table: &str, asked: impl Into<String>, key: Option<&[u8]>, answer: impl Into<String>) {
+        let step = Step { table: table.to_owned(), asked: asked.into(), key: key.map(to_hex), answer: answer.into() };
+        self.steps.borrow_mut().push(step);
+    }
+
+    fn rule(&self, slot: Option<u32>) -> String {
+        slot.map_or_else(|| "none".to_owned(), |slot| format!("rule {}", (self.name)(slot)))
+    }
+}
+
+// Each method asks the tables, notes, and answers the same.
+impl<T: Tables> Tables for Traced<'_, T> {
+    type Verdict = T::Verdict;
+
+    fn config(&self) -> GateConfig {
+        let config = self.tables.config();
+        let scope = if config.flags & GATE_OWN_ONLY != 0 { "scope own" } else { "scope all" };
+        let has = |flag, text| if config.flags & flag != 0 { text } else { "" };
+        let (deny, allow) = (has(GATE_HAS_DENY, ", denied prefixes"), has(GATE_HAS_ALLOW, ", allowed prefixes"));
+        let rules = has(GATE_HAS_RULES, ", packet rules");
+        let answer = format!("revision {}, {scope}{deny}{allow}{rules}", config.revision);
+        self.note("GATE", "settings", Some(&0_u32.to_ne_bytes()), answer);
+        config
+    }
+
+    fn verdict_hint(&self, word: u32) -> u64 {
+        let bits = self.tables.verdict_hint(word);
+        let answer = if bits == 0 { "no verdict near".to_owned() } else { format!("{bits:#018x}") };
+        self.note("VERDICT_HINT", format!("word {word}"), Some(&word.to_ne_bytes()), answer);
+        bits
+    }
+
+    fn verdict(&self, key: &HostKey) -> Option<Self::Verdict> {
+        let found = self.tables.verdict(key);
+        let asked = match key.prefix() {
+            Some(prefix) => format!("prefix of {}", ip(prefix)),
+            None => format!("host {}", ip(key.first_addr())),
+        };
+        let answer = if found.is_some() { "a verdict" } else { "none" };
+        self.note("VERDICTS", asked, Some(&key.addr), answer);
+        found
+    }
+
+    fn verdict_terms(&self, verdict: Self::Verdict) -> (u64, u32, u32) {
+        let terms = self.tables.verdict_terms(verdict);
+        let reach = if terms.2 & VERDICT_OWN_ONLY != 0 { "on the listeners" } else { "on whatever the scope covers" };
+        let answer = format!("by {}, until {} ns, {reach}", (self.name)(terms.1), terms.0);
+        // A detail of the answer before, not a question of its own to the table.
+        self.note("verdict", "its terms", None, answer);
+        terms
+    }
+
+    fn now_ns(&self) -> u64 {
+        let now = self.tables.now_ns();
+        self.note("CLOCK", "the time", None, format!("{now} ns"));
+        now
+    }
+
+    fn hint(&self, side: u32, word: u32) -> u64 {
+        let bits = self.tables.hint(side, word);
+        let answer = if bits == 0 { "no denied prefix near".to_owned() } else { format!("{bits:#018x}") };
+        let key = side * 2 * HINT_WORDS + word;
+        self.note("DENY_HINT", format!("word {key}"), Some(&key.to_ne_bytes()), answer);
+        bits
+    }
+
+    fn denied(&self, side: u32, addr: Addr) -> Option<u32> {
+        let found = self.tables.denied(side, addr);
+        let table = if side == 0 { "DENY_A" } else { "DENY_B" };
+        self.note(table, ip(addr).to_string(), Some(&trie_key(addr)), self.rule(found));
+        found
+    }
+
+    fn allowed(&self, side: u32, addr: Addr) -> Option<u32> {
+        let found = self.tables.allowed(side, addr);
+        let table = if side == 0 { "ALLOW_A" } else { "ALLOW_B" };
+        self.note(table, ip(addr).to_string(), Some(&trie_key(addr)), self.rule(found));
+        found
+    }
+
+    fn port_word(&self, word: u32) -> u64 {
+        let bits = self.tables.port_word(word);
+        let asked = format!("ports {} to {}", word * 8, word * 8 + 7);
+        let answer = if bits == 0 { "no listener".to_owned() } else { format!("{bits:#018x}") };
+        self.note("PORTS", asked, Some(&word.to_ne_bytes()), answer);
+        bits
+    }
+
+    fn bound(&self, key: &ServiceKey) -> bool {
+        let found = self.tables.bound(key);
+        let asked = format!("{} port {} of {}", protocol(key.proto), key.port, ip(Addr::from_bytes(key.addr)));
+        let mut bytes = key.addr.to_vec();
+        bytes.extend(key.port.to_ne_bytes());
+        bytes.extend([key.proto, key.pad]);
+        bytes.extend(key.pad_word.to_ne_bytes());
+        self.note("BINDINGS", asked, Some(&bytes), if found { "a listener" } else { "none" });
+        found
+    }
+
+    fn classify(&self, packet: &Packet, side: u32) -> Found {
+        let found = self.tables.classify(packet, side);
+        let say = |action, slot| match action {
+            0 => "none matches".to_owned(),
+            rule_action::ALLOW => format!("allowed by {}", (self.name)(slot)),
+            _ => format!("dropped by {}", (self.name)(slot)),
+        };
+        let mut answer = say(found.action, found.slot);
+        if found.shadow_action != 0 {
+            answer += "; in shadow ";
+            answer += &say(found.shadow_action, found.shadow_slot);
+        }
+        self.note("RULE_CLASSES", "packet rules", Some(&side.to_ne_bytes()), answer);
+        found
+    }
+}
+
+/// The tries' key of one address: prefix length, then the address.
+fn trie_key(addr: Addr) -> [u8; 20] {
+    const BITS: u32 = 128;
+    let mut key = [0; 20];
+    let (bits, bytes) = key.split_at_mut(4);
+    bits.copy_from_slice(&BITS.to_ne_bytes());
+    bytes.copy_from_slice(&addr.to_bytes());
+    key
+}
+
+fn ip(addr: Addr) -> IpAddr {
+    IpAddr::from(Ipv6Addr::from(addr.to_bytes())).to_canonical()
+}
+
+fn protocol(number: u8) -> String {
+    match number {
+        proto::TCP => "TCP".to_owned(),
+        proto::UDP => "UDP".to_owned(),
+        proto::ICMP => "ICMP".to_owned(),
+        proto::ICMPV6 => "ICMPv6".to_owned(),
+        other => format!("protocol {other}"),
+    }
+}
+
+/// Bytes in hex, two digits each.
+pub fn to_hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+fn describe(parsed: &Parsed) -> String {
+    let packet = match parsed {
+        Parsed::NonIp => return "neither IPv4 nor IPv6".to_owned(),
+        Parsed::Malformed => return "headers cut short or lengths that cannot be".to_owned(),
+        Parsed::Ip(packet) => packet,
+    };
+    let end = |addr: Addr, port: u16| match (ip(addr), packet.ports) {
+        (ip @ IpAddr::V6(_), true) => format!("[{ip}]:{port}"),
+        (ip, true) => format!("{ip}:{port}"),
+        (ip, false) => ip.to_string(),
+    };
+    let mut text = format!(
+        "{} {} -> {}, {} bytes, TTL {}",
+        protocol(packet.proto),
+        end(packet.src, packet.sport),
+        end(packet.dst, packet.dport),
+        packet.len,
+        packet.ttl
+    );
+    if packet.proto == proto::TCP && packet.frag != frag::LATER {
+        text += ", flags ";
+        text += &flags(packet.tcp_flags);
+    }
+    match packet.frag {
+        frag::FIRST => text += ", first fragment",
+        frag::LATER => text += ", later fragment",
+        _ => {}
+    }
+    text
+}
+
+/// TCP flags as letters (RFC 9293 section 3.1), `none` without any.
+fn flags(bits: u8) -> String {
+    const NAMES: [&str; 8] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
+    let set: Vec<&str> =
+        NAMES.iter().enumerate().filter(|(bit, _)| (bits >> bit) & 1 != 0).map(|(_, name)| *name).collect();
+    if set.is_empty() { "none".to_owned() } else { set.join(" ") }
+}

@@ -1,0 +1,383 @@
+//! The one thread that reads the kernel's ring and hands each event to those who want it.
+//!
+//! It runs while there are readers, and the kernel samples only then: the finest rate that any of them asked for, under a
+//! lease that this thread renews, so that sampling ends by itself when the daemon does. A reader has a bounded queue;
+//! what finds it full is lost to him, counted, and told. Nobody waits for anybody.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use proxy_common::abi::proto;
+use proxy_common::event::{Event, EventControl, NO_RULE, ReasonSet};
+use proxy_core::config::Config;
+use tokio::sync::mpsc;
+
+use super::ask::Ask;
+use super::record::{self, Headers, Line, Losses, PacketEvent};
+use crate::kernel::{EventRing, Kernel, now_ns};
+use crate::shared::Shared;
+
+/// Most readers at a time.
+pub const MAX_READERS: usize = 8;
+/// Lines that may wait for one reader.
+const QUEUE: usize = 4_096;
+/// Events taken from the ring before readers and rates are looked at again.
+const BATCH: usize = 512;
+/// How long the thread waits for an event before it looks whether readers have left.
+const TICK: Duration = Duration::from_millis(100);
+/// How often readers are told of losses.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// How long the kernel samples after the last renewal.
+const LEASE: Duration = Duration::from_secs(5);
+/// Renewed when this much of the lease is over.
+const RENEW_AFTER: Duration = Duration::from_secs(1);
+/// Records of an earlier reader that are passed over; more than the ring holds.
+const STALE: usize = 1 << 16;
+
+/// Readers and, while there are any, the thread that serves them.
+#[derive(Debug)]
+pub struct Hub {
+    shared: Arc<Shared>,
+    readers: Arc<Mutex<Readers>>,
+}
+
+#[derive(Debug, Default)]
+struct Readers {
+    list: Vec<Reader>,
+    running: bool,
+}
+
+#[derive(Debug)]
+struct Reader {
+    ask: Ask,
+    /// One in so many of what it wants.
+    sample: u32,
+    /// Events that it wanted since the last that it got, for a rate coarser than the kernel's.
+    passed_over: u32,
+    losses: Losses,
+    sender: mpsc::Sender<Bytes>,
+}
+
+/// Why there is no subscription.
+#[derive(Debug, thiserror::Error)]
+pub enum SubscribeError {
+    /// As many readers as are served.
+    #[error("{MAX_READERS} readers follow the events already")]
+    TooMany,
+    /// The ring could not be had.
+    #[error("{0:#}")]
+    Ring(anyhow::Error),
+}
+
+fn lock(readers: &Mutex<Readers>) -> MutexGuard<'_, Readers> {
+    // A panic elsewhere leaves a list that is still a list.
+    readers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// Nobody reads yet.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, readers: Arc::default() }
+    }
+
+    /// Lines of JSON for one reader; he leaves by dropping the receiver.
+    ///
+    /// # Errors
+    /// Too many read already, or the ring cannot be opened.
+    pub fn subscribe(&self, kernel: &Arc<Kernel>, ask: Ask) -> Result<mpsc::Receiver<Bytes>, SubscribeError> {
+        let sample = ask.sample.unwrap_or_else(|| self.shared.snapshot.load().config.gate.events.sample);
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let mut readers = lock(&self.readers);
+        readers.list.retain(|reader| !reader.sender.is_closed());
+        if readers.list.len() >= MAX_READERS {
+            return Err(SubscribeError::TooMany);
+        }
+        readers.list.push(Reader { ask, sample, passed_over: 0, losses: Losses::default(), sender });
+        if !readers.running {
+            self.start(kernel).map_err(|error| {
+                readers.list.clear();
+                SubscribeError::Ring(error)
+            })?;
+            readers.running = true;
+        }
+        // Sampled from the moment that the reader has his answer on, not from the thread's next turn.
+        kernel.set_events(&control(&readers.list)).map_err(SubscribeError::Ring)?;
+        Ok(receiver)
+    }
+
+    fn start(&self, kernel: &Arc<Kernel>) -> Result<()> {
+        let mut ring = kernel.event_ring()?;
+        for _ in 0..STALE {
+            if ring.next_event().is_none() {
+                break;
+            }
+        }
+        let pump = Pump {
+            kernel: Arc::clone(kernel),
+            shared: Arc::clone(&self.shared),
+            readers: Arc::clone(&self.readers),
+            ring,
+            names: Names::default(),
+            lost: kernel.event_counts()?.lost,
+        };
+        thread::Builder::new().name("events".to_owned()).spawn(move || pump.run()).context("starting the thread")?;
+        Ok(())
+    }
+}
+
+/// What the kernel is to sample for these readers.
+fn control(readers: &[Reader]) -> EventControl {
+    let mut reasons = ReasonSet::default();
+    for reader in readers {
+        for (all, own) in reasons.iter_mut().zip(reader.ask.reasons) {
+            *all |= own;
+        }
+    }
+    let every = readers.iter().map(|reader| reader.sample).min().unwrap_or(0);
+    let lease = u64::try_from(LEASE.as_nanos()).unwrap_or(u64::MAX);
+    EventControl { until_ns: now_ns().saturating_add(lease), reasons, every, pad: 0 }
+}
+
+/// The thread's own.
+struct Pump {
+    kernel: Arc<Kernel>,
+    shared: Arc<Shared>,
+    readers: Arc<Mutex<Readers>>,
+    ring: EventRing,
+    names: Names,
+    lost: u64,
+}
+
+impl Pump {
+    fn run(mut self) {
+        let mut renewed = Instant::now();
+        let mut told = Instant::now();
+        let mut rate = 0;
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            {
+                let readers = Arc::clone(&self.readers);
+                let mut readers = lock(&readers);
+                readers.list.retain(|reader| !reader.sender.is_closed());
+                let control = control(&readers.list);
+                let last = readers.list.is_empty();
+                if last || control.every != rate || renewed.elapsed() >= RENEW_AFTER {
+                    if let Err(error) = self.kernel.set_events(&control) {
+                        tracing::warn!(error = format!("{error:#}"), "packet events cannot be switched");
+                    }
+                    renewed = Instant::now();
+                    rate = control.every;
+                }
+                if last {
+                    // Under the lock: a reader that comes now starts a thread of his own, after this word was written.
+                    readers.running = false;
+                    return;
+                }
+            }
+            if let Err(error) = self.ring.wait(TICK) {
+                tracing::warn!(error = format!("{error:#}"), "packet events end");
+                let mut readers = lock(&self.readers);
+                readers.list.clear();
+                readers.running = false;
+                return;
+            }
+            while batch.len() < BATCH
+                && let Some(event) = self.ring.next_event()
+            {
+                batch.push(event);
+            }
+            self.deliver(&mut batch);
+            if told.elapsed() >= STATUS_EVERY {
+                told = Instant::now();
+                self.tell_losses();
+            }
+        }
+    }
+
+    fn deliver(&mut self, batch: &mut Vec<Event>) {
+        if batch.is_empty() {
+            return;
+        }
+        let config = Arc::clone(&self.shared.snapshot.load().config);
+        let clock = Clock::now();
+        let mut readers = lock(&self.readers);
+        for event in batch.drain(..) {
+            let Some(reason) = record::reason(&event) else { continue };
+            let headers = Headers::of(&event);
+            let rule = (event.rule != NO_RULE).then(|| self.names.rule(&self.kernel, &event));
+            let mut shown: Option<PacketEvent> = None;
+            for reader in &mut readers.list {
+                if !reader.ask.wants(reason, rule.as_deref(), headers.source) {
+                    continue;
+                }
+                let every = (reader.sample / event.sample.max(1)).max(1);
+                reader.passed_over += 1;
+                if reader.passed_over < every {
+                    continue;
+                }
+                reader.passed_over = 0;
+                let shown = shown.get_or_insert_with(|| PacketEvent {
+                    time: clock.wall(event.time_ns),
+                    interface: self.names.interface(event.ifindex),
+                    reason: reason.name().to_owned(),
+                    dropped: event.dropped != 0,
+                    rule: rule.clone(),
+                    revision: event.revision,
+                    sample: 0,
+                    length: event.length,
+                    source: headers.source,
+                    destination: headers.destination,
+                    protocol: headers.protocol.map(record::protocol_name),
+                    source_port: headers.ports.map(|ports| ports.0),
+                    destination_port: headers.ports.map(|ports| ports.1),
+                    service: service(&config, &headers),
+                    packet: None,
+                });
+                shown.sample = event.sample.saturating_mul(every);
+                shown.packet = reader.ask.packets.then(|| record::to_hex(record::snap(&event)));
+                if reader.sender.try_send(line(&Line::Event(Box::new(shown.clone())))).is_err() {
+                    reader.losses.reader += 1;
+                }
+            }
+        }
+    }
+
+    fn tell_losses(&mut self) {
+        self.names.interfaces.clear();
+        let lost = self.kernel.event_counts().map_or(self.lost, |counts| counts.lost);
+        let here = lost.wrapping_sub(self.lost);
+        self.lost = lost;
+        for reader in &mut lock(&self.readers).list {
+            reader.losses.kernel += here;
+            // Where the queue is full they are told the next time.
+            if reader.sender.try_send(line(&Line::Status(reader.losses))).is_ok() {
+                reader.losses = Losses::default();
+            }
+        }
+    }
+}
+
+fn line(line: &Line) -> Bytes {
+    let mut text = serde_json::to_vec(line).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
+
+/// The listener that a packet was for.
+fn service(config: &Config, headers: &Headers) -> Option<String> {
+    let (to, (_, port), protocol) = (headers.destination?, headers.ports?, headers.protocol?);
+    let listener = config.listeners.iter().find(|listener| {
+        let address = listener.address;
+        address.port() == port
+            && (protocol == proto::TCP || (protocol == proto::UDP && listener.http3))
+            && (address.ip().to_canonical() == to
+                || (address.ip().is_unspecified() && address.is_ipv4() == to.is_ipv4()))
+    })?;
+    Some(listener.name.clone())
+}
+
+/// Names of rules and interfaces, as they were when they were last looked up.
+#[derive(Debug, Default)]
+struct Names {
+    rules: HashMap<u32, String>,
+    revision: Option<u32>,
+    interfaces: HashMap<u32, String>,
+}
+
+impl Names {
+    fn rule(&mut self, kernel: &Kernel, event: &Event) -> String {
+        if self.revision != Some(event.revision) {
+            self.rules = kernel.slot_names().unwrap_or_default();
+            self.revision = Some(event.revision);
+        }
+        self.rules.get(&event.rule).cloned().unwrap_or_else(|| format!("slot {}", event.rule))
+    }
+
+    fn interface(&mut self, index: u32) -> String {
+        let name = || {
+            let name = nix::net::if_::if_indextoname(index).ok().and_then(|name| name.into_string().ok());
+            name.unwrap_or_else(|| format!("index {index}"))
+        };
+        self.interfaces.entry(index).or_insert_with(name).clone()
+    }
+}
+
+/// The two clocks at one moment: the kernel's events carry the monotonic one.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    monotonic_ns: u64,
+    wall: jiff::Timestamp,
+}
+
+impl Clock {
+    fn now() -> Self {
+        Self { monotonic_ns: now_ns(), wall: jiff::Timestamp::now() }
+    }
+
+    /// A monotonic time as RFC 3339, in UTC.
+    fn wall(&self, time_ns: u64) -> String {
+        let ago = Duration::from_nanos(self.monotonic_ns.saturating_sub(time_ns));
+        let time = self.wall.checked_sub(ago).unwrap_or(self.wall);
+        format!("{time:.6}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_common::abi::Reason;
+    use proxy_common::event::has;
+
+    use super::*;
+
+    fn reader(query: &str, sample: u32) -> (Reader, mpsc::Receiver<Bytes>) {
+        let (sender, receiver) = mpsc::channel(1);
+        let ask = Ask::parse(Some(query)).unwrap();
+        (Reader { ask, sample, passed_over: 0, losses: Losses::default(), sender }, receiver)
+    }
+
+    #[test]
+    fn the_kernel_samples_what_any_reader_wants() {
+        let (a, _a) = reader("reason=verdict", 64);
+        let (b, _b) = reader("reason=not_own", 10);
+        let both = control(&[a, b]);
+        assert_eq!(both.every, 10);
+        assert!(has(&both.reasons, Reason::Verdict) && has(&both.reasons, Reason::NotOwn));
+        assert!(!has(&both.reasons, Reason::Denied));
+        assert!(both.until_ns > now_ns());
+        assert_eq!(control(&[]).every, 0, "nobody reads: nothing is sampled");
+    }
+
+    #[test]
+    fn a_packet_belongs_to_the_listener_that_it_is_for() {
+        let config: Config = serde_json::from_value(serde_json::json!({
+            "listeners": [
+                { "name": "any", "address": "0.0.0.0:80", "protocol": "http" },
+                { "name": "web", "address": "192.0.2.1:443", "protocol": "https", "http3": true },
+                { "name": "six", "address": "[::]:443", "protocol": "https" },
+            ],
+            "routes": [], "upstreams": {},
+        }))
+        .unwrap();
+        let to = |destination: &str, protocol, port| {
+            let destination = Some(destination.parse().unwrap());
+            service(&config, &Headers { source: None, destination, protocol: Some(protocol), ports: Some((1, port)) })
+        };
+        assert_eq!(to("198.51.100.1", proto::TCP, 80).as_deref(), Some("any"));
+        assert_eq!(to("192.0.2.1", proto::UDP, 443).as_deref(), Some("web"));
+        assert_eq!(to("192.0.2.2", proto::TCP, 443), None);
+        assert_eq!(to("2001:db8::1", proto::TCP, 443).as_deref(), Some("six"));
+        assert_eq!(to("2001:db8::1", proto::UDP, 443), None, "it serves no HTTP/3");
+        assert_eq!(to("2001:db8::1", proto::TCP, 80), None);
+    }
+
+    #[test]
+    fn times_are_the_walls() {
+        let clock = Clock { monotonic_ns: 5_000_000_000, wall: "2026-01-02T03:04:05Z".parse().unwrap() };
+        assert_eq!(clock.wall(3_500_000_000), "2026-01-02T03:04:03.500000Z");
+        assert_eq!(clock.wall(9_000_000_000), "2026-01-02T03:04:05.000000Z", "never in the future");
+    }
+}

@@ -1,0 +1,8 @@
+//! Packet events: from the kernel's ring to everybody who reads along.
+//!
+//! `ask` is what a reader wants, `record` what he gets, `hub` the one thread that reads the ring for all of them. The
+//! packet path knows none of this: it looks at one word that says whether anybody reads.
+
+pub mod ask;
+pub mod hub;
+pub mod record;
