@@ -4,6 +4,7 @@
 //! kernel hashes; tests hold sizes and alignment. Changing any of these raises [`LAYOUT_VERSION`].
 
 pub use crate::reason::{REASONS, Reason};
+pub use crate::syn::{SynMeter, SynSettings, SynState, syn_policy};
 
 /// Version of everything in this file; stands in [`GateConfig::layout`] of a loaded gate.
 pub const LAYOUT_VERSION: u32 = 2;
@@ -139,8 +140,9 @@ pub struct GateConfig {
     pub v6_mask: u64,
     /// The filter before `VERDICTS` has `1 << verdict_bits` bits; see [`verdict_bits`].
     pub verdict_bits: u32,
-    /// Zero.
-    pub pad: u32,
+    /// 1 while some service may answer SYNs with cookies: TCP packets take the way through `front_syn`. Set by `steer`,
+    /// cleared by the daemon.
+    pub cookies: u32,
     /// Fingerprint of the packet rules in force; 0 for none.
     pub rules_print: u64,
 }
@@ -308,8 +310,8 @@ pub mod frag {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Binding, Counter, GateConfig, HostKey, PrefixValue, QuicKey, RuleName, Service, ServiceKey, VerdictValue,
-        WorkerLoad,
+        Binding, Counter, GateConfig, HostKey, PrefixValue, QuicKey, RuleName, Service, ServiceKey, SynState,
+        VerdictValue, WorkerLoad,
     };
 
     macro_rules! pod {
@@ -328,6 +330,7 @@ mod pod {
         RuleName,
         Service,
         ServiceKey,
+        SynState,
         VerdictValue,
         WorkerLoad,
     );
@@ -342,7 +345,7 @@ mod tests {
     /// Size, alignment and the sum of the fields' sizes of each type: equal sums prove that nothing is padded.
     #[test]
     fn layout_is_fixed() {
-        let rows: [(&str, usize, usize, usize); 11] = [
+        let rows: [(&str, usize, usize, usize); 12] = [
             ("HostKey", size_of::<HostKey>(), align_of::<HostKey>(), 16),
             ("VerdictValue", size_of::<VerdictValue>(), align_of::<VerdictValue>(), 4 * 8 + 2 * 4 + 3 * 8),
             ("PrefixValue", size_of::<PrefixValue>(), align_of::<PrefixValue>(), 4),
@@ -354,8 +357,10 @@ mod tests {
             ("Counter", size_of::<Counter>(), align_of::<Counter>(), 16),
             ("RuleName", size_of::<RuleName>(), align_of::<RuleName>(), RULE_NAME_LEN),
             ("QuicKey", size_of::<QuicKey>(), align_of::<QuicKey>(), 16),
+            ("SynState", size_of::<SynState>(), align_of::<SynState>(), 6 * 4 + 2 * 4 + 3 * 8 + 4 * 4),
         ];
-        let expected = [(16, 8), (64, 8), (4, 4), (40, 8), (24, 8), (4, 4), (8, 4), (16, 4), (16, 8), (64, 1), (16, 8)];
+        let expected =
+            [(16, 8), (64, 8), (4, 4), (40, 8), (24, 8), (4, 4), (8, 4), (16, 4), (16, 8), (64, 1), (16, 8), (72, 8)];
         for ((name, size, align, sum), want) in rows.into_iter().zip(expected) {
             assert_eq!((size, align), want, "{name}");
             assert_eq!(size, sum, "{name} has implicit padding");

@@ -17,3 +17,5 @@ pub mod parse;
 pub mod reason;
 pub mod siphash;
 pub mod steer;
+pub mod syn;
+pub mod syn_ack;

@@ -36,10 +36,14 @@ pub enum Reason {
     QuicInitial = 14,
     /// `steer_quic` could not place a packet; the kernel's hash did.
     QuicStray = 15,
+    /// `front_syn` answered a SYN with a cookie.
+    SynCookie = 16,
+    /// Dropped by `front_syn`: an acknowledgment whose cookie is not the kernel's.
+    SynCookieBad = 17,
 }
 
 /// Number of [`Reason`]s, entries of `COUNTERS`.
-pub const REASONS: u32 = 16;
+pub const REASONS: u32 = 18;
 
 impl Reason {
     /// All reasons, in the order of their index.
@@ -60,6 +64,8 @@ impl Reason {
         Reason::QuicCid,
         Reason::QuicInitial,
         Reason::QuicStray,
+        Reason::SynCookie,
+        Reason::SynCookieBad,
     ];
 
     /// The reason's name in metrics, logs and JSON.
@@ -81,12 +87,14 @@ impl Reason {
             Reason::QuicCid => "quic_cid",
             Reason::QuicInitial => "quic_initial",
             Reason::QuicStray => "quic_stray",
+            Reason::SynCookie => "syn_cookie",
+            Reason::SynCookieBad => "syn_cookie_bad",
         }
     }
 
     /// Whether the packet was dropped.
     pub const fn drops(self) -> bool {
-        matches!(self, Reason::Verdict | Reason::Denied | Reason::Rule)
+        matches!(self, Reason::Verdict | Reason::Denied | Reason::Rule | Reason::SynCookieBad)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Which worker takes a new connection: the less busy of two picked at random, and the next live one if it is gone.
 
-use crate::abi::WorkerLoad;
+use crate::abi::{QuicKey, WorkerLoad};
+use crate::addr::Addr;
+use crate::siphash::siphash24;
 
 /// Two different workers out of `count`, from one random word. With one worker both are it.
 #[inline(always)]
@@ -35,6 +37,20 @@ pub const fn less_busy(first: (u32, u32, bool), second: (u32, u32, bool)) -> Opt
     }
 }
 
+/// The worker of a connection while SYN cookies are on, from a hash of its addresses and ports: the kernel keeps nothing of
+/// a handshake but the cookie, so that SYN and acknowledgment meet the same listener only if the choice is stable.
+#[inline(always)]
+pub const fn by_hash(count: u32, hash: u64) -> u32 {
+    ((hash >> 48) as u32 * count) >> 16
+}
+
+/// The hash for [`by_hash`], under a secret key: nobody can aim at one worker.
+#[inline(always)]
+pub const fn connection_hash(key: QuicKey, remote: Addr, local: Addr, ports: u32) -> u64 {
+    let places = siphash24(key.k0, key.k1, remote.hi ^ local.hi.rotate_left(32) ^ ports as u64);
+    siphash24(key.k0, key.k1, places ^ remote.lo ^ local.lo.rotate_left(16))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +81,21 @@ mod tests {
         assert_eq!(busyness(&load), 5);
         assert_eq!(busyness(&WorkerLoad { settled: 12, ..load }), 3);
         assert_eq!(busyness(&WorkerLoad { assigned: 1, settled: u32::MAX, ..load }), 5);
+    }
+
+    #[test]
+    fn by_hash_is_stable_and_even() {
+        let key = QuicKey { k0: 1, k1: 2 };
+        let mut seen = [0u32; 5];
+        for n in 0..40_000u32 {
+            let remote = Addr::from_v4_word(n.wrapping_mul(0x9e37_79b9));
+            let hash = connection_hash(key, remote, Addr::from_v4_word(1), n & 0xffff);
+            assert_eq!(hash, connection_hash(key, remote, Addr::from_v4_word(1), n & 0xffff));
+            seen[by_hash(5, hash) as usize] += 1;
+        }
+        assert!(seen.iter().all(|picks| picks.abs_diff(8_000) < 500), "{seen:?}");
+        assert_eq!(by_hash(1, u64::MAX), 0);
+        assert_eq!(by_hash(64, u64::MAX), 63);
     }
 
     #[test]

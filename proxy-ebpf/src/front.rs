@@ -5,7 +5,7 @@ use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{debug, info};
 use proxy_common::abi::{
-    Clock, GateConfig, HINT_WORDS, HostKey, MAX_RULE_SLOTS, PrefixData, Reason, ServiceKey, VerdictValue,
+    Clock, GateConfig, HINT_WORDS, HostKey, MAX_RULE_SLOTS, PrefixData, Reason, ServiceKey, VerdictValue, proto,
 };
 use proxy_common::addr::Addr;
 use proxy_common::classify::{Found, classify, first_candidate};
@@ -20,13 +20,24 @@ use crate::maps::{
     SHADOW_HITS, VERDICT_HINT, VERDICTS,
 };
 
-/// Decides on the packet, counts, and says whether it is to be dropped.
+/// What becomes of a packet.
+pub enum Outcome {
+    /// It is dropped.
+    Drop,
+    /// It passes.
+    Pass,
+    /// It passes unless `front_syn` has something to say.
+    SynDefence,
+}
+
+/// Decides on the packet, counts, and says what becomes of it.
 #[inline(always)]
-pub fn drops(ctx: &XdpContext) -> bool {
+pub fn judge(ctx: &XdpContext) -> Outcome {
     let packet = Packet(ctx);
     let length = packet.len() as u64;
     let parsed = parse(&packet);
-    let decision = decide(parsed, &Maps);
+    let maps = Maps { gate: GATE.get(0) };
+    let decision = decide(parsed, &maps);
     count::reason(decision.reason, length);
     if let Some(rule) = decision.rule {
         count::add(RULE_HITS.get_ptr_mut(rule & (MAX_RULE_SLOTS - 1)), length);
@@ -39,17 +50,25 @@ pub fn drops(ctx: &XdpContext) -> bool {
     }
     events::sample(ctx, &decision);
     log(ctx, &parsed, &decision);
-    decision.reason.drops()
+    if decision.reason.drops() {
+        return Outcome::Drop;
+    }
+    match (maps.gate, parsed) {
+        (Some(gate), Parsed::Ip(packet)) if gate.cookies != 0 && packet.proto == proto::TCP => Outcome::SynDefence,
+        _ => Outcome::Pass,
+    }
 }
 
-struct Maps;
+struct Maps {
+    gate: Option<&'static GateConfig>,
+}
 
 impl Tables for Maps {
     type Verdict = *mut VerdictValue;
 
     #[inline(always)]
     fn config(&self) -> GateConfig {
-        GATE.get(0).copied().unwrap_or_default()
+        self.gate.copied().unwrap_or_default()
     }
 
     #[inline(always)]

@@ -11,10 +11,17 @@ mod local;
 mod maps;
 mod quic;
 mod steer;
+mod syn;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{sk_lookup, sk_reuseport, xdp};
 use aya_ebpf::programs::{SkLookupContext, SkReuseportContext, XdpContext};
+
+use front::Outcome;
+use maps::STAGES;
+
+/// Slot of `front_syn` in `STAGES`.
+const SYN_STAGE: u32 = 0;
 
 /// `sk_lookup` and `sk_reuseport`: go on, with the socket that was selected or the kernel's own choice.
 const SK_PASS: u32 = 1;
@@ -22,7 +29,22 @@ const SK_PASS: u32 = 1;
 /// The gate: drops what a verdict, a denied prefix or a packet rule names.
 #[xdp]
 pub fn front(ctx: XdpContext) -> u32 {
-    if front::drops(&ctx) { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
+    match front::judge(&ctx) {
+        Outcome::Drop => xdp_action::XDP_DROP,
+        Outcome::Pass => xdp_action::XDP_PASS,
+        Outcome::SynDefence => {
+            // SAFETY: the context and the map are live. On success the call does not return; without a program in the
+            // slot the packet passes.
+            unsafe { STAGES.tail_call(&ctx, SYN_STAGE) };
+            xdp_action::XDP_PASS
+        }
+    }
+}
+
+/// SYN defence, behind `front`: answers SYNs with cookies, drops acknowledgments of cookies that nobody gave.
+#[xdp]
+pub fn front_syn(ctx: XdpContext) -> u32 {
+    syn::defend(&ctx)
 }
 
 /// Hands a new TCP connection to a worker's listening socket.

@@ -1,15 +1,17 @@
 //! All maps, typed with BTF, named as `bpftool` shows them. Userspace pins them under `tidegate/` in bpffs.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ReusePortSockArray, RingBuf, SockMap};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, ReusePortSockArray, RingBuf, SockMap};
 use aya_ebpf::macros::btf_map;
 use proxy_common::abi::{
     Binding, Clock, Counter, DEFAULT_MAX_VERDICTS, DEFAULT_VERDICT_WORDS, GateConfig, HINT_WORDS, HostKey,
     MAX_LISTENER_SLOTS, MAX_PREFIXES, MAX_QUIC_SLOTS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS, PORT_WORDS,
-    PrefixData, PrefixValue, QuicKey, REASONS, RuleName, SIDES, Service, ServiceKey, VerdictValue, WorkerLoad,
+    PrefixData, PrefixValue, QuicKey, REASONS, RuleName, SIDES, Service, ServiceKey, SynState, VerdictValue,
+    WorkerLoad,
 };
 use proxy_common::classify::{ClassTable, RowTable};
 use proxy_common::event::{EVENT_RING_BYTES, Event, EventControl, EventCounts};
+use proxy_common::syn_ack::Exchange;
 
 /// Run-time settings, one entry.
 #[btf_map]
@@ -115,3 +117,15 @@ pub static EVENT_CONTROL: Array<EventControl, 1> = Array::new();
 /// Events written and lost, on each CPU.
 #[btf_map]
 pub static EVENT_COUNTS: PerCpuArray<EventCounts, 1> = PerCpuArray::new();
+
+/// SYN defence of each service; mapped into the daemon, so that counting an accepted connection is a store.
+#[btf_map]
+pub static SYN_STATE: Array<SynState, { MAX_SERVICES as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Programs that `front` goes on in. Slot 0: `front_syn`.
+#[btf_map]
+pub static STAGES: ProgramArray<1> = ProgramArray::new();
+
+/// The SYN that `front_syn` answers: too large for the stack. Not pinned; it outlives no packet.
+#[btf_map]
+pub static SYN_WORK: PerCpuArray<Exchange, 1> = PerCpuArray::new();

@@ -11,6 +11,7 @@
     reason = "builders of frames are used at once; a test that panics has failed; a table is as long as it has rows"
 )]
 
+pub mod bench_flood;
 pub mod bench_rules;
 pub mod bench_verdicts;
 pub mod bench_xdp;
@@ -19,6 +20,7 @@ pub mod certs;
 pub mod clients;
 pub mod demo;
 pub mod edge;
+pub mod flood;
 pub mod gate;
 pub mod mutations;
 pub mod netns;
@@ -32,3 +34,4 @@ pub mod tools;
 pub mod verdict_rules;
 pub mod verdict_table;
 pub mod ward;
+pub mod xdp;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use libtest_mimic::{Arguments, Trial};
-use tidegate_tests::{bench_rules, bench_verdicts, bench_xdp, cases, demo, tools, ward};
+use tidegate_tests::{bench_flood, bench_rules, bench_verdicts, bench_xdp, cases, demo, tools, ward};
 
 /// Most end-to-end cases that run side by side: each has a daemon, origins and clients of its own.
 const MOST_AT_ONCE: usize = 4;
@@ -46,6 +46,12 @@ enum Task {
         /// What to measure
         #[arg(value_enum)]
         what: Bench,
+        /// Packets a second of the flood
+        #[arg(long, default_value_t = bench_flood::RATE, value_parser = clap::value_parser!(u32).range(bench_flood::RATES))]
+        rate: u32,
+        /// One JSON object instead of a table (`flood`)
+        #[arg(long)]
+        json: bool,
     },
     /// Removes what the runner leaves when it ends; started by the runner
     #[command(name = ward::SUBCOMMAND, hide = true)]
@@ -60,6 +66,8 @@ enum Bench {
     Rules,
     /// From a decision to the verdict in the kernel map
     Verdicts,
+    /// Good clients' goodput under a mixed flood
+    Flood,
 }
 
 fn main() -> ExitCode {
@@ -87,7 +95,7 @@ fn run(task: Task) -> Result<ExitCode> {
             Ok(test(&arguments, verdicts || both, e2e || both))
         }
         Task::Demo(args) => demo::run(args),
-        Task::Bench { what } => bench(what),
+        Task::Bench { what, rate, json } => bench(what, rate, json),
         Task::Ward => Ok(ExitCode::SUCCESS),
     }
 }
@@ -108,7 +116,7 @@ fn test(arguments: &Arguments, verdicts: bool, e2e: bool) -> ExitCode {
 }
 
 /// Prints what was measured; fails where a target is missed.
-fn bench(what: Bench) -> Result<ExitCode> {
+fn bench(what: Bench, rate: u32, json: bool) -> Result<ExitCode> {
     if let Some(why) = cases::cannot_run() {
         anyhow::bail!("nothing can be measured here: {why}");
     }
@@ -121,6 +129,11 @@ fn bench(what: Bench) -> Result<ExitCode> {
         Bench::Rules => {
             let report = bench_rules::run(|line| eprintln!("{line}"))?;
             println!("{}", bench_rules::table(&report));
+            Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Bench::Flood => {
+            let report = bench_flood::run(rate, |line| eprintln!("{line}"))?;
+            println!("{}", if json { serde_json::to_string_pretty(&report)? } else { bench_flood::table(&report) });
             Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Bench::Verdicts => {

@@ -117,6 +117,7 @@ http {{
     ssl_certificate {cert};
     ssl_certificate_key {key};
     location = / {{ return 200 \"{}\\n\"; }}
+    location = /page {{ root files; }}
     location = /scheme {{ return 200 \"$scheme $ssl_server_name $http_host\\n\"; }}
     location / {{ return 404 \"not here\\n\"; }}
   }}

@@ -43,7 +43,7 @@ pub struct Street {
     /// Where the origin runs.
     pub origin: Netns,
     /// Routes between clients and edge.
-    wire: Netns,
+    pub wire: Netns,
 }
 
 impl Street {

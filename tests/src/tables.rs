@@ -87,7 +87,7 @@ impl Tables for World {
             revision: 1,
             v6_mask: v6_mask(64),
             verdict_bits: verdict_bits(DEFAULT_MAX_VERDICTS),
-            pad: 0,
+            cookies: 0,
             rules_print: 0,
         }
     }

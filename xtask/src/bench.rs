@@ -14,6 +14,12 @@ pub struct Args {
     /// What to measure
     #[arg(value_enum)]
     what: What,
+    /// Packets a second of the flood (`flood`)
+    #[arg(long, value_name = "N")]
+    rate: Option<u32>,
+    /// One JSON object instead of a table (`flood`)
+    #[arg(long)]
+    json: bool,
 }
 
 /// The benches.
@@ -25,6 +31,8 @@ enum What {
     Rules,
     /// From a worker's decision to the verdict in the kernel map
     Verdicts,
+    /// Good clients' goodput under a mixed flood, beside a control and nginx behind nftables
+    Flood,
 }
 
 /// Runs the task.
@@ -32,11 +40,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress { quiet: false };
     let toolchain = setup::for_build(progress)?;
     let built = build::workspace(&toolchain, build::TEST_PROFILE, &["proxy-user", "tidegate-tests"], progress)?;
-    let mut command = runner::command(&built, None);
+    // The flood bench has the origins of the end-to-end tests, and they take what those take.
+    let python = if matches!(args.what, What::Flood) { Some(setup::for_tests(progress)?) } else { None };
+    let mut command = runner::command(&built, python.as_deref());
     command.arg("bench").arg(match args.what {
         What::Xdp => "xdp",
         What::Rules => "rules",
         What::Verdicts => "verdicts",
+        What::Flood => "flood",
     });
+    if let Some(rate) = args.rate {
+        command.args(["--rate", &rate.to_string()]);
+    }
+    if args.json {
+        command.arg("--json");
+    }
     Ok(runner::exit_code(runner::supervise(command, None)?))
 }

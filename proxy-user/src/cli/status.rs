@@ -53,5 +53,9 @@ fn print_gate(out: &mut impl Write, gate: &GateState) -> io::Result<()> {
     let interfaces = gate.interfaces.iter().map(|i| format!("{} ({})", i.name, i.mode)).collect::<Vec<_>>();
     let on = if interfaces.is_empty() { "on no interface".to_owned() } else { format!("on {}", interfaces.join(", ")) };
     let steer = if gate.steer { "steering" } else { "not steering" };
-    writeln!(out, "gate       {GOOD}loaded{GOOD:#} {on}, {steer}, policy revision {}", gate.revision)
+    writeln!(out, "gate       {GOOD}loaded{GOOD:#} {on}, {steer}, policy revision {}", gate.revision)?;
+    for address in &gate.syn_cookies {
+        writeln!(out, "gate       {WARN}SYN cookies{WARN:#} at {address}")?;
+    }
+    Ok(())
 }

@@ -41,6 +41,9 @@ pub struct GateState {
     pub steer: bool,
     /// Policy revision in the maps.
     pub revision: u32,
+    /// Addresses of the listeners whose SYNs are answered with cookies now.
+    #[serde(default)]
+    pub syn_cookies: Vec<String>,
 }
 
 /// One interface of the gate.
@@ -55,7 +58,8 @@ pub struct GateInterface {
 impl From<KernelStatus> for GateState {
     fn from(status: KernelStatus) -> Self {
         let interfaces = status.interfaces.into_iter().map(|(name, mode)| GateInterface { name, mode }).collect();
-        Self { interfaces, steer: status.steer, revision: status.revision }
+        let KernelStatus { steer, revision, syn_cookies, .. } = status;
+        Self { interfaces, steer, revision, syn_cookies }
     }
 }
 

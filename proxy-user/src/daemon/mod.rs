@@ -16,6 +16,7 @@ use proxy_core::config::{Config, needs_restart};
 use proxy_core::policy::PolicySet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
 use crate::control;
 use crate::kernel::{Applied, Kernel};
@@ -33,6 +34,8 @@ use workers::Workers;
 const COMMANDS: usize = 64;
 /// How often expired verdicts are taken out of the map.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often the daemon looks whether services answer SYNs with cookies.
+const SYN_EVERY: Duration = Duration::from_millis(200);
 /// Certificate files are read this long after their last change: chain and key come as two.
 const CERTIFICATES_SETTLE: Duration = Duration::from_millis(300);
 /// Beyond the drain limit, how long the workers' threads may take to end.
@@ -149,6 +152,8 @@ impl Daemon {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        let mut syn = tokio::time::interval(SYN_EVERY);
+        syn.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             let due = self.workers.next_due();
             tokio::select! {
@@ -170,6 +175,7 @@ impl Daemon {
                     self.reload_certificates();
                 }
                 _ = sweep.tick() => self.sweep(),
+                _ = syn.tick() => self.tick_syn(),
                 () = until(due) => self.workers.start_due(),
                 () = expiry(self.shared.snapshot.load().policies.next_expiry()) => self.expire(),
             }
@@ -194,6 +200,9 @@ impl Daemon {
         }
         if let Some(log) = &self.log {
             log.finish(END_GRACE);
+        }
+        if let Some(kernel) = &self.shared.kernel {
+            kernel.end_syn();
         }
         tracing::info!("tidegate has ended");
         Ok(())
@@ -301,6 +310,14 @@ impl Daemon {
         match &self.shared.kernel {
             Some(kernel) => kernel.rule_names().map_err(|error| format!("{error:#}")),
             None => Ok(Vec::new()),
+        }
+    }
+
+    fn tick_syn(&self) {
+        if let Some(kernel) = &self.shared.kernel
+            && let Err(error) = kernel.tick_syn()
+        {
+            tracing::warn!(error = format!("{error:#}"), "the mode of SYN cookies could not be followed");
         }
     }
 

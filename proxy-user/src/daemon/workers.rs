@@ -98,11 +98,12 @@ impl Workers {
     }
 
     fn spawn(&self, index: u32, sockets: Vec<(TcpListener, Option<UdpSocket>)>) -> anyhow::Result<State> {
-        let sockets = self.config.listeners.iter().zip(sockets).map(|(listener, (tcp, udp))| {
+        let sockets = (0..).zip(self.config.listeners.iter().zip(sockets)).map(|(service, (listener, (tcp, udp)))| {
             let port = tcp.local_addr().map_or(listener.address.port(), |address| address.port());
             let alt_svc =
                 listener.http3.then(|| HeaderValue::try_from(format!("h3=\":{port}\"; ma={ALT_SVC_AGE}")).ok());
             let info = ListenerInfo {
+                service,
                 name: listener.name.clone(),
                 tls: listener.protocol == Protocol::Https,
                 alt_svc: alt_svc.flatten(),

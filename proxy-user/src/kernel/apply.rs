@@ -79,7 +79,9 @@ impl Kernel {
             rules_print: image.tables.print,
             ..before
         };
-        self.maps.gate.set(&0, &after).context("writing GATE")?;
+        // This word belongs to the kernel programs and `tick_syn`: as it stands now.
+        let cookies = self.maps.gate.get(&0)?.unwrap_or_default().cookies;
+        self.maps.gate.set(&0, &GateConfig { cookies, ..after }).context("writing GATE")?;
         self.prefixes_side.store(after.prefixes_side(), Ordering::Release);
         let rules = if diff.rules_changed { image.rules.len() } else { 0 };
         Ok(Applied {

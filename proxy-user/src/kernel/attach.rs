@@ -10,7 +10,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{SkLookup, Xdp, XdpMode as AyaMode, loaded_programs};
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp, XdpAttached};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use proxy_core::config::{Gate, XdpMode};
 
@@ -148,6 +148,39 @@ pub fn link_state(index: u32) -> Result<(bool, u32)> {
         _ => None,
     });
     Ok((link.header.flags.contains(LinkFlags::Up), mtu.unwrap_or(0)))
+}
+
+/// What an interface is, as far as it bears on answering from XDP.
+#[derive(Clone, Debug)]
+pub struct LinkFacts {
+    /// Its name.
+    pub name: String,
+    /// Bytes of its largest IP packet.
+    pub mtu: u32,
+    /// Whether it is one end of a veth pair.
+    pub veth: bool,
+    /// Whether `front` runs in its driver.
+    pub driver_mode: bool,
+}
+
+/// Looks at the interfaces that `front` is attached to, given with their modes.
+pub fn facts(interfaces: &[(String, String)]) -> Result<Vec<LinkFacts>> {
+    interfaces
+        .iter()
+        .map(|(name, mode)| {
+            let attributes = link(nix::net::if_::if_nametoindex(name.as_str())?)?.attributes;
+            let mtu = attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Mtu(mtu) => Some(*mtu),
+                _ => None,
+            });
+            let veth = attributes.iter().any(|attribute| match attribute {
+                LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
+                _ => false,
+            });
+            let mtu = mtu.with_context(|| format!("the kernel does not say the MTU of {name}"))?;
+            Ok(LinkFacts { name: name.clone(), mtu, veth, driver_mode: mode == "driver" })
+        })
+        .collect()
 }
 
 /// The XDP program on a link and its mode, by rtnetlink (`IFLA_XDP`).

@@ -5,11 +5,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::MapData;
+use aya::maps::{MapData, ProgramArray};
+use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use proxy_common::abi::{
     Binding, Counter, GateConfig, HostKey, LAYOUT_VERSION, PrefixData, PrefixValue, QuicKey, RuleName, Service,
-    ServiceKey, VerdictValue, WorkerLoad, verdict_words,
+    ServiceKey, SynState, VerdictValue, WorkerLoad, verdict_words,
 };
 use proxy_common::classify::{ClassTable, RowTable};
 use proxy_common::event::{EventControl, EventCounts};
@@ -20,8 +21,11 @@ use super::syscall::Map;
 /// The compiled programs; empty in a build without them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tidegate.bpf.o"));
 
+/// Slot of `front_syn` in `STAGES`.
+const SYN_STAGE: u32 = 0;
+
 /// Maps that are pinned, in the order in which they are checked.
-pub const PINNED: [&str; 25] = [
+pub const PINNED: [&str; 27] = [
     "GATE",
     "VERDICTS",
     "VERDICT_HINT",
@@ -47,6 +51,8 @@ pub const PINNED: [&str; 25] = [
     "EVENTS",
     "EVENT_CONTROL",
     "EVENT_COUNTS",
+    "SYN_STATE",
+    "STAGES",
 ];
 
 /// Key of the tries as the kernel lays it out: prefix length, then the address.
@@ -88,6 +94,7 @@ pub struct Maps {
     pub(super) quic_key: Map<u32, QuicKey>,
     pub(super) event_control: Map<u32, EventControl>,
     pub(super) event_counts: Map<u32, EventCounts>,
+    pub(super) syn_state: Map<u32, SynState>,
 }
 
 /// Loads the object with its maps pinned in `gate.pins` (adopting what is pinned there) and the three programs.
@@ -127,6 +134,16 @@ pub fn load(gate: &Gate) -> Result<(Ebpf, Maps)> {
     Ok((ebpf, maps))
 }
 
+/// Loads `front_syn` and puts it where `front` looks for it. Older kernels lack its helpers: the rest works without it.
+pub fn load_syn(ebpf: &mut Ebpf) -> Result<()> {
+    let program: &mut Xdp =
+        ebpf.program_mut("front_syn").ok_or_else(|| anyhow!("the object lacks the program `front_syn`"))?.try_into()?;
+    program.load().map_err(explain).context("the kernel refused the program `front_syn`")?;
+    let fd = program.fd()?.try_clone()?;
+    let map = ebpf.map_mut("STAGES").ok_or_else(|| anyhow!("the object lacks the map `STAGES`"))?;
+    ProgramArray::try_from(map)?.set(SYN_STAGE, &fd, 0).context("entering `front_syn` into STAGES")
+}
+
 impl Maps {
     fn of(ebpf: &Ebpf) -> Result<Self> {
         Ok(Self {
@@ -151,6 +168,7 @@ impl Maps {
             quic_key: handle(ebpf, "QUIC_KEY")?,
             event_control: handle(ebpf, "EVENT_CONTROL")?,
             event_counts: handle(ebpf, "EVENT_COUNTS")?,
+            syn_state: handle(ebpf, "SYN_STATE")?,
         })
     }
 }

@@ -9,7 +9,9 @@ mod load;
 mod log;
 mod mapped;
 mod sockets;
+mod syn;
 mod syscall;
+mod sysctl;
 mod tables;
 mod verdicts;
 mod workers;
@@ -50,6 +52,8 @@ pub struct Kernel {
     workers: workers::Workers,
     /// The filter before `VERDICTS`.
     filter: filter::Filter,
+    /// SYN cookies.
+    syn: syn::SynDefence,
     interfaces: Vec<(String, String)>,
     scope: Scope,
     ipv6_prefix: u8,
@@ -75,6 +79,8 @@ pub struct KernelStatus {
     pub steer: bool,
     /// Policy revision in the maps.
     pub revision: u32,
+    /// Addresses of the listeners whose SYNs are answered with cookies now.
+    pub syn_cookies: Vec<String>,
 }
 
 impl Kernel {
@@ -98,13 +104,22 @@ impl Kernel {
         }
         maps.gate.set(&0, &GateConfig { layout: LAYOUT_VERSION, flags, v6_mask, verdict_bits, ..before })?;
         log::start(&mut ebpf, gate.log)?;
+        let stage = load::load_syn(&mut ebpf).err().map(|error| {
+            let whole = format!("{error:#}");
+            tracing::debug!(error = whole, "loading front_syn");
+            // The verifier's output is for those who ask for it.
+            whole.split(" Verifier output").next().unwrap_or_default().to_owned()
+        });
         attach::steer(&mut ebpf, &gate.pins).context("attaching steer to the network namespace")?;
         let interfaces = attach::front(&mut ebpf, gate).context("attaching front")?;
+        let links = attach::facts(&interfaces).context("looking at the interfaces")?;
+        let syn = syn::SynDefence::new(gate, &maps.syn_state, stage, &links)?;
         Ok(Self {
             ebpf,
             maps,
             workers,
             filter,
+            syn,
             interfaces,
             scope: gate.scope,
             ipv6_prefix: gate.ipv6_prefix,
@@ -205,7 +220,8 @@ impl Kernel {
     /// State for `tidegate status`.
     pub fn status(&self) -> KernelStatus {
         let revision = self.maps.gate.get(&0).ok().flatten().unwrap_or_default().revision;
-        KernelStatus { interfaces: self.interfaces.clone(), steer: true, revision }
+        let interfaces = self.interfaces.clone();
+        KernelStatus { interfaces, steer: true, revision, syn_cookies: self.syn.active() }
     }
 
     /// Detaches everything and removes the pins under `config.gate.pins`; returns what was removed.

@@ -22,6 +22,7 @@ impl Kernel {
         let sockets =
             (0..workers).map(|worker| Self::rebind_tcp(kernel, service, addr, worker)).collect::<Result<Vec<_>>>()?;
         if let Some(kernel) = kernel {
+            kernel.arm_syn(service, addr)?;
             kernel.bind_service(proto::TCP, service, addr, workers)?;
         }
         Ok(sockets)
@@ -36,6 +37,7 @@ impl Kernel {
         if let Some(kernel) = kernel {
             let slot = service * MAX_WORKERS + worker;
             kernel.maps.listeners.set_socket(slot, socket.as_fd()).context("entering a listener into LISTENERS")?;
+            kernel.syn.forget_mark(service);
         }
         Ok(socket.into())
     }

@@ -53,6 +53,9 @@ fn start(
     client: SocketAddr,
     tls: Option<&TlsAcceptor>,
 ) {
+    if let Some(kernel) = &worker.shared.kernel {
+        kernel.accepted(info.service);
+    }
     // The client may have left already; then there is nobody to serve.
     let Ok(local) = stream.local_addr() else { return };
     let connection = Connection::new(worker, info, client, local);

@@ -21,6 +21,8 @@ const DRAIN_LINGER: Duration = Duration::from_millis(500);
 /// A listener as its connections see it.
 #[derive(Debug)]
 pub struct ListenerInfo {
+    /// Index among the listeners, and the service's in the kernel maps.
+    pub service: u32,
     /// Name in logs and policies.
     pub name: String,
     /// Whether TLS is spoken.

@@ -11,6 +11,7 @@ mod lifecycle;
 mod protocols;
 mod reload;
 mod swap;
+mod syn;
 pub mod table;
 mod verdicts;
 mod workers;
@@ -35,7 +36,7 @@ pub struct Case {
 }
 
 /// All cases, by group.
-const GROUPS: [(&str, &[Case]); 11] = [
+const GROUPS: [(&str, &[Case]); 12] = [
     ("protocols", protocols::CASES),
     ("bodies", bodies::CASES),
     ("verdicts", verdicts::CASES),
@@ -47,6 +48,7 @@ const GROUPS: [(&str, &[Case]); 11] = [
     ("events", events::CASES),
     ("diagnosis", diagnosis::CASES),
     ("install", install::CASES),
+    ("syn", syn::CASES),
 ];
 
 /// All cases as trials. `skip` ignores them: [`cannot_run`] says why.

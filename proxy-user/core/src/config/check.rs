@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use proxy_common::abi::MAX_SERVICES;
+use proxy_common::syn::MAX_HOLD_MS;
 
 use super::limits::{MAX_HEADER_BYTES, MAX_TIMEOUT, MIN_HEADER_BYTES};
 use super::upstream::is_host_name;
@@ -23,6 +24,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     routes(config, &mut faults);
     upstreams(config, &mut faults);
     gate(config, &mut faults);
+    syn_cookies(config, &mut faults);
     bounds(config, &mut faults);
     paths(config, &mut faults);
     faults
@@ -140,6 +142,22 @@ fn gate(config: &Config, faults: &mut Vec<Fault>) {
         } else if let Some(first) = seen.insert(name, index) {
             faults.push(Fault::at(pointer, format!("`{name}` stands at /gate/interfaces/{first} already")));
         }
+    }
+}
+
+fn syn_cookies(config: &Config, faults: &mut Vec<Fault>) {
+    let syn = &config.gate.syn_cookies;
+    if syn.release >= syn.threshold {
+        let message = format!(
+            "found {}, expected less than `threshold` ({}): between the two, cookies neither begin nor end",
+            syn.release, syn.threshold
+        );
+        faults.push(Fault::at("/gate/syn_cookies/release", message));
+    }
+    let longest = std::time::Duration::from_millis(MAX_HOLD_MS.into());
+    if syn.hold.0 > longest {
+        let message = format!("{} is longer than {}, the longest hold taken", syn.hold, Span(longest));
+        faults.push(Fault::at("/gate/syn_cookies/hold", message));
     }
 }
 

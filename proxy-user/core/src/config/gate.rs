@@ -1,11 +1,15 @@
 //! Model: the kernel half.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use proxy_common::abi::{DEFAULT_MAX_VERDICTS, MAX_VERDICTS};
 use proxy_common::event::{MAX_SAMPLE, MIN_SAMPLE};
+use proxy_common::syn::MAX_SYN_RATE;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::Span;
 
 /// Most interfaces that `front` is attached to.
 pub const MAX_INTERFACES: u32 = 64;
@@ -34,6 +38,8 @@ pub struct Gate {
     /// Bound on verdicts that each worker may push a second.
     #[schemars(range(min = 1, max = MAX_PUSHES_PER_SECOND))]
     pub max_pushes_per_second: u32,
+    /// Answering SYNs with cookies from XDP.
+    pub syn_cookies: SynCookies,
     /// Log level of the kernel programs.
     pub log: KernelLog,
     /// Sampled packets, for `tidegate events` and `tidegate top`.
@@ -54,6 +60,42 @@ pub struct Events {
 impl Default for Events {
     fn default() -> Self {
         Self { sample: 64 }
+    }
+}
+
+/// SYN cookies: XDP answers SYNs, so that a flood of them costs neither memory nor the kernel's TCP. A service begins with it
+/// when more SYNs than `threshold` stayed unanswered within a second, and ends it when for `hold` no more than `release` a
+/// second did.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SynCookies {
+    /// When; "auto" unless set, but "off" where an interface is a veth in driver mode.
+    pub mode: Option<SynMode>,
+    /// SYNs a second and listener that may stay unanswered.
+    #[schemars(range(min = 1, max = MAX_SYN_RATE))]
+    pub threshold: u32,
+    /// Unanswered SYNs a second that count as calm; below `threshold`.
+    #[schemars(range(max = MAX_SYN_RATE))]
+    pub release: u32,
+    /// How long it must have been calm; at most "1h".
+    pub hold: Span,
+}
+
+/// When SYNs are answered with cookies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SynMode {
+    /// While too many SYNs stay unanswered.
+    Auto,
+    /// Never by XDP.
+    Off,
+    /// Always.
+    Always,
+}
+
+impl Default for SynCookies {
+    fn default() -> Self {
+        Self { mode: None, threshold: 1_000, release: 250, hold: Span(Duration::from_secs(10)) }
     }
 }
 
@@ -101,6 +143,7 @@ impl Default for Gate {
             max_verdicts: DEFAULT_MAX_VERDICTS,
             ipv6_prefix: 64,
             max_pushes_per_second: 10_000,
+            syn_cookies: SynCookies::default(),
             log: KernelLog::Off,
             events: Events::default(),
             pins: PathBuf::from("/sys/fs/bpf/tidegate"),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::diagnostic::Diagnostic;
-pub use gate::{Events, Gate, KernelLog, Scope, XdpMode};
+pub use gate::{Events, Gate, KernelLog, Scope, SynCookies, SynMode, XdpMode};
 pub use limits::{Limits, Timeouts};
 pub use listener::{AccessLog, Admin, Certificate, Listener, Protocol, Route};
 pub use restart::needs_restart;
