@@ -3,6 +3,8 @@
 //! Plain `#[repr(C)]` structs with explicit padding, so that the bytes userspace writes are the bytes the
 //! kernel hashes; tests hold sizes and alignment. Changing any of these raises [`LAYOUT_VERSION`].
 
+pub use crate::bucket::Limit;
+pub use crate::fragments::FRAGMENT_SLOTS;
 pub use crate::reason::{REASONS, Reason};
 pub use crate::syn::{SynMeter, SynSettings, SynState, syn_policy};
 
@@ -145,6 +147,12 @@ pub struct GateConfig {
     pub cookies: u32,
     /// Fingerprint of the packet rules in force; 0 for none.
     pub rules_print: u64,
+    /// Checks that are made: the bits of their [`Reason`]s. 0 makes none.
+    pub checked: u64,
+    /// Those of `checked` that drop; the others are counted in `WOULD`.
+    pub enforced: u64,
+    /// Summary of the addresses in `OWN`, see [`crate::sanity::own_bit`].
+    pub own_bits: u64,
 }
 
 impl GateConfig {
@@ -160,6 +168,34 @@ impl GateConfig {
         (self.flags & GATE_PREFIXES_B != 0) as u32
     }
 }
+
+/// The one entry of the `CHECKS` array: what the checks read where a packet is not an ordinary one.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CheckSettings {
+    /// Secret of the hash over fragments.
+    pub seed: u64,
+    /// ICMP messages, see [`crate::sanity::limited_icmp`].
+    pub icmp: Limit,
+    /// [`Reason::UdpNoService`] looks at ports below this: from there on the kernel gives out ports to clients, and what
+    /// comes in may be an answer.
+    pub udp_below: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Words of the `BUCKETS` array, a [`crate::bucket`] each.
+pub mod bucket_index {
+    /// ICMP messages.
+    pub const ICMP: u32 = 0;
+    /// How many there are.
+    pub const COUNT: u32 = 1;
+}
+
+/// [`Clock::jiffies`] of a clock that is held: the programs take `ns` as it is. Tests do that.
+pub const CLOCK_HELD: u64 = u64::MAX;
+/// Most addresses in `OWN`.
+pub const MAX_OWN_ADDRESSES: u32 = 256;
 
 /// Binary logarithm of the bits in `VERDICT_HINT` for a table of `max_verdicts`: at least eight bits an entry, and a
 /// page at least.
@@ -310,8 +346,8 @@ pub mod frag {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Binding, Counter, GateConfig, HostKey, PrefixValue, QuicKey, RuleName, Service, ServiceKey, SynState,
-        VerdictValue, WorkerLoad,
+        Binding, CheckSettings, Clock, Counter, GateConfig, HostKey, PrefixValue, QuicKey, RuleName, Service,
+        ServiceKey, SynState, VerdictValue, WorkerLoad,
     };
 
     macro_rules! pod {
@@ -322,6 +358,8 @@ mod pod {
     }
     pod!(
         Binding,
+        CheckSettings,
+        Clock,
         Counter,
         GateConfig,
         HostKey,
@@ -345,11 +383,12 @@ mod tests {
     /// Size, alignment and the sum of the fields' sizes of each type: equal sums prove that nothing is padded.
     #[test]
     fn layout_is_fixed() {
-        let rows: [(&str, usize, usize, usize); 12] = [
+        let rows: [(&str, usize, usize, usize); 13] = [
             ("HostKey", size_of::<HostKey>(), align_of::<HostKey>(), 16),
             ("VerdictValue", size_of::<VerdictValue>(), align_of::<VerdictValue>(), 4 * 8 + 2 * 4 + 3 * 8),
             ("PrefixValue", size_of::<PrefixValue>(), align_of::<PrefixValue>(), 4),
-            ("GateConfig", size_of::<GateConfig>(), align_of::<GateConfig>(), 4 * 4 + 2 * 8 + 2 * 4),
+            ("GateConfig", size_of::<GateConfig>(), align_of::<GateConfig>(), 4 * 4 + 2 * 8 + 2 * 4 + 3 * 8),
+            ("CheckSettings", size_of::<CheckSettings>(), align_of::<CheckSettings>(), 8 + 16 + 2 * 4),
             ("ServiceKey", size_of::<ServiceKey>(), align_of::<ServiceKey>(), 16 + 2 + 1 + 1 + 4),
             ("Binding", size_of::<Binding>(), align_of::<Binding>(), 4),
             ("Service", size_of::<Service>(), align_of::<Service>(), 8),
@@ -359,8 +398,21 @@ mod tests {
             ("QuicKey", size_of::<QuicKey>(), align_of::<QuicKey>(), 16),
             ("SynState", size_of::<SynState>(), align_of::<SynState>(), 6 * 4 + 2 * 4 + 3 * 8 + 4 * 4),
         ];
-        let expected =
-            [(16, 8), (64, 8), (4, 4), (40, 8), (24, 8), (4, 4), (8, 4), (16, 4), (16, 8), (64, 1), (16, 8), (72, 8)];
+        let expected = [
+            (16, 8),
+            (64, 8),
+            (4, 4),
+            (64, 8),
+            (32, 8),
+            (24, 8),
+            (4, 4),
+            (8, 4),
+            (16, 4),
+            (16, 8),
+            (64, 1),
+            (16, 8),
+            (72, 8),
+        ];
         for ((name, size, align, sum), want) in rows.into_iter().zip(expected) {
             assert_eq!((size, align), want, "{name}");
             assert_eq!(size, sum, "{name} has implicit padding");

@@ -1,14 +1,16 @@
-//! What happens to a packet: allow list → verdicts → denied prefixes → packet rules → pass.
+//! What happens to a packet: allow list → verdicts → denied prefixes → checks → packet rules → pass.
 //!
 //! The allow list, the allow rules and the question "is it for one of our listeners?" can only turn a drop into a pass,
 //! so they are asked last, when a drop stands: a packet that nothing applies to pays for none of them.
 
+use crate::abi::{CheckSettings, Reason, ServiceKey, VERDICT_OWN_ONLY, frag, rule_action};
 use crate::abi::{GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, HostKey};
-use crate::abi::{Reason, ServiceKey, VERDICT_OWN_ONLY, rule_action};
 use crate::addr::{Addr, port_bits_of, port_place};
+use crate::checks;
 use crate::classify::Found;
 use crate::hint;
-use crate::parse::{Packet, Parsed};
+use crate::parse::{Frame, Packet, Parsed};
+use crate::sanity;
 
 /// The tables that a decision reads. In the kernel they are maps, in host tests plain collections.
 pub trait Tables {
@@ -38,6 +40,56 @@ pub trait Tables {
     /// The first packet rule that matches, allow rules before others ([`crate::classify`]). The kernel side calls it as a
     /// function of its own, which the verifier looks at once instead of once for each way through the parser.
     fn classify(&self, packet: &Packet, side: u32) -> Found;
+    /// [`checks::run`], in the kernel as a function of its own too: what it does with the packet, times what it found
+    /// before, would be more than the verifier looks at.
+    #[inline(always)]
+    fn check<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet, found: u64) -> u64
+    where
+        Self: Sized,
+    {
+        checks::run(frame, packet, self, found)
+    }
+    /// [`crate::sanity::examine`], likewise: each check is a branch.
+    #[inline(always)]
+    fn examine(&self, packet: &Packet, quic: bool, fact: u64) -> u64 {
+        sanity::examine(packet, quic, fact)
+    }
+    /// [`checks::look_up`], likewise.
+    #[inline(always)]
+    fn look_up<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet) -> u64
+    where
+        Self: Sized,
+    {
+        checks::look_up(frame, packet, self)
+    }
+    /// [`is_for_a_service`], likewise.
+    #[inline(always)]
+    fn for_a_service(&self, packet: &Packet) -> bool
+    where
+        Self: Sized,
+    {
+        is_for_a_service(packet, self)
+    }
+    /// [`checks::note_fragment`], likewise.
+    #[inline(always)]
+    fn note_fragment<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet, passed: bool)
+    where
+        Self: Sized,
+    {
+        checks::note_fragment(frame, packet, self, passed);
+    }
+    /// What the checks go by.
+    fn check_settings(&self) -> CheckSettings;
+    /// Whether the address is one of our own.
+    fn own(&self, addr: Addr) -> bool;
+    /// Word of the table of fragments.
+    fn fragment(&self, slot: u32) -> u64;
+    /// Writes a word of the table of fragments.
+    fn set_fragment(&self, slot: u32, word: u64);
+    /// Word of a bucket, one of [`crate::abi::bucket_index`].
+    fn bucket(&self, index: u32) -> u64;
+    /// Writes a bucket's word.
+    fn set_bucket(&self, index: u32, word: u64);
 }
 
 /// What is to be done with the packet.
@@ -51,41 +103,62 @@ pub struct Decision<V> {
     pub verdict: Option<V>,
     /// Slot of the shadow rule that would have had it otherwise: dropped what passes, or spared what is dropped.
     pub would: Option<u32>,
+    /// Checks that would have dropped the packet, were they enforced and not only counted; the bits of their [`Reason`]s.
+    pub counted: u64,
 }
 
 impl<V> Decision<V> {
     #[inline(always)]
-    const fn new(reason: Reason) -> Self {
-        Self { reason, rule: None, verdict: None, would: None }
+    pub(crate) const fn new(reason: Reason) -> Self {
+        Self { reason, rule: None, verdict: None, would: None, counted: 0 }
     }
 
     #[inline(always)]
     const fn by_rule(reason: Reason, rule: u32) -> Self {
-        Self { reason, rule: Some(rule), verdict: None, would: None }
+        Self { reason, rule: Some(rule), verdict: None, would: None, counted: 0 }
     }
 }
 
-/// Decides on one parsed frame.
+/// Decides on one frame, `parsed` by [`crate::parse::parse`].
 #[inline(always)]
-pub fn decide<T: Tables>(parsed: Parsed, tables: &T) -> Decision<T::Verdict> {
+pub fn decide<F: Frame + ?Sized, T: Tables>(frame: &F, parsed: Parsed<&Packet>, tables: &T) -> Decision<T::Verdict> {
+    let config = tables.config();
     let packet = match parsed {
         Parsed::NonIp => return Decision::new(Reason::NonIp),
-        Parsed::Malformed => return Decision::new(Reason::Malformed),
+        Parsed::Malformed => return checks::malformed(&config),
         Parsed::Ip(packet) => packet,
     };
-    let config = tables.config();
+    let mut counted = 0;
+    let mut decision = judge(frame, packet, tables, &config, &mut counted);
+    decision.counted = counted;
+    if packet.frag == frag::FIRST && config.checked & Reason::FragmentStray.bit() != 0 {
+        tables.note_fragment(frame, packet, !decision.reason.drops());
+    }
+    decision
+}
+
+/// As [`decide`]; `counted` is told of the checks that are only counted.
+#[inline(always)]
+fn judge<F: Frame + ?Sized, T: Tables>(
+    frame: &F,
+    packet: &Packet,
+    tables: &T,
+    config: &GateConfig,
+    counted: &mut u64,
+) -> Decision<T::Verdict> {
     let own_only = config.flags & GATE_OWN_ONLY != 0;
     let mut expired = false;
 
     let (word, bit) = hint::verdict_place(packet.src, config.v6_mask, config.verdict_bits);
     if (tables.verdict_hint(word) >> bit) & 1 != 0
-        && let Some(verdict) = standing(packet.src, tables, &config)
+        && let Some(verdict) = standing(packet.src, tables, config)
     {
         let (expires_ns, rule, flags) = tables.verdict_terms(verdict);
         if tables.now_ns() < expires_ns {
             let own_only = own_only || flags & VERDICT_OWN_ONLY != 0;
-            let drop = Decision { reason: Reason::Verdict, rule: Some(rule), verdict: Some(verdict), would: None };
-            return unless_spared(&packet, tables, &config, own_only, None, drop);
+            let drop =
+                Decision { reason: Reason::Verdict, rule: Some(rule), verdict: Some(verdict), would: None, counted: 0 };
+            return unless_spared(packet, tables, config, own_only, None, drop);
         }
         expired = true;
     }
@@ -97,23 +170,27 @@ pub fn decide<T: Tables>(parsed: Parsed, tables: &T) -> Decision<T::Verdict> {
             && let Some(rule) = tables.denied(side, packet.src)
         {
             let drop = Decision::by_rule(Reason::Denied, rule);
-            return unless_spared(&packet, tables, &config, own_only, None, drop);
+            return unless_spared(packet, tables, config, own_only, None, drop);
         }
+    }
+
+    if let Some(decision) = checks::apply(frame, packet, tables, config, counted) {
+        return decision;
     }
 
     let mut would = None;
     if config.flags & GATE_HAS_RULES != 0 {
-        let found = tables.classify(&packet, config.rules_side());
+        let found = tables.classify(packet, config.rules_side());
         if found.action == rule_action::ALLOW {
             return Decision::by_rule(Reason::Allowed, found.slot);
         }
         if found.action == rule_action::DROP {
             let drop = Decision::by_rule(Reason::Rule, found.slot);
-            return unless_spared(&packet, tables, &config, own_only, Some(found), drop);
+            return unless_spared(packet, tables, config, own_only, Some(found), drop);
         }
         if found.shadow_action == rule_action::DROP {
             let drop = Decision::by_rule(Reason::Rule, found.shadow_slot);
-            let would_be = unless_spared(&packet, tables, &config, own_only, Some(found), drop);
+            let would_be = unless_spared(packet, tables, config, own_only, Some(found), drop);
             would = if would_be.reason.drops() { would_be.rule } else { None };
         }
     }
@@ -139,7 +216,7 @@ fn standing<T: Tables>(source: Addr, tables: &T, config: &GateConfig) -> Option<
 
 /// The drop, unless something spares the packet. `rules` is what the packet rules say, where they were asked already.
 #[inline(always)]
-fn unless_spared<T: Tables>(
+pub(crate) fn unless_spared<T: Tables>(
     packet: &Packet,
     tables: &T,
     config: &GateConfig,
@@ -147,7 +224,7 @@ fn unless_spared<T: Tables>(
     rules: Option<Found>,
     drop: Decision<T::Verdict>,
 ) -> Decision<T::Verdict> {
-    if own_only && !for_a_service(packet, tables) {
+    if own_only && !tables.for_a_service(packet) {
         return Decision::new(Reason::NotOwn);
     }
     if config.flags & GATE_HAS_ALLOW != 0
@@ -170,7 +247,7 @@ fn unless_spared<T: Tables>(
 /// Whether the packet is addressed to a service. Later fragments carry no ports and are nobody's: without their first
 /// fragment, which is dropped, they are never put together.
 #[inline(always)]
-fn for_a_service<T: Tables>(packet: &Packet, tables: &T) -> bool {
+pub fn is_for_a_service<T: Tables>(packet: &Packet, tables: &T) -> bool {
     if !packet.ports {
         return false;
     }

@@ -8,13 +8,17 @@
 
 pub mod abi;
 pub mod addr;
+pub mod bucket;
+pub mod checks;
 pub mod cid;
 pub mod classify;
 pub mod decide;
 pub mod event;
+pub mod fragments;
 pub mod hint;
 pub mod parse;
 pub mod reason;
+pub mod sanity;
 pub mod siphash;
 pub mod steer;
 pub mod syn;

@@ -145,17 +145,30 @@ pub mod mark {
     /// A UDP length below its header, or beyond what the IP header leaves for it (RFC 768). Less than that is in order:
     /// RFC 9868 puts options there.
     pub const UDP_LENGTH: u8 = 8;
+    /// An IPv6 source in the v4-mapped form, which has no place on a wire (RFC 4942 section 2.2).
+    pub const MAPPED_SOURCE: u8 = 16;
 }
 
 /// What a frame turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Parsed {
+pub enum Parsed<P = Packet> {
     /// Neither IPv4 nor IPv6 (ARP, a third VLAN tag, …).
     NonIp,
     /// Headers cut short, or lengths that contradict each other (RFC 791 section 3.1, RFC 8200 section 3).
     Malformed,
     /// An IP packet.
-    Ip(Packet),
+    Ip(P),
+}
+
+impl Parsed {
+    /// The same with a reference to the packet.
+    pub const fn as_ref(&self) -> Parsed<&Packet> {
+        match self {
+            Parsed::NonIp => Parsed::NonIp,
+            Parsed::Malformed => Parsed::Malformed,
+            Parsed::Ip(packet) => Parsed::Ip(packet),
+        }
+    }
 }
 
 mod ether {
@@ -279,6 +292,7 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, start: usize, vlan: u16) -> Option<Packet>
         ttl: fields[3],
         vlan,
         network: start as u16,
+        marks: if src.is_v4() { mark::MAPPED_SOURCE } else { 0 },
         ..Packet::between(src, dst)
     };
     let end = start + IPV6_HEADER + payload;

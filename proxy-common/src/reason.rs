@@ -36,14 +36,60 @@ pub enum Reason {
     QuicInitial = 14,
     /// `steer_quic` could not place a packet; the kernel's hash did.
     QuicStray = 15,
+    /// Dropped by a check: TCP without any flag.
+    TcpNull = 16,
+    /// Dropped by a check: TCP with FIN, PSH and URG and nothing else.
+    TcpXmas = 17,
+    /// Dropped by a check: TCP with SYN and FIN.
+    TcpSynFin = 18,
+    /// Dropped by a check: TCP with SYN and RST.
+    TcpSynRst = 19,
+    /// Dropped by a check: TCP with FIN, PSH or URG, but without ACK, SYN and RST (RFC 9293 section
+    /// 3.10.7: all but a first SYN and some RST carry ACK).
+    TcpNoAck = 20,
+    /// Dropped by a check: source and destination are the same address and port.
+    Land = 21,
+    /// Dropped by a check: a UDP length that contradicts the packet's, or a fragment that ends beyond 65,535 bytes.
+    BadLength = 22,
+    /// Dropped by a check: TCP or UDP with a port 0.
+    ZeroPort = 23,
+    /// Dropped by a check: a source that no packet on a wire can have: this network, loopback,
+    /// multicast, reserved, v4-mapped.
+    Bogon = 24,
+    /// Dropped by a check: a source in a range for private, shared, documentation or benchmark use (RFC 6890
+    /// and its registries).
+    SpecialSource = 25,
+    /// Dropped by a check: a source that is one of our own addresses.
+    SpoofedOwn = 26,
+    /// Dropped by a check: IPv4 with options.
+    IpOptions = 27,
+    /// Dropped by a check: an IPv6 routing header of a type other than 0.
+    RoutingHeader = 28,
+    /// Dropped by a check: an IPv6 routing header of type 0 (RFC 5095).
+    RoutingHeader0 = 29,
+    /// Dropped by a check: a fragment of any kind.
+    Fragment = 30,
+    /// Dropped by a check: a later fragment whose first one was dropped or not seen.
+    FragmentStray = 31,
+    /// Dropped by a check: ICMP above the limit that is neither for path MTU nor neighbour discovery.
+    IcmpLimit = 32,
+    /// Dropped by a check: a QUIC Initial in less than 1,200 bytes of UDP payload (RFC 9000 section 14.1).
+    QuicShortInitial = 33,
+    /// Dropped by a check: a QUIC version that is not known.
+    QuicVersion = 34,
+    /// Dropped by a check: UDP to one of our own addresses, at a port below the ephemeral ones where no
+    /// service listens.
+    UdpNoService = 35,
+    /// Malformed, and dropped here instead of being left to the kernel.
+    MalformedDropped = 36,
     /// `front_syn` answered a SYN with a cookie.
-    SynCookie = 16,
+    SynCookie = 37,
     /// Dropped by `front_syn`: an acknowledgment whose cookie is not the kernel's.
-    SynCookieBad = 17,
+    SynCookieBad = 38,
 }
 
 /// Number of [`Reason`]s, entries of `COUNTERS`.
-pub const REASONS: u32 = 18;
+pub const REASONS: u32 = 39;
 
 impl Reason {
     /// All reasons, in the order of their index.
@@ -64,9 +110,77 @@ impl Reason {
         Reason::QuicCid,
         Reason::QuicInitial,
         Reason::QuicStray,
+        Reason::TcpNull,
+        Reason::TcpXmas,
+        Reason::TcpSynFin,
+        Reason::TcpSynRst,
+        Reason::TcpNoAck,
+        Reason::Land,
+        Reason::BadLength,
+        Reason::ZeroPort,
+        Reason::Bogon,
+        Reason::SpecialSource,
+        Reason::SpoofedOwn,
+        Reason::IpOptions,
+        Reason::RoutingHeader,
+        Reason::RoutingHeader0,
+        Reason::Fragment,
+        Reason::FragmentStray,
+        Reason::IcmpLimit,
+        Reason::QuicShortInitial,
+        Reason::QuicVersion,
+        Reason::UdpNoService,
+        Reason::MalformedDropped,
         Reason::SynCookie,
         Reason::SynCookieBad,
     ];
+
+    /// The reason with this number; [`Reason::Pass`] for numbers that none has. A `match`, which the compiler sees through:
+    /// a table would be a map in the kernel.
+    #[inline(always)]
+    pub const fn of(number: u32) -> Self {
+        match number {
+            1 => Reason::NonIp,
+            2 => Reason::Malformed,
+            3 => Reason::NotOwn,
+            4 => Reason::Allowed,
+            5 => Reason::Verdict,
+            6 => Reason::Expired,
+            7 => Reason::Denied,
+            8 => Reason::Rule,
+            9 => Reason::ChainTooLong,
+            10 => Reason::Steered,
+            11 => Reason::SteerMiss,
+            12 => Reason::SteerDead,
+            13 => Reason::QuicCid,
+            14 => Reason::QuicInitial,
+            15 => Reason::QuicStray,
+            16 => Reason::TcpNull,
+            17 => Reason::TcpXmas,
+            18 => Reason::TcpSynFin,
+            19 => Reason::TcpSynRst,
+            20 => Reason::TcpNoAck,
+            21 => Reason::Land,
+            22 => Reason::BadLength,
+            23 => Reason::ZeroPort,
+            24 => Reason::Bogon,
+            25 => Reason::SpecialSource,
+            26 => Reason::SpoofedOwn,
+            27 => Reason::IpOptions,
+            28 => Reason::RoutingHeader,
+            29 => Reason::RoutingHeader0,
+            30 => Reason::Fragment,
+            31 => Reason::FragmentStray,
+            32 => Reason::IcmpLimit,
+            33 => Reason::QuicShortInitial,
+            34 => Reason::QuicVersion,
+            35 => Reason::UdpNoService,
+            36 => Reason::MalformedDropped,
+            37 => Reason::SynCookie,
+            38 => Reason::SynCookieBad,
+            _ => Reason::Pass,
+        }
+    }
 
     /// The reason's name in metrics, logs and JSON.
     pub const fn name(self) -> &'static str {
@@ -87,14 +201,45 @@ impl Reason {
             Reason::QuicCid => "quic_cid",
             Reason::QuicInitial => "quic_initial",
             Reason::QuicStray => "quic_stray",
+            Reason::TcpNull => "tcp_null",
+            Reason::TcpXmas => "tcp_xmas",
+            Reason::TcpSynFin => "tcp_syn_fin",
+            Reason::TcpSynRst => "tcp_syn_rst",
+            Reason::TcpNoAck => "tcp_no_ack",
+            Reason::Land => "land",
+            Reason::BadLength => "bad_length",
+            Reason::ZeroPort => "zero_port",
+            Reason::Bogon => "bogon",
+            Reason::SpecialSource => "special_source",
+            Reason::SpoofedOwn => "spoofed_own",
+            Reason::IpOptions => "ip_options",
+            Reason::RoutingHeader => "routing_header",
+            Reason::RoutingHeader0 => "routing_header_0",
+            Reason::Fragment => "fragment",
+            Reason::FragmentStray => "fragment_stray",
+            Reason::IcmpLimit => "icmp_limit",
+            Reason::QuicShortInitial => "quic_short_initial",
+            Reason::QuicVersion => "quic_version",
+            Reason::UdpNoService => "udp_no_service",
+            Reason::MalformedDropped => "malformed_dropped",
             Reason::SynCookie => "syn_cookie",
             Reason::SynCookieBad => "syn_cookie_bad",
         }
     }
 
+    /// Whether this is one of the checks of [`crate::sanity`]: off, counted or enforced, each by itself.
+    pub const fn is_check(self) -> bool {
+        self as u32 >= Reason::TcpNull as u32 && self as u32 <= Reason::MalformedDropped as u32
+    }
+
+    /// The check's bit in [`crate::abi::GateConfig::checked`] and [`crate::abi::GateConfig::enforced`].
+    pub const fn bit(self) -> u64 {
+        1 << self as u32
+    }
+
     /// Whether the packet was dropped.
     pub const fn drops(self) -> bool {
-        matches!(self, Reason::Verdict | Reason::Denied | Reason::Rule | Reason::SynCookieBad)
+        matches!(self, Reason::Verdict | Reason::Denied | Reason::Rule | Reason::SynCookieBad) || self.is_check()
     }
 }
 
@@ -106,6 +251,7 @@ mod tests {
     fn reasons_are_their_index() {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "{}", reason.name());
+            assert_eq!(Reason::of(index as u32), reason);
         }
     }
 }

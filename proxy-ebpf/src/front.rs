@@ -1,23 +1,29 @@
 //! `front`: the maps as the tables of `decide()`, and the counting that follows a decision.
 
+use core::mem::MaybeUninit;
+
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{debug, info};
 use proxy_common::abi::{
-    Clock, GateConfig, HINT_WORDS, HostKey, MAX_RULE_SLOTS, PrefixData, Reason, ServiceKey, VerdictValue, proto,
+    CLOCK_HELD, CheckSettings, Clock, GateConfig, HINT_WORDS, HostKey, MAX_RULE_SLOTS, PrefixData, REASONS, Reason,
+    ServiceKey, VerdictValue, proto,
 };
 use proxy_common::addr::Addr;
+use proxy_common::checks;
 use proxy_common::classify::{Found, classify, first_candidate};
-use proxy_common::decide::{Decision, Tables, decide};
+use proxy_common::decide::{Decision, Tables, decide, is_for_a_service};
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse};
+use proxy_common::sanity;
 
 use crate::count;
 use crate::events;
 use crate::frame::Packet;
 use crate::maps::{
-    ALLOW_A, ALLOW_B, BINDINGS, CLOCK, DENY_A, DENY_B, DENY_HINT, GATE, PORTS, RULE_CLASSES, RULE_HITS, RULE_ROWS,
-    SHADOW_HITS, VERDICT_HINT, VERDICTS,
+    ALLOW_A, ALLOW_B, BINDINGS, BUCKETS, CHECKS, CLOCK, DENY_A, DENY_B, DENY_HINT, FRAGMENTS, GATE, OWN, PORTS,
+    RULE_CLASSES, RULE_HITS, RULE_ROWS, SHADOW_HITS, VERDICT_HINT, VERDICTS, WOULD,
 };
 
 /// What becomes of a packet.
@@ -35,9 +41,14 @@ pub enum Outcome {
 pub fn judge(ctx: &XdpContext) -> Outcome {
     let packet = Packet(ctx);
     let length = packet.len() as u64;
-    let parsed = parse(&packet);
-    let maps = Maps { gate: GATE.get(0) };
-    let decision = decide(parsed, &maps);
+    let mut headers = Headers::zeroed();
+    let parsed = match parse_frame(ctx.ctx, headers.0.as_mut_ptr()) {
+        // SAFETY: zeroed, which is a valid packet, and filled in by the parser.
+        IP => Parsed::Ip(unsafe { headers.0.assume_init_ref() }),
+        MALFORMED => Parsed::Malformed,
+        _ => Parsed::NonIp,
+    };
+    let decision = decide(&packet, parsed, &Maps(ctx.ctx));
     count::reason(decision.reason, length);
     if let Some(rule) = decision.rule {
         count::add(RULE_HITS.get_ptr_mut(rule & (MAX_RULE_SLOTS - 1)), length);
@@ -48,27 +59,77 @@ pub fn judge(ctx: &XdpContext) -> Outcome {
     if let Some(verdict) = decision.verdict {
         mark_drop(verdict, length);
     }
+    if decision.counted != 0 {
+        count_checks(decision.counted, length);
+    }
     events::sample(ctx, &decision);
     log(ctx, &parsed, &decision);
     if decision.reason.drops() {
         return Outcome::Drop;
     }
-    match (maps.gate, parsed) {
-        (Some(gate), Parsed::Ip(packet)) if gate.cookies != 0 && packet.proto == proto::TCP => Outcome::SynDefence,
+    match parsed {
+        Parsed::Ip(packet) if packet.proto == proto::TCP && cookies_on() => Outcome::SynDefence,
         _ => Outcome::Pass,
     }
 }
 
-struct Maps {
-    gate: Option<&'static GateConfig>,
+/// Whether some service may answer SYNs with cookies.
+#[inline(always)]
+fn cookies_on() -> bool {
+    GATE.get(0).is_some_and(|gate| gate.cookies != 0)
 }
+
+/// Room for a parsed packet on the stack.
+#[repr(align(8))]
+struct Headers(MaybeUninit<IpPacket>);
+
+impl Headers {
+    /// All zero, in whole words: the verifier wants the memory that a function gets written, and its stores aligned.
+    #[inline(always)]
+    fn zeroed() -> Self {
+        let mut room = Self(MaybeUninit::uninit());
+        let words: *mut u64 = room.0.as_mut_ptr().cast();
+        let mut word = 0;
+        while word < size_of::<IpPacket>() / size_of::<u64>() {
+            // SAFETY: within the packet, whose size is a multiple of eight bytes, and aligned like this type.
+            unsafe { words.add(word).write_volatile(0) };
+            word += 1;
+        }
+        room
+    }
+}
+
+const NON_IP: u32 = 0;
+const MALFORMED: u32 = 1;
+const IP: u32 = 2;
+
+/// [`parse`] as a global function. The verifier follows every way through the parser to the end of the program that it
+/// stands in, so what comes after it is a program of its own, in which a header may hold anything.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn parse_frame(ctx: *mut xdp_md, headers: *mut IpPacket) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    // SAFETY: the one caller passes a reference that nobody else holds. The verifier wants the check for null.
+    let Some(headers) = (unsafe { headers.as_mut() }) else { return MALFORMED };
+    match parse(&Packet(&ctx)) {
+        Parsed::NonIp => NON_IP,
+        Parsed::Malformed => MALFORMED,
+        Parsed::Ip(packet) => {
+            *headers = packet;
+            IP
+        }
+    }
+}
+
+/// The maps, and the context for the functions that read the packet once more.
+struct Maps(*mut xdp_md);
 
 impl Tables for Maps {
     type Verdict = *mut VerdictValue;
 
     #[inline(always)]
     fn config(&self) -> GateConfig {
-        self.gate.copied().unwrap_or_default()
+        GATE.get(0).copied().unwrap_or_default()
     }
 
     #[inline(always)]
@@ -96,7 +157,7 @@ impl Tables for Maps {
         // Reading the tick counter is one load where the clock is a call: the clock is read once a tick.
         unsafe {
             let jiffies = bpf_jiffies64();
-            if (*clock).jiffies != jiffies {
+            if (*clock).jiffies != jiffies && (*clock).jiffies != CLOCK_HELD {
                 *clock = Clock { jiffies, ns: bpf_ktime_get_coarse_ns() };
             }
             (*clock).ns
@@ -134,6 +195,125 @@ impl Tables for Maps {
     fn classify(&self, packet: &IpPacket, side: u32) -> Found {
         Found::of(find_rule(packet, side))
     }
+
+    #[inline(always)]
+    fn check<F: Frame + ?Sized>(&self, _: &F, packet: &IpPacket, found: u64) -> u64 {
+        check_packet(self.0, packet, found)
+    }
+
+    #[inline(always)]
+    fn examine(&self, packet: &IpPacket, quic: bool, fact: u64) -> u64 {
+        examine(packet, u32::from(quic), fact)
+    }
+
+    #[inline(always)]
+    fn look_up<F: Frame + ?Sized>(&self, _: &F, packet: &IpPacket) -> u64 {
+        look_up(self.0, packet)
+    }
+
+    #[inline(always)]
+    fn for_a_service(&self, packet: &IpPacket) -> bool {
+        for_a_service(packet) != 0
+    }
+
+    #[inline(always)]
+    fn note_fragment<F: Frame + ?Sized>(&self, _: &F, packet: &IpPacket, passed: bool) {
+        note_fragment(self.0, packet, u32::from(passed));
+    }
+
+    #[inline(always)]
+    fn check_settings(&self) -> CheckSettings {
+        CHECKS.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn own(&self, addr: Addr) -> bool {
+        OWN.get_ptr(&addr.host_key()).is_some()
+    }
+
+    #[inline(always)]
+    fn fragment(&self, slot: u32) -> u64 {
+        FRAGMENTS.get(slot).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn set_fragment(&self, slot: u32, word: u64) {
+        store(FRAGMENTS.get_ptr_mut(slot), word);
+    }
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> u64 {
+        BUCKETS.get(index).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn set_bucket(&self, index: u32, word: u64) {
+        store(BUCKETS.get_ptr_mut(index), word);
+    }
+}
+
+/// Counts the checks that are only counted.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_checks(checks: u64, length: u64) -> u32 {
+    let mut reason = Reason::TcpNull as u32;
+    while reason < REASONS {
+        if (checks >> reason) & 1 != 0 {
+            count::add(WOULD.get_ptr_mut(reason), length);
+        }
+        reason += 1;
+    }
+    0
+}
+
+/// [`checks::run`] as a global function, for the same reason as [`find_rule`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn check_packet(ctx: *mut xdp_md, packet: *const IpPacket, found: u64) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    // SAFETY: as in `find_rule`.
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+    checks::run(&Packet(&ctx), packet, &Maps(ctx.ctx), found)
+}
+
+/// [`sanity::examine`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn examine(packet: *const IpPacket, quic: u32, fact: u64) -> u64 {
+    // SAFETY: as in `find_rule`.
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+    sanity::examine(packet, quic != 0, fact)
+}
+
+/// [`checks::look_up`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look_up(ctx: *mut xdp_md, packet: *const IpPacket) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    // SAFETY: as in `find_rule`.
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+    checks::look_up(&Packet(&ctx), packet, &Maps(ctx.ctx))
+}
+
+/// [`is_for_a_service`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn for_a_service(packet: *const IpPacket) -> u32 {
+    // SAFETY: as in `find_rule`.
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+    // It reads no packet: a context that it does not use is one that the caller does not pass.
+    u32::from(is_for_a_service(packet, &Maps(core::ptr::null_mut())))
+}
+
+/// [`checks::note_fragment`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_fragment(ctx: *mut xdp_md, packet: *const IpPacket, passed: u32) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    // SAFETY: as in `find_rule`.
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+    checks::note_fragment(&Packet(&ctx), packet, &Maps(ctx.ctx), passed != 0);
+    0
 }
 
 /// The first matching rule as [`Found`] reads it. A global function: the verifier checks it once, for any arguments.
@@ -170,6 +350,15 @@ impl TrieKey {
     }
 }
 
+#[inline(always)]
+fn store(place: Option<*mut u64>, word: u64) {
+    if let Some(place) = place {
+        // SAFETY: a value of an array, eight bytes and aligned: one store, which other CPUs see whole or not at all. What
+        // two of them store at the same moment is documented where the word is.
+        unsafe { place.write_volatile(word) };
+    }
+}
+
 /// Counts the drop on the verdict, and notes the time of the first.
 #[inline(always)]
 fn mark_drop(verdict: *mut VerdictValue, length: u64) {
@@ -187,7 +376,7 @@ fn mark_drop(verdict: *mut VerdictValue, length: u64) {
 
 /// Diagnostics; pruned by the verifier while the level is off.
 #[inline(always)]
-fn log(ctx: &XdpContext, parsed: &Parsed, decision: &Decision<*mut VerdictValue>) {
+fn log(ctx: &XdpContext, parsed: &Parsed<&IpPacket>, decision: &Decision<*mut VerdictValue>) {
     let Parsed::Ip(packet) = parsed else { return };
     let source = packet.src.to_bytes();
     let rule = decision.rule.unwrap_or(0);

@@ -4,10 +4,10 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, ReusePortSockArray, RingBuf, SockMap};
 use aya_ebpf::macros::btf_map;
 use proxy_common::abi::{
-    Binding, Clock, Counter, DEFAULT_MAX_VERDICTS, DEFAULT_VERDICT_WORDS, GateConfig, HINT_WORDS, HostKey,
-    MAX_LISTENER_SLOTS, MAX_PREFIXES, MAX_QUIC_SLOTS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS, PORT_WORDS,
-    PrefixData, PrefixValue, QuicKey, REASONS, RuleName, SIDES, Service, ServiceKey, SynState, VerdictValue,
-    WorkerLoad,
+    Binding, CheckSettings, Clock, Counter, DEFAULT_MAX_VERDICTS, DEFAULT_VERDICT_WORDS, FRAGMENT_SLOTS, GateConfig,
+    HINT_WORDS, HostKey, MAX_LISTENER_SLOTS, MAX_OWN_ADDRESSES, MAX_PREFIXES, MAX_QUIC_SLOTS, MAX_RULE_SLOTS,
+    MAX_SERVICES, MAX_WORKERS, PORT_WORDS, PrefixData, PrefixValue, QuicKey, REASONS, RuleName, SIDES, Service,
+    ServiceKey, SynState, VerdictValue, WorkerLoad, bucket_index,
 };
 use proxy_common::classify::{ClassTable, RowTable};
 use proxy_common::event::{EVENT_RING_BYTES, Event, EventControl, EventCounts};
@@ -117,6 +117,26 @@ pub static EVENT_CONTROL: Array<EventControl, 1> = Array::new();
 /// Events written and lost, on each CPU.
 #[btf_map]
 pub static EVENT_COUNTS: PerCpuArray<EventCounts, 1> = PerCpuArray::new();
+
+/// Packets and bytes by check that would have dropped them, were it enforced.
+#[btf_map]
+pub static WOULD: PerCpuArray<Counter, { REASONS as usize }> = PerCpuArray::new();
+
+/// What the checks go by, one entry.
+#[btf_map]
+pub static CHECKS: Array<CheckSettings, 1> = Array::new();
+
+/// Our own addresses.
+#[btf_map]
+pub static OWN: HashMap<HostKey, u32, { MAX_OWN_ADDRESSES as usize }> = HashMap::new();
+
+/// What became of first fragments, a word each.
+#[btf_map]
+pub static FRAGMENTS: Array<u64, { FRAGMENT_SLOTS as usize }> = Array::new();
+
+/// Token buckets, a word each.
+#[btf_map]
+pub static BUCKETS: Array<u64, { bucket_index::COUNT as usize }> = Array::new();
 
 /// SYN defence of each service; mapped into the daemon, so that counting an accepted connection is a store.
 #[btf_map]

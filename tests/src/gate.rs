@@ -5,11 +5,14 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use nix::sched::{CloneFlags, unshare};
-use proxy_core::config::{self, Config};
+use proxy_common::abi::{CLOCK_HELD, CheckSettings, Clock, FRAGMENT_SLOTS, bucket_index};
+use proxy_core::config::{self, Checks, Config, Mode};
 use proxy_core::image::KernelImage;
 use proxy_core::policy::compile_rules;
 use proxy_user::kernel::Kernel;
+use serde_json::{Map as Object, Value, json};
 
 use crate::tables::World;
 
@@ -22,14 +25,21 @@ pub struct Gate {
 
 impl Gate {
     /// Loads the programs. The calling thread moves into a fresh network namespace, so that `steer` steers nobody.
+    /// All checks are off.
     pub fn load(name: &str, scope: &str, max_verdicts: u32) -> Result<Self> {
+        Self::load_with(name, json!({ "scope": scope, "max_verdicts": max_verdicts, "checks": all_checks(Mode::Off) }))
+    }
+
+    /// As [`Gate::load`], with parts of the config's `gate` object.
+    pub fn load_with(name: &str, mut gate: Value) -> Result<Self> {
         unshare(CloneFlags::CLONE_NEWNET).context("a network namespace of its own (needs root)")?;
         let pins = PathBuf::from(format!("/sys/fs/bpf/tidegate-{name}-{}", std::process::id()));
-        let text = serde_json::json!({
+        gate["pins"] = json!(pins);
+        let text = json!({
             "listeners": [{ "name": "web", "address": "127.0.0.1:80", "protocol": "http" }],
             "routes": [{ "upstream": "app" }],
             "upstreams": { "app": { "servers": ["http://127.0.0.1:8080"] } },
-            "gate": { "scope": scope, "pins": pins, "max_verdicts": max_verdicts },
+            "gate": gate,
         });
         let config = config::parse(&text.to_string()).map_err(|faults| anyhow::anyhow!("{faults:?}"))?;
         let kernel = Kernel::load(&config)?;
@@ -54,6 +64,41 @@ impl Gate {
         }
         Ok(())
     }
+
+    /// Puts the checks' state at its beginning: `world`'s settings, no fragments seen, full buckets, and a clock that
+    /// stands at `world.now`.
+    pub fn reset(&self, world: &World) -> Result<()> {
+        let mut settings: Array<_, CheckSettings> = Array::try_from(Map::Array(self.data("CHECKS")?))?;
+        settings.set(0, world.settings, 0)?;
+        for (name, entries) in [("FRAGMENTS", FRAGMENT_SLOTS), ("BUCKETS", bucket_index::COUNT)] {
+            let mut words: Array<_, u64> = Array::try_from(Map::Array(self.data(name)?))?;
+            for index in 0..entries {
+                words.set(index, 0, 0)?;
+            }
+        }
+        self.hold_clock(world.now)
+    }
+
+    /// Stops the programs' clock at `ns`.
+    pub fn hold_clock(&self, ns: u64) -> Result<()> {
+        let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))?;
+        let mut clock: PerCpuArray<_, Clock> = PerCpuArray::try_from(Map::PerCpuArray(self.data("CLOCK")?))?;
+        clock.set(0, PerCpuValues::try_from(vec![Clock { jiffies: CLOCK_HELD, ns }; cpus])?, 0)?;
+        Ok(())
+    }
+
+    fn data(&self, name: &str) -> Result<MapData> {
+        Ok(MapData::from_pin(self.config.gate.pins.join(name))?)
+    }
+}
+
+/// The config's `checks` with all of them in one mode.
+pub fn all_checks(mode: Mode) -> Value {
+    let names = match json!(Checks::default()) {
+        Value::Object(checks) => checks.into_iter().map(|(name, _)| name),
+        other => unreachable!("checks are an object, not {other}"),
+    };
+    Value::Object(names.map(|name| (name, json!(mode))).collect::<Object<_, _>>())
 }
 
 impl Drop for Gate {

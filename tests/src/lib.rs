@@ -17,6 +17,7 @@ pub mod bench_verdicts;
 pub mod bench_xdp;
 pub mod cases;
 pub mod certs;
+pub mod check_rows;
 pub mod clients;
 pub mod demo;
 pub mod edge;

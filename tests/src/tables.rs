@@ -1,18 +1,20 @@
 //! The tables of `decide()` as plain collections: the host half of the verdict table and of the differential check.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proxy_common::abi::{
-    DEFAULT_MAX_VERDICTS, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, HINT_WORDS,
-    HostKey, LAYOUT_VERSION, ServiceKey, VerdictValue, rule_action, verdict_bits,
+    CheckSettings, DEFAULT_MAX_VERDICTS, FRAGMENT_SLOTS, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY,
+    GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, ServiceKey, VerdictValue, rule_action, verdict_bits,
 };
 use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
 use proxy_common::classify::Found;
 use proxy_common::decide::Tables;
 use proxy_common::hint;
 use proxy_common::parse::Packet;
+use proxy_common::sanity;
 use proxy_core::policy::PacketRule;
 
 /// Everything that a decision reads. `now` is the clock that it is asked for.
@@ -32,6 +34,18 @@ pub struct World {
     pub bindings: HashSet<ServiceKey>,
     /// `CLOCK_MONOTONIC` in nanoseconds.
     pub now: u64,
+    /// Checks that are made.
+    pub checked: u64,
+    /// Those of them that drop.
+    pub enforced: u64,
+    /// Our own addresses.
+    pub own: HashSet<Addr>,
+    /// What the checks go by.
+    pub settings: CheckSettings,
+    /// Words of the table of fragments.
+    pub fragments: RefCell<HashMap<u32, u64>>,
+    /// Words of the buckets.
+    pub buckets: RefCell<HashMap<u32, u64>>,
     /// Words of the hint; [`World::seal`] computes them.
     pub hints: BTreeMap<u32, u64>,
     /// Words of the filter before the verdicts, likewise.
@@ -86,6 +100,9 @@ impl Tables for World {
             rules: self.rules.len() as u32,
             revision: 1,
             v6_mask: v6_mask(64),
+            checked: self.checked,
+            enforced: self.enforced,
+            own_bits: self.own.iter().fold(0, |bits, addr| bits | (1 << sanity::own_bit(*addr))),
             verdict_bits: verdict_bits(DEFAULT_MAX_VERDICTS),
             cookies: 0,
             rules_print: 0,
@@ -139,5 +156,30 @@ impl Tables for World {
         };
         let ((action, slot), (shadow_action, shadow_slot)) = (first(false), first(true));
         Found { action, slot, shadow_action, shadow_slot }
+    }
+
+    fn check_settings(&self) -> CheckSettings {
+        self.settings
+    }
+
+    fn own(&self, addr: Addr) -> bool {
+        self.own.contains(&addr)
+    }
+
+    fn fragment(&self, slot: u32) -> u64 {
+        assert!(slot < FRAGMENT_SLOTS, "fragment slot {slot} is beyond the map");
+        self.fragments.borrow().get(&slot).copied().unwrap_or(0)
+    }
+
+    fn set_fragment(&self, slot: u32, word: u64) {
+        self.fragments.borrow_mut().insert(slot, word);
+    }
+
+    fn bucket(&self, index: u32) -> u64 {
+        self.buckets.borrow().get(&index).copied().unwrap_or(0)
+    }
+
+    fn set_bucket(&self, index: u32, word: u64) {
+        self.buckets.borrow_mut().insert(index, word);
     }
 }

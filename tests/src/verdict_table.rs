@@ -44,9 +44,12 @@ pub struct Row {
 }
 
 // Services: TCP 192.0.2.1:443, TCP 0.0.0.0:80, TCP [2001:db8::1]:443, UDP 192.0.2.1:443, UDP [::]:443.
-const EDGE: &str = "192.0.2.1";
-const EDGE6: &str = "2001:db8::1";
-const OTHER: &str = "192.0.2.200";
+/// An address of ours.
+pub const EDGE: &str = "192.0.2.1";
+/// An IPv6 address of ours.
+pub const EDGE6: &str = "2001:db8::1";
+/// Somebody else's address.
+pub const OTHER: &str = "192.0.2.200";
 const OTHER6: &str = "2001:db8::200";
 // Sources.
 const GOOD: &str = "198.18.0.9";
@@ -290,28 +293,40 @@ const XDP_PASS: u32 = 2;
 
 /// A loaded gate for one scope, holding the world.
 pub struct Bench {
-    gate: Gate,
-    world: World,
+    /// The loaded program.
+    pub gate: Gate,
+    /// The same for the host.
+    pub world: World,
 }
 
 impl Bench {
-    /// Loads and fills it.
+    /// Loads and fills it; all checks are off.
     pub fn new(scope: Scope) -> Result<Self> {
         let name = if scope == Scope::Own { "own" } else { "all" };
-        let gate = Gate::load(name, name, 4_096)?;
-        let world = world(scope);
+        Self::of(Gate::load(name, name, 4_096)?, world(scope))
+    }
+
+    /// A loaded gate that is filled with `world`.
+    pub fn of(gate: Gate, world: World) -> Result<Self> {
         gate.fill(&world)?;
         Ok(Self { gate, world })
     }
 
     /// Runs one row through both halves.
     pub fn check(&self, row: &Row) -> Result<()> {
-        let bytes = row.frame.build();
-        let host = decide(parse(bytes.as_slice()), &self.world);
-        ensure!(host.reason == row.reason, "the host says {:?}, the row {:?}", host.reason, row.reason);
-        ensure!(host.rule == row.rule, "the host counts rule {:?}, the row {:?}", host.rule, row.rule);
-        ensure!(host.would == row.would, "the host says that rule {:?} would, the row {:?}", host.would, row.would);
-        self.program_counts(&bytes, row.reason, row.rule, row.would)
+        self.expect(&row.frame.build(), (row.reason, row.rule, row.would, 0))
+    }
+
+    /// Runs a frame through both halves, which must say and count this: reason, rule, shadow rule and counted checks.
+    pub fn expect(&self, bytes: &[u8], wanted: (Reason, Option<u32>, Option<u32>, u64)) -> Result<()> {
+        let host = decide(bytes, parse(bytes).as_ref(), &self.world);
+        let (reason, rule, would, counted) = wanted;
+        ensure!(host.reason == reason, "the host says {:?}, the row {reason:?}", host.reason);
+        ensure!(host.rule == rule, "the host counts rule {:?}, the row {rule:?}", host.rule);
+        ensure!(host.would == would, "the host says that rule {:?} would, the row {would:?}", host.would);
+        let (by_host, by_row) = (names(host.counted), names(counted));
+        ensure!(by_host == by_row, "the host would drop by {by_host:?}, the row by {by_row:?}");
+        self.program_counts(bytes, wanted)
     }
 
     /// What is told of a row's packet over the live maps must be what the row says.
@@ -327,12 +342,14 @@ impl Bench {
 
     /// Runs a frame, whatever it is, through both halves: they must agree.
     pub fn agree(&self, bytes: &[u8]) -> Result<()> {
-        let host = decide(parse(bytes), &self.world);
-        self.program_counts(bytes, host.reason, host.rule, host.would).with_context(|| format!("frame {bytes:02x?}"))
+        let host = decide(bytes, parse(bytes).as_ref(), &self.world);
+        self.program_counts(bytes, (host.reason, host.rule, host.would, host.counted))
+            .with_context(|| format!("frame {bytes:02x?}"))
     }
 
-    /// Runs a frame through the program, which must count and answer what `reason` and `rule` ask for.
-    fn program_counts(&self, bytes: &[u8], reason: Reason, rule: Option<u32>, would: Option<u32>) -> Result<()> {
+    /// Runs a frame through the program, which must count and answer what is wanted.
+    fn program_counts(&self, bytes: &[u8], wanted: (Reason, Option<u32>, Option<u32>, u64)) -> Result<()> {
+        let (reason, rule, would, counted) = wanted;
         let before = self.counts()?;
         let (action, _) = self.gate.kernel.try_frame(bytes, 1)?;
         let after = self.counts()?;
@@ -353,6 +370,7 @@ impl Bench {
             None => {}
         }
         expected.extend(would.map(|slot| (format!("would test/r{slot}"), one)));
+        expected.extend(names(counted).into_iter().map(|name| (format!("check {name}"), one)));
         ensure!(moved == expected, "the program counted {moved:?}, wanted {expected:?}");
         ensure!(action == wanted, "the program answers {action}, wanted {wanted}");
         Ok(())
@@ -361,8 +379,15 @@ impl Bench {
     fn counts(&self) -> Result<BTreeMap<String, (u64, u64)>> {
         let reasons = self.gate.kernel.counters()?.into_iter().map(|(name, c)| (name.to_owned(), (c.packets, c.bytes)));
         let rules = self.gate.kernel.rule_hits()?.into_iter().map(|(name, c)| (name, (c.packets, c.bytes)));
+        let checks = self.gate.kernel.would_counters()?.into_iter();
+        let checks = checks.map(|(name, c)| (format!("check {name}"), (c.packets, c.bytes)));
         let would = self.gate.kernel.shadow_hits()?.into_iter();
         let would = would.map(|(name, c)| (format!("would {name}"), (c.packets, c.bytes)));
-        Ok(reasons.chain(rules).chain(would).collect())
+        Ok(reasons.chain(rules).chain(would).chain(checks).collect())
     }
+}
+
+/// Names of the reasons with these bits.
+fn names(bits: u64) -> Vec<&'static str> {
+    Reason::ALL.into_iter().filter(|reason| bits & reason.bit() != 0).map(Reason::name).collect()
 }

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
 
 use proxy_common::abi::{
-    GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey, Reason, ServiceKey,
-    VERDICT_OWN_ONLY, frag, proto, rule_action,
+    CheckSettings, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey,
+    Reason, ServiceKey, VERDICT_OWN_ONLY, frag, proto, rule_action,
 };
 use proxy_common::addr::Addr;
 use proxy_common::classify::Found;
@@ -76,7 +76,7 @@ impl Frame for Snapshot<'_> {
 pub fn explain<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T, name: &dyn Fn(u32) -> String) -> Explanation {
     let traced = Traced { tables, name, steps: RefCell::default() };
     let parsed = parse(frame);
-    let decision = decide(parsed, &traced);
+    let decision = decide(frame, parsed.as_ref(), &traced);
     let steps = traced.steps.into_inner();
     let decisive = match decision.reason {
         Reason::Verdict | Reason::Expired => Some("VERDICTS"),
@@ -222,6 +222,41 @@ impl<T: Tables> Tables for Traced<'_, T> {
         }
         self.note("RULE_CLASSES", "packet rules", Some(&side.to_ne_bytes()), answer);
         found
+    }
+
+    fn check_settings(&self) -> CheckSettings {
+        self.tables.check_settings()
+    }
+
+    fn own(&self, addr: Addr) -> bool {
+        let found = self.tables.own(addr);
+        self.note("OWN", ip(addr).to_string(), Some(&addr.to_bytes()), if found { "ours" } else { "not ours" });
+        found
+    }
+
+    fn fragment(&self, slot: u32) -> u64 {
+        let word = self.tables.fragment(slot);
+        self.note("FRAGMENTS", format!("slot {slot}"), Some(&slot.to_ne_bytes()), format!("{word:#018x}"));
+        word
+    }
+
+    // Explaining a packet leaves no trace of it.
+    fn set_fragment(&self, _: u32, _: u64) {}
+
+    fn bucket(&self, index: u32) -> u64 {
+        let word = self.tables.bucket(index);
+        self.note("BUCKETS", format!("bucket {index}"), Some(&index.to_ne_bytes()), format!("full at {word} ns"));
+        word
+    }
+
+    fn set_bucket(&self, _: u32, _: u64) {}
+
+    fn examine(&self, packet: &Packet, quic: bool, fact: u64) -> u64 {
+        let failed = self.tables.examine(packet, quic, fact);
+        let names: Vec<_> = Reason::ALL.into_iter().filter(|r| failed & r.bit() != 0).map(Reason::name).collect();
+        let answer = if names.is_empty() { "none fails".to_owned() } else { format!("fails: {}", names.join(", ")) };
+        self.note("headers", "checks, whether made or not", None, answer);
+        failed
     }
 }
 

@@ -23,6 +23,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let mut out = output::stdout();
     print(&mut out, "reason", &counters.reasons)?;
+    // All checks stand here, most at zero: only what counts is shown.
+    let checks: BTreeMap<_, _> = counters.checks.into_iter().filter(|(_, count)| count.packets > 0).collect();
+    if !checks.is_empty() {
+        writeln!(out)?;
+        print(&mut out, "check, would drop", &checks)?;
+    }
     if !counters.rules.is_empty() {
         writeln!(out)?;
         print(&mut out, "rule", &counters.rules)?;

@@ -283,7 +283,8 @@ fn count(kernel: &Kernel) -> anyhow::Result<Counters> {
     let reasons = kernel.counters()?.into_iter().map(|(name, c)| (name.to_owned(), as_count(c))).collect();
     let rules = kernel.rule_hits()?.into_iter().map(|(name, c)| (name, as_count(c))).collect();
     let would = kernel.shadow_hits()?.into_iter().map(|(name, c)| (name, as_count(c))).collect();
-    Ok(Counters { reasons, rules, would })
+    let checks = kernel.would_counters()?.into_iter().map(|(name, c)| (name.to_owned(), as_count(c))).collect();
+    Ok(Counters { reasons, rules, would, checks })
 }
 
 async fn status(shared: &Arc<Shared>) -> Result<Status, Refusal> {

@@ -139,6 +139,9 @@ pub struct Counters {
     /// What rules in shadow mode would have had otherwise, by `policy/rule`.
     #[serde(default)]
     pub would: BTreeMap<String, Count>,
+    /// What checks that are only counted would have dropped, by reason.
+    #[serde(default)]
+    pub checks: BTreeMap<String, Count>,
 }
 
 /// Packets and their bytes, link header included.

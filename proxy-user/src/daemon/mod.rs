@@ -241,7 +241,10 @@ impl Daemon {
         let before = self.shared.snapshot.load_full();
         let loaded = load_after(&self.path, &known, Some(&before.policies))?;
         let kernel = match &self.shared.kernel {
-            Some(kernel) => kernel.apply(loaded.policies.kernel_image()).map_err(|error| format!("{error:#}"))?,
+            Some(kernel) => kernel
+                .apply(loaded.policies.kernel_image())
+                .and_then(|applied| kernel.set_checks(&loaded.config).map(|()| applied))
+                .map_err(|error| format!("{error:#}"))?,
             None => Applied::default(),
         };
         let generation = before.generation + 1;

@@ -9,8 +9,8 @@ use aya::maps::{MapData, ProgramArray};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use proxy_common::abi::{
-    Binding, Counter, GateConfig, HostKey, LAYOUT_VERSION, PrefixData, PrefixValue, QuicKey, RuleName, Service,
-    ServiceKey, SynState, VerdictValue, WorkerLoad, verdict_words,
+    Binding, CheckSettings, Counter, GateConfig, HostKey, LAYOUT_VERSION, PrefixData, PrefixValue, QuicKey, RuleName,
+    Service, ServiceKey, SynState, VerdictValue, WorkerLoad, verdict_words,
 };
 use proxy_common::classify::{ClassTable, RowTable};
 use proxy_common::event::{EventControl, EventCounts};
@@ -25,7 +25,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ti
 const SYN_STAGE: u32 = 0;
 
 /// Maps that are pinned, in the order in which they are checked.
-pub const PINNED: [&str; 27] = [
+pub const PINNED: [&str; 32] = [
     "GATE",
     "VERDICTS",
     "VERDICT_HINT",
@@ -51,6 +51,11 @@ pub const PINNED: [&str; 27] = [
     "EVENTS",
     "EVENT_CONTROL",
     "EVENT_COUNTS",
+    "WOULD",
+    "CHECKS",
+    "OWN",
+    "FRAGMENTS",
+    "BUCKETS",
     "SYN_STATE",
     "STAGES",
 ];
@@ -94,6 +99,11 @@ pub struct Maps {
     pub(super) quic_key: Map<u32, QuicKey>,
     pub(super) event_control: Map<u32, EventControl>,
     pub(super) event_counts: Map<u32, EventCounts>,
+    pub(super) would: Map<u32, Counter>,
+    pub(super) checks: Map<u32, CheckSettings>,
+    pub(super) own: Map<HostKey, u32>,
+    pub(super) fragments: Map<u32, u64>,
+    pub(super) buckets: Map<u32, u64>,
     pub(super) syn_state: Map<u32, SynState>,
 }
 
@@ -168,6 +178,11 @@ impl Maps {
             quic_key: handle(ebpf, "QUIC_KEY")?,
             event_control: handle(ebpf, "EVENT_CONTROL")?,
             event_counts: handle(ebpf, "EVENT_COUNTS")?,
+            would: handle(ebpf, "WOULD")?,
+            checks: handle(ebpf, "CHECKS")?,
+            own: handle(ebpf, "OWN")?,
+            fragments: handle(ebpf, "FRAGMENTS")?,
+            buckets: handle(ebpf, "BUCKETS")?,
             syn_state: handle(ebpf, "SYN_STATE")?,
         })
     }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod attach;
+mod checks;
 mod cid;
 mod events;
 mod filter;
@@ -103,6 +104,7 @@ impl Kernel {
             filter.set(&key);
         }
         maps.gate.set(&0, &GateConfig { layout: LAYOUT_VERSION, flags, v6_mask, verdict_bits, ..before })?;
+        checks::set(&maps, config)?;
         log::start(&mut ebpf, gate.log)?;
         let stage = load::load_syn(&mut ebpf).err().map(|error| {
             let whole = format!("{error:#}");
@@ -153,12 +155,23 @@ impl Kernel {
 
     /// Counters by reason name, summed over CPUs.
     pub fn counters(&self) -> Result<Vec<(&'static str, Counter)>> {
+        self.by_reason(&self.maps.counters, |_| true)
+    }
+
+    /// What counted checks would have dropped, by reason name, summed over CPUs.
+    pub fn would_counters(&self) -> Result<Vec<(&'static str, Counter)>> {
+        self.by_reason(&self.maps.would, Reason::is_check)
+    }
+
+    fn by_reason(
+        &self,
+        map: &syscall::Map<u32, Counter>,
+        wanted: fn(Reason) -> bool,
+    ) -> Result<Vec<(&'static str, Counter)>> {
         Reason::ALL
             .into_iter()
-            .map(|reason| {
-                let counter = sum(self.maps.counters.get_per_cpu(&(reason as u32), self.cpus)?);
-                Ok((reason.name(), counter))
-            })
+            .filter(|reason| wanted(*reason))
+            .map(|reason| Ok((reason.name(), sum(map.get_per_cpu(&(reason as u32), self.cpus)?))))
             .collect()
     }
 

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::io;
 
 use anyhow::{Context, Result};
-use proxy_common::abi::{GateConfig, HINT_WORDS, HostKey, PrefixValue, ServiceKey, VerdictValue};
+use proxy_common::abi::{CheckSettings, GateConfig, HINT_WORDS, HostKey, PrefixValue, ServiceKey, VerdictValue};
 use proxy_common::addr::Addr;
 use proxy_common::classify::{Found, classify, first_candidate};
 use proxy_common::decide::Tables;
@@ -88,6 +88,27 @@ impl Tables for Live<'_> {
             _ => Found::default(),
         }
     }
+
+    fn check_settings(&self) -> CheckSettings {
+        self.read(self.maps.checks.get(&0)).unwrap_or_default()
+    }
+
+    fn own(&self, addr: Addr) -> bool {
+        self.read(self.maps.own.get(&addr.host_key())).is_some()
+    }
+
+    fn fragment(&self, slot: u32) -> u64 {
+        self.read(self.maps.fragments.get(&slot)).unwrap_or(0)
+    }
+
+    // What is asked here changes nothing.
+    fn set_fragment(&self, _: u32, _: u64) {}
+
+    fn bucket(&self, index: u32) -> u64 {
+        self.read(self.maps.buckets.get(&index)).unwrap_or(0)
+    }
+
+    fn set_bucket(&self, _: u32, _: u64) {}
 }
 
 fn longest(live: &Live<'_>, trie: &Map<TrieKey, PrefixValue>, addr: Addr) -> Option<u32> {

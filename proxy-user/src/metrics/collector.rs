@@ -139,6 +139,15 @@ impl Collector {
             }
             Err(error) => tracing::warn!(error = format!("{error:#}"), "the gate's counters cannot be read"),
         }
+        match kernel.would_counters() {
+            Ok(counters) => {
+                let counters: Vec<(String, Counter)> =
+                    counters.into_iter().map(|(name, counter)| (name.to_owned(), counter)).collect();
+                let help = "Packets that a check, were it enforced, would have dropped";
+                family(encoder, "gate_would_packets", help, "reason", &counters, |c| c.packets)?;
+            }
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "the counters of the checks cannot be read"),
+        }
         for (name, help, hits) in [
             ("rule_packets", "Packets that a rule decided", kernel.rule_hits()),
             ("shadow_packets", "Packets that a rule in shadow mode would have had otherwise", kernel.shadow_hits()),

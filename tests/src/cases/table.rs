@@ -5,6 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
 
+use super::checks;
 use crate::mutations;
 use crate::verdict_table::{Bench, Scope, rows};
 use crate::ward::{self, BPFFS, Item};
@@ -24,7 +25,8 @@ pub fn trials(skip: bool) -> Vec<Trial> {
         .chain([Scope::Own, Scope::All].map(|scope| {
             let check = move || {
                 let bench = bench(scope)?.lock().unwrap_or_else(PoisonError::into_inner);
-                mutations::run(&bench, SEED).map_err(|error| Failed::from(format!("{error:#}")))
+                mutations::run(&bench, SEED, rows().iter().map(|row| &row.frame))
+                    .map_err(|error| Failed::from(format!("{error:#}")))
             };
             Trial::test(format!("verdicts::mutated frames, scope {scope:?}"), check).with_ignored_flag(skip)
         }))
@@ -37,6 +39,7 @@ pub fn trials(skip: bool) -> Vec<Trial> {
             Trial::test(format!("verdicts::explain tells every row, scope {scope:?}"), check).with_ignored_flag(skip)
         }))
         .chain([super::filter::trial(skip), super::swap::trial(skip)])
+        .chain(checks::trials(skip, SEED))
         .collect()
 }
 

@@ -1,20 +1,27 @@
 //! Model: the kernel half.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use proxy_common::abi::{DEFAULT_MAX_VERDICTS, MAX_VERDICTS};
+use proxy_common::abi::{DEFAULT_MAX_VERDICTS, MAX_OWN_ADDRESSES, MAX_SERVICES, MAX_VERDICTS};
 use proxy_common::event::{MAX_SAMPLE, MIN_SAMPLE};
 use proxy_common::syn::MAX_SYN_RATE;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Span;
+use super::checks::Checks;
 
 /// Most interfaces that `front` is attached to.
 pub const MAX_INTERFACES: u32 = 64;
 /// Upper bound of `max_pushes_per_second`; a worker that writes more does nothing else.
 pub const MAX_PUSHES_PER_SECOND: u32 = 1_000_000;
+
+/// Most `own_addresses`: the listeners' own stand in the same table.
+pub const MAX_CONFIG_OWN_ADDRESSES: u32 = MAX_OWN_ADDRESSES - MAX_SERVICES;
+/// Upper bound of rates.
+pub const MAX_PER_SECOND: u32 = 100_000_000;
 
 /// The kernel half: XDP gate and steering.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -38,6 +45,14 @@ pub struct Gate {
     /// Bound on verdicts that each worker may push a second.
     #[schemars(range(min = 1, max = MAX_PUSHES_PER_SECOND))]
     pub max_pushes_per_second: u32,
+    /// Checks of headers and addresses, each off, counted or enforced.
+    pub checks: Checks,
+    /// Our own addresses, beside those that listeners name: for checks of sources, of ICMP and of UDP without a service.
+    #[schemars(with = "Vec<String>", length(max = MAX_CONFIG_OWN_ADDRESSES))]
+    pub own_addresses: Vec<IpAddr>,
+    /// ICMP messages a second that `checks.icmp_limit` lets by, on all CPUs together.
+    #[schemars(range(min = 1, max = MAX_PER_SECOND))]
+    pub icmp_per_second: u32,
     /// Answering SYNs with cookies from XDP.
     pub syn_cookies: SynCookies,
     /// Log level of the kernel programs.
@@ -143,6 +158,9 @@ impl Default for Gate {
             max_verdicts: DEFAULT_MAX_VERDICTS,
             ipv6_prefix: 64,
             max_pushes_per_second: 10_000,
+            checks: Checks::default(),
+            own_addresses: Vec::new(),
+            icmp_per_second: 1_000,
             syn_cookies: SynCookies::default(),
             log: KernelLog::Off,
             events: Events::default(),

@@ -1,6 +1,7 @@
 //! The config file: one JSON object, typed, with every fault named at its line. Opens nothing: paths in it are not looked at.
 
 mod check;
+mod checks;
 mod gate;
 mod limits;
 mod listener;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::diagnostic::Diagnostic;
+pub use checks::{Checks, Mode};
 pub use gate::{Events, Gate, KernelLog, Scope, SynCookies, SynMode, XdpMode};
 pub use limits::{Limits, Timeouts};
 pub use listener::{AccessLog, Admin, Certificate, Listener, Protocol, Route};

@@ -6,6 +6,9 @@ use serde_json::Value;
 use super::Config;
 use crate::json::join;
 
+/// Parts of `/gate` that a reload writes into the maps.
+const GATE_RELOADS: [&str; 3] = ["/gate/checks", "/gate/own_addresses", "/gate/icmp_per_second"];
+
 /// JSON pointers of what differs between two configs and takes effect only at the next start: sockets, threads, the
 /// kernel half, the admin sockets and whether there is an access log. Everything else is taken over by a reload.
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
@@ -13,6 +16,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     differences("/workers", &value(&old.workers), &value(&new.workers), &mut found);
     differences("/listeners", &value(&old.listeners), &value(&new.listeners), &mut found);
     differences("/gate", &value(&old.gate), &value(&new.gate), &mut found);
+    found.retain(|pointer| !GATE_RELOADS.iter().any(|part| pointer.starts_with(part)));
     differences("/admin", &value(&old.admin), &value(&new.admin), &mut found);
     // Another file is opened by a reload; a log that was never on has no writer.
     let switch = |config: &Config| value(&config.access_log.enabled);

@@ -143,6 +143,7 @@ mod tests {
             reasons: [("verdict", verdict), ("pass", pass)].map(|(name, n)| (name.to_owned(), count(n))).into(),
             rules: [("p/r".to_owned(), count(verdict))].into(),
             would: BTreeMap::new(),
+            checks: BTreeMap::new(),
         }
     }
 

@@ -1,0 +1,109 @@
+//! The checks of the config in the maps: which are made, what they drop, whose addresses are our own.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use proxy_common::abi::{CheckSettings, GateConfig, HostKey, Reason};
+use proxy_common::bucket::Limit;
+use proxy_common::sanity::own_bit;
+use proxy_core::config::{Config, Gate};
+
+use super::Kernel;
+use super::load::Maps;
+use super::verdicts::mapped;
+
+/// `net.ipv4.ip_local_port_range` of a kernel that nobody told otherwise.
+const EPHEMERAL_PORTS: u32 = 32_768;
+/// `IFF_LOOPBACK`, include/uapi/linux/if.h.
+const LOOPBACK: u32 = 8;
+
+impl Kernel {
+    /// Writes the checks that the config asks for.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn set_checks(&self, config: &Config) -> Result<()> {
+        set(&self.maps, config)
+    }
+}
+
+/// As [`Kernel::set_checks`], before there is a [`Kernel`]. Settings and addresses go first: a check that is switched on finds them.
+pub fn set(maps: &Maps, config: &Config) -> Result<()> {
+    let gate = &config.gate;
+    let before = maps.checks.get(&0)?.unwrap_or_default();
+    let seed = if before.seed == 0 { super::random_key()?.k0 } else { before.seed };
+    let rate = u64::from(gate.icmp_per_second);
+    let settings = CheckSettings { seed, icmp: Limit::per_second(rate, rate), udp_below: ephemeral_ports(), pad: 0 };
+    maps.checks.set(&0, &settings).context("writing CHECKS")?;
+    let own: HashMap<HostKey, u32> = own_addresses(config).into_iter().map(|ip| (mapped(ip).host_key(), 1)).collect();
+    for key in own.keys() {
+        maps.own.set(key, &1).context("writing OWN")?;
+    }
+    let own_bits = own.keys().fold(0, |bits, key| bits | (1 << own_bit(key.first_addr())));
+    let (checked, enforced) = words(gate);
+    let standing = maps.gate.get(&0)?.unwrap_or_default();
+    maps.gate.set(&0, &GateConfig { checked, enforced, own_bits, ..standing }).context("writing GATE")?;
+    for key in maps.own.keys()? {
+        if !own.contains_key(&key) {
+            maps.own.remove(&key).context("writing OWN")?;
+        }
+    }
+    Ok(())
+}
+
+/// What is checked and enforced. On a loopback interface our own addresses talk to each other.
+fn words(gate: &Gate) -> (u64, u64) {
+    let (checked, enforced) = gate.checks.words();
+    let keep = if gate.interfaces.iter().any(|name| is_loopback(name)) {
+        tracing::info!(
+            "checks for bogons and spoofed own sources are off: the gate is attached to a loopback interface"
+        );
+        !(Reason::Bogon.bit() | Reason::SpoofedOwn.bit())
+    } else {
+        u64::MAX
+    };
+    (checked & keep, enforced & keep)
+}
+
+fn is_loopback(interface: &str) -> bool {
+    let flags = fs::read_to_string(Path::new("/sys/class/net").join(interface).join("flags")).unwrap_or_default();
+    let digits = flags.trim().trim_start_matches("0x");
+    u32::from_str_radix(digits, 16).is_ok_and(|flags| flags & LOOPBACK != 0)
+}
+
+/// Those of the config, and those that listeners name.
+fn own_addresses(config: &Config) -> Vec<IpAddr> {
+    let listening = config.listeners.iter().map(|listener| listener.address.ip()).filter(|ip| !ip.is_unspecified());
+    config.gate.own_addresses.iter().copied().chain(listening).map(|ip| ip.to_canonical()).collect()
+}
+
+/// The first port that the kernel gives to clients.
+fn ephemeral_ports() -> u32 {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(EPHEMERAL_PORTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_addresses_are_the_listeners_and_the_configs() {
+        let text = r#"{"listeners":[{"name":"a","address":"192.0.2.1:80","protocol":"http"},
+            {"name":"b","address":"0.0.0.0:81","protocol":"http"}],
+            "routes":[{"upstream":"o"}],"upstreams":{"o":{"servers":["http://127.0.0.1:1"]}},
+            "gate":{"own_addresses":["192.0.2.9","2001:db8::9"]}}"#;
+        let config = proxy_core::config::parse(text).unwrap();
+        let own: Vec<String> = own_addresses(&config).iter().map(ToString::to_string).collect();
+        assert_eq!(own, ["192.0.2.9", "2001:db8::9", "192.0.2.1"]);
+    }
+
+    #[test]
+    fn loopback_is_told_by_its_flags() {
+        assert!(is_loopback("lo"));
+        assert!(!is_loopback("no-such-interface"));
+    }
+}
