@@ -15,8 +15,9 @@ use proxy_user::kernel::Kernel;
 use serde_json::{Map as Object, Value, json};
 
 use crate::tables::World;
+use crate::ward::{self, Item};
 
-/// The loaded gate; its pins go with it.
+/// The loaded gate; its pins go with it, or with the run when it is never dropped or the run is killed.
 pub struct Gate {
     /// The daemon's kernel half.
     pub kernel: Kernel,
@@ -34,6 +35,7 @@ impl Gate {
     pub fn load_with(name: &str, mut gate: Value) -> Result<Self> {
         unshare(CloneFlags::CLONE_NEWNET).context("a network namespace of its own (needs root)")?;
         let pins = PathBuf::from(format!("/sys/fs/bpf/tidegate-{name}-{}", std::process::id()));
+        ward::guard(Item::Pins(pins.clone()));
         gate["pins"] = json!(pins);
         let text = json!({
             "listeners": [{ "name": "web", "address": "127.0.0.1:80", "protocol": "http" }],
