@@ -111,19 +111,18 @@ pub struct PrefixValue {
     pub rule: u32,
 }
 
-/// [`GateConfig::flags`]: packet rules are in force.
-pub const GATE_HAS_RULES: u32 = 8;
-/// [`GateConfig::flags`]: packets read side 1 of the packet rules, else side 0.
-pub const GATE_RULES_B: u32 = 16;
-/// [`GateConfig::flags`]: packets read side 1 of the allowed and denied prefixes, else side 0.
-pub const GATE_PREFIXES_B: u32 = 32;
-
 /// [`GateConfig::flags`]: drop only what is addressed to a service in `BINDINGS`.
 pub const GATE_OWN_ONLY: u32 = 1;
 /// [`GateConfig::flags`]: the denied prefixes in force are not empty.
 pub const GATE_HAS_DENY: u32 = 2;
 /// [`GateConfig::flags`]: the allowed prefixes in force are not empty.
 pub const GATE_HAS_ALLOW: u32 = 4;
+/// [`GateConfig::flags`]: packet rules are in force.
+pub const GATE_HAS_RULES: u32 = 8;
+/// [`GateConfig::flags`]: packets read side 1 of the packet rules, else side 0.
+pub const GATE_RULES_B: u32 = 16;
+/// [`GateConfig::flags`]: packets read side 1 of the allowed and denied prefixes, else side 0.
+pub const GATE_PREFIXES_B: u32 = 32;
 
 /// The one entry of the `GATE` array: what the programs read at run time. What a policy swap flips stands in `flags`, one
 /// word: a packet sees one revision whole.
@@ -138,7 +137,7 @@ pub struct GateConfig {
     pub rules: u32,
     /// Policy revision that the maps hold; grows by one at each load.
     pub revision: u32,
-    /// Mask over the first eight bytes (big-endian) of an IPv6 source before a [`host_kind::V6_PREFIX`] look-up.
+    /// Mask over the first eight bytes (big-endian) of an IPv6 source before a look-up of its prefix, see [`PREFIX_MARK`].
     pub v6_mask: u64,
     /// The filter before `VERDICTS` has `1 << verdict_bits` bits; see [`verdict_bits`].
     pub verdict_bits: u32,

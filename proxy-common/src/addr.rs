@@ -1,5 +1,7 @@
 //! An IP address as two words, in the memory order of the wire, so that both packet reads and map keys are word moves.
 
+use core::net::{IpAddr, Ipv6Addr};
+
 use crate::abi::{HostKey, PREFIX_MARK, ServiceKey, port_bits, proto};
 
 /// An IPv6 address, or an IPv4 one in its v4-mapped form `::ffff:a.b.c.d`.
@@ -70,6 +72,22 @@ impl Addr {
     #[must_use]
     pub const fn any(self) -> Self {
         if self.is_v4() { Self::from_v4_word(0) } else { Self { hi: 0, lo: 0 } }
+    }
+}
+
+impl From<IpAddr> for Addr {
+    fn from(ip: IpAddr) -> Self {
+        Self::from_bytes(match ip {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        })
+    }
+}
+
+impl From<Addr> for IpAddr {
+    /// A v4-mapped address comes back as IPv4.
+    fn from(addr: Addr) -> Self {
+        Self::V6(Ipv6Addr::from(addr.to_bytes())).to_canonical()
     }
 }
 

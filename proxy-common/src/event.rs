@@ -2,7 +2,7 @@
 //!
 //! Which packet becomes an event is decided here ([`wanted`], [`pause`]); reading the packet and the ring are the shells'.
 
-use crate::reason::{REASONS, Reason};
+use crate::reason::Reason;
 
 /// First bytes of a packet that an event carries.
 pub const EVENT_SNAP: usize = 256;
@@ -14,11 +14,6 @@ pub const NO_RULE: u32 = u32::MAX;
 pub const MIN_SAMPLE: u32 = 1;
 /// Most of [`EventControl::every`]: one packet in a million.
 pub const MAX_SAMPLE: u32 = 1_000_000;
-
-/// A set of [`Reason`]s, one bit each.
-pub type ReasonSet = [u64; 2];
-
-const _: () = assert!(REASONS <= 128, "a ReasonSet has no bit for the last reasons");
 
 /// One sampled packet.
 #[repr(C, align(8))]
@@ -54,8 +49,8 @@ pub struct Event {
 pub struct EventControl {
     /// `CLOCK_MONOTONIC` nanoseconds; at or after it nothing is written.
     pub until_ns: u64,
-    /// Reasons that become events. [`Reason::Pass`] never does.
-    pub reasons: ReasonSet,
+    /// Reasons that become events, the bits of [`Reason::bit`]. [`Reason::Pass`] never does.
+    pub reasons: u64,
     /// One packet in so many, on each CPU; 0 turns events off.
     pub every: u32,
     /// Zero.
@@ -77,22 +72,7 @@ pub struct EventCounts {
 /// Whether a packet of this reason may become an event.
 #[inline(always)]
 pub const fn wanted(control: &EventControl, reason: Reason) -> bool {
-    control.every != 0 && has(&control.reasons, reason)
-}
-
-/// Whether a set holds a reason.
-#[inline(always)]
-pub const fn has(set: &ReasonSet, reason: Reason) -> bool {
-    let bit = reason as u32;
-    // Two named words: an index would be a bounds check that the verifier has to follow.
-    let word = if bit < 64 { set[0] } else { set[1] };
-    (word >> (bit & 63)) & 1 != 0
-}
-
-/// Puts a reason into a set.
-pub const fn add(set: &mut ReasonSet, reason: Reason) {
-    let bit = reason as u32;
-    if bit < 64 { set[0] |= 1 << bit } else { set[1] |= 1 << (bit & 63) }
+    control.every != 0 && control.reasons & reason.bit() != 0
 }
 
 /// Packets until the next event: `every` on average, drawn anew each time so that no regular traffic hides between.
@@ -122,7 +102,7 @@ mod tests {
     #[test]
     fn layout_is_fixed() {
         assert_eq!((size_of::<Event>(), align_of::<Event>()), (8 + 8 * 4 + EVENT_SNAP, 8));
-        assert_eq!((size_of::<EventControl>(), align_of::<EventControl>()), (8 + 16 + 8, 8));
+        assert_eq!((size_of::<EventControl>(), align_of::<EventControl>()), (8 + 8 + 8, 8));
         assert_eq!((size_of::<EventCounts>(), align_of::<EventCounts>()), (24, 8));
         assert!(EVENT_RING_BYTES.is_power_of_two());
     }
@@ -130,10 +110,9 @@ mod tests {
     #[test]
     fn a_set_holds_what_was_put_in() {
         for reason in Reason::ALL {
-            let mut set = ReasonSet::default();
-            add(&mut set, reason);
+            let set = reason.bit();
             for other in Reason::ALL {
-                assert_eq!(has(&set, other), other == reason, "{} {}", reason.name(), other.name());
+                assert_eq!(set & other.bit() != 0, other == reason, "{} {}", reason.name(), other.name());
             }
             assert!(!wanted(&EventControl { reasons: set, ..EventControl::default() }, reason), "0 is off");
             assert!(wanted(&EventControl { reasons: set, every: 7, ..EventControl::default() }, reason));

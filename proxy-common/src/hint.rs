@@ -29,7 +29,7 @@ pub const fn place(addr: Addr) -> (u32, u32) {
 }
 
 /// 2^64 / φ: multiplying by it spreads neighbours evenly over the upper bits (Knuth 6.4, Fibonacci hashing).
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Word (index into `VERDICT_HINT`) and bit of the verdicts on an address. `bits` and `v6_mask` are those of
 /// [`crate::abi::GateConfig`]. The hash has no secret: who finds colliding addresses gains a look-up, not a pass.

@@ -23,3 +23,4 @@ pub mod siphash;
 pub mod steer;
 pub mod syn;
 pub mod syn_ack;
+pub mod wire;

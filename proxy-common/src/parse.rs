@@ -3,12 +3,9 @@
 //! Reads through [`Frame`], so that the kernel's bounds-checked packet and a host slice run the same code. It decides
 //! nothing: [`crate::decide`] does.
 
-use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
-use network_types::tcp::TcpHdr;
-use network_types::udp::UdpHdr;
-
 use crate::abi::{MAX_EXTENSION_HEADERS, MAX_VLAN_TAGS, frag, proto};
 use crate::addr::Addr;
+use crate::wire::{IPV4_HEADER, IPV6_HEADER, TCP_HEADER, UDP_HEADER, ether};
 
 /// A frame that can be read at any offset. `read` answers `None` beyond the end.
 pub trait Frame {
@@ -171,17 +168,6 @@ impl Parsed {
     }
 }
 
-mod ether {
-    pub const ADDRESSES: usize = 12;
-    use network_types::eth::EtherType;
-
-    // The crate has them in network order.
-    pub const IPV4: u16 = u16::from_be(EtherType::Ipv4 as u16);
-    pub const IPV6: u16 = u16::from_be(EtherType::Ipv6 as u16);
-    pub const VLAN: u16 = u16::from_be(EtherType::Ieee8021q as u16);
-    pub const QINQ: u16 = u16::from_be(EtherType::Ieee8021ad as u16);
-}
-
 mod extension {
     use network_types::ip::IpProto;
 
@@ -192,13 +178,9 @@ mod extension {
     pub const DESTINATION: u8 = IpProto::Ipv6Opts as u8;
 }
 
-const IPV4_HEADER: usize = Ipv4Hdr::LEN;
-const IPV6_HEADER: usize = Ipv6Hdr::LEN;
 /// Offset of the identification in an IPv4 header, and in an IPv6 fragment header.
 const IPV4_IDENT: usize = 4;
 const IPV6_IDENT: usize = 4;
-const TCP_HEADER: usize = TcpHdr::LEN;
-const UDP_HEADER: usize = UdpHdr::LEN;
 const ICMP_HEADER: usize = 8;
 
 /// Parses the headers of `frame`.

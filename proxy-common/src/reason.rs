@@ -91,6 +91,8 @@ pub enum Reason {
 /// Number of [`Reason`]s, entries of `COUNTERS`.
 pub const REASONS: u32 = 39;
 
+const _: () = assert!(REASONS <= u64::BITS, "a set of reasons is one word");
+
 impl Reason {
     /// All reasons, in the order of their index.
     pub const ALL: [Reason; REASONS as usize] = [
@@ -232,7 +234,8 @@ impl Reason {
         self as u32 >= Reason::TcpNull as u32 && self as u32 <= Reason::MalformedDropped as u32
     }
 
-    /// The check's bit in [`crate::abi::GateConfig::checked`] and [`crate::abi::GateConfig::enforced`].
+    /// The reason's bit in a set of them: [`crate::abi::GateConfig::checked`] and `enforced`,
+    /// [`crate::event::EventControl::reasons`].
     pub const fn bit(self) -> u64 {
         1 << self as u32
     }

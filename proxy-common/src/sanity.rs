@@ -7,24 +7,14 @@
 
 use crate::abi::{Reason, frag, proto};
 use crate::addr::Addr;
+use crate::hint::SPREAD;
 use crate::parse::{Frame, Packet, mark};
+use crate::wire::tcp_flag as flag;
 
 /// UDP payload below which an Initial is to be thrown away, RFC 9000 section 14.1.
 pub const QUIC_LEAST: u16 = 1_200;
 /// What an IP packet can be at most, once put together.
 const MOST_BYTES: u32 = 65_535;
-
-/// TCP flags, RFC 9293 section 3.1.
-mod flag {
-    pub const FIN: u8 = 1;
-    pub const SYN: u8 = 2;
-    pub const RST: u8 = 4;
-    pub const PSH: u8 = 8;
-    pub const ACK: u8 = 16;
-    pub const URG: u8 = 32;
-    /// All but those of ECN.
-    pub const ALL: u8 = 63;
-}
 
 /// ICMP types of IPv4 (RFC 792) and IPv6 (RFC 4443, RFC 4861).
 mod icmp {
@@ -93,7 +83,7 @@ pub const fn ordinary(packet: &Packet, checked: u64, own_bits: u64) -> bool {
 /// The bit of an address in the summary of our own: 64 bits that spare most packets the look-up.
 #[inline(always)]
 pub const fn own_bit(addr: Addr) -> u32 {
-    ((addr.hi ^ addr.lo).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as u32
+    ((addr.hi ^ addr.lo).wrapping_mul(SPREAD) >> 58) as u32
 }
 
 /// Whether a source is for sure not a [`Reason::Bogon`]: unicast IPv4, or IPv6 in `2000::/3`.

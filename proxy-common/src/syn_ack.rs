@@ -4,7 +4,9 @@
 //! the encoding of `net/ipv4/syncookies.c` (`cookie_init_timestamp`), which the kernel decodes from the client's echo. It
 //! makes no cookie: the kernel's helpers do.
 
+use crate::abi::proto;
 use crate::syn::{SYN_TIMESTAMPS, SynSettings};
+use crate::wire::{IPV4_HEADER, IPV6_HEADER, TCP_HEADER, tcp_flag};
 
 /// Bytes of TCP options, at most (RFC 9293 section 3.1).
 pub const MAX_OPTIONS: usize = 40;
@@ -12,12 +14,6 @@ pub const MAX_OPTIONS: usize = 40;
 pub const SHORT_HEADER: usize = 24;
 /// Bytes of one that offers MSS, SACK, timestamps and window scale.
 pub const LONG_HEADER: usize = 40;
-/// Bytes of an IPv4 header without options.
-pub const IPV4_HEADER: usize = 20;
-/// Bytes of an IPv6 header.
-pub const IPV6_HEADER: usize = 40;
-/// Bytes of a TCP header without options.
-pub const TCP_HEADER: usize = 20;
 
 /// MSS of a client that names none: RFC 9293 section 3.7.1.
 const DEFAULT_MSS_V4: u16 = 536;
@@ -27,12 +23,8 @@ const DEFAULT_MSS_V6: u16 = 1_220;
 const WINDOW: u16 = 64_240;
 /// Hop limit of the answer, Linux's default.
 const TTL: u8 = 64;
-const FLAG_SYN: u8 = 0x02;
-const FLAG_ACK: u8 = 0x10;
 /// Don't fragment.
 const DONT_FRAGMENT: u8 = 0x40;
-/// TCP's number in IP headers.
-const PROTO_TCP: u8 = 6;
 
 mod kind {
     pub const END: u8 = 0;
@@ -131,7 +123,7 @@ impl Exchange {
     pub fn answer(&mut self, v6: bool, cookie: u32, now_ms: u32) -> usize {
         let length = self.write_tcp(v6, cookie, now_ms);
         let addresses = if v6 { self.write_ipv6(length) } else { self.write_ipv4(length) };
-        let sum = sum(&self.reply_tcp, 0) + addresses + u32::from(PROTO_TCP) + length as u32;
+        let sum = sum(&self.reply_tcp, 0) + addresses + u32::from(proto::TCP) + length as u32;
         [self.reply_tcp[16], self.reply_tcp[17]] = fold(sum).to_be_bytes();
         length
     }
@@ -151,7 +143,7 @@ impl Exchange {
         [reply[0], reply[1], reply[2], reply[3]] = [dport0, dport1, sport0, sport1];
         [reply[4], reply[5], reply[6], reply[7]] = cookie.to_be_bytes();
         [reply[8], reply[9], reply[10], reply[11]] = acknowledged.to_be_bytes();
-        [reply[12], reply[13]] = [(length as u8 / 4) << 4, FLAG_SYN | FLAG_ACK];
+        [reply[12], reply[13]] = [(length as u8 / 4) << 4, tcp_flag::SYN | tcp_flag::ACK];
         [reply[14], reply[15]] = WINDOW.to_be_bytes();
         [reply[16], reply[17], reply[18], reply[19]] = [0; 4];
         [reply[20], reply[21]] = [kind::MSS, 4];
@@ -182,7 +174,7 @@ impl Exchange {
         [reply[0], reply[1]] = [0x45, 0];
         [reply[2], reply[3]] = ((IPV4_HEADER + tcp_length) as u16).to_be_bytes();
         [reply[4], reply[5], reply[6], reply[7]] = [0, 0, DONT_FRAGMENT, 0];
-        [reply[8], reply[9], reply[10], reply[11]] = [TTL, PROTO_TCP, 0, 0];
+        [reply[8], reply[9], reply[10], reply[11]] = [TTL, proto::TCP, 0, 0];
         [reply[12], reply[13], reply[14], reply[15]] = [d0, d1, d2, d3];
         [reply[16], reply[17], reply[18], reply[19]] = [s0, s1, s2, s3];
         let mut at = IPV4_HEADER;
@@ -201,7 +193,7 @@ impl Exchange {
         let reply = &mut self.reply_ip;
         [reply[0], reply[1], reply[2], reply[3]] = [0x60, 0, 0, 0];
         [reply[4], reply[5]] = (tcp_length as u16).to_be_bytes();
-        [reply[6], reply[7]] = [PROTO_TCP, TTL];
+        [reply[6], reply[7]] = [proto::TCP, TTL];
         let mut at = 0;
         while at < 16 {
             reply[8 + at] = self.ip[24 + at];

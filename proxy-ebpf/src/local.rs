@@ -1,6 +1,9 @@
-//! The local address in the contexts of the socket programs.
+//! The local address in the contexts of the socket programs, and the service that listens there.
 
+use proxy_common::abi::proto;
 use proxy_common::addr::Addr;
+
+use crate::maps::BINDINGS;
 
 const AF_INET: u32 = 2;
 
@@ -19,4 +22,13 @@ pub unsafe fn addr(family: u32, ip4: *const u32, ip6: *const [u32; 4]) -> Addr {
         let v6 = Addr { hi: word(0) | (word(1) << 32), lo: word(2) | (word(3) << 32) };
         if family == AF_INET { Addr::from_v4_word(v4) } else { v6 }
     }
+}
+
+/// The TCP service that listens at exactly this address, else at any address of its family.
+#[inline(always)]
+pub fn tcp_service(local: Addr, port: u16) -> Option<u32> {
+    let exact = BINDINGS.get_ptr(&local.service_key(proto::TCP, port));
+    let binding = exact.or_else(|| BINDINGS.get_ptr(&local.any().service_key(proto::TCP, port)))?;
+    // SAFETY: a value of `BINDINGS`, valid for the length of the program.
+    Some(unsafe { (*binding).service })
 }

@@ -8,7 +8,7 @@ use proxy_common::abi::{MAX_WORKERS, Reason, proto, syn_policy};
 use proxy_common::addr::Addr;
 use proxy_common::steer::{busyness, by_hash, connection_hash, less_busy, two_of};
 
-use crate::maps::{BINDINGS, GATE, LISTENERS, QUIC_KEY, SERVICES, SYN_STATE, WORKERS};
+use crate::maps::{GATE, LISTENERS, QUIC_KEY, SERVICES, SYN_STATE, WORKERS};
 use crate::{count, local};
 
 /// Assigns a worker's socket; on a miss the kernel's own look-up goes on.
@@ -26,12 +26,7 @@ fn place(ctx: &SkLookupContext) -> Reason {
     }
     // SAFETY: as above.
     let local = unsafe { local::addr(family, &raw const (*ctx.lookup).local_ip4, &raw const (*ctx.lookup).local_ip6) };
-    let exact = BINDINGS.get_ptr(&local.service_key(proto::TCP, port as u16));
-    let Some(binding) = exact.or_else(|| BINDINGS.get_ptr(&local.any().service_key(proto::TCP, port as u16))) else {
-        return Reason::SteerMiss;
-    };
-    // SAFETY: a value of `BINDINGS`, valid for the length of the program.
-    let service = unsafe { (*binding).service };
+    let Some(service) = local::tcp_service(local, port as u16) else { return Reason::SteerMiss };
     let workers = SERVICES.get(service).map_or(0, |s| s.workers);
     let cookies = cookies_on(service);
     let stable = if cookies { by_hash(workers, hash(ctx, local)) } else { MAX_WORKERS };

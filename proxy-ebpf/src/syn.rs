@@ -18,25 +18,13 @@ use aya_ebpf::programs::XdpContext;
 use proxy_common::abi::{MAX_VLAN_TAGS, Reason, SynMeter, SynState, proto};
 use proxy_common::addr::Addr;
 use proxy_common::syn::{MARK_AGAIN_NS, MARK_VALID_NS};
-use proxy_common::syn_ack::{
-    Exchange, IPV4_HEADER, IPV6_HEADER, LONG_HEADER, MAX_OPTIONS, RawOptions, SHORT_HEADER, TCP_HEADER,
-};
+use proxy_common::syn_ack::{Exchange, LONG_HEADER, MAX_OPTIONS, RawOptions, SHORT_HEADER};
+use proxy_common::wire::{IPV4_HEADER, IPV6_HEADER, TCP_HEADER, ether, tcp_flag};
 
-use crate::count;
-use crate::maps::{BINDINGS, SYN_STATE, SYN_WORK};
+use crate::maps::{SYN_STATE, SYN_WORK};
+use crate::{count, local};
 
-const ETHERNET: usize = 14;
-/// Destination, then source, of an Ethernet header.
-const MAC_ADDRESSES: usize = 12;
 const VLAN_TAG: u32 = 4;
-const ETHER_IPV4: u16 = 0x0800;
-const ETHER_IPV6: u16 = 0x86dd;
-const ETHER_VLAN: u16 = 0x8100;
-const ETHER_QINQ: u16 = 0x88a8;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
-const FIN: u8 = 0x01;
 /// More fragments, or an offset.
 const FRAGMENT: u16 = 0x3fff;
 /// `TCP_LISTEN` of the kernel.
@@ -60,11 +48,11 @@ pub fn defend(ctx: &XdpContext) -> u32 {
 
 #[inline(always)]
 fn place(ctx: &XdpContext) -> Option<u32> {
-    let [_, _, _, _, _, _, _, _, _, _, _, _, high, low] = load::<ETHERNET>(ctx, 0)?;
+    let [_, _, _, _, _, _, _, _, _, _, _, _, high, low] = load::<{ ether::HEADER }>(ctx, 0)?;
     let mut kind = u16::from_be_bytes([high, low]);
-    let mut at = ETHERNET as u32;
+    let mut at = ether::HEADER as u32;
     let mut tags = 0;
-    while tags < MAX_VLAN_TAGS && (kind == ETHER_VLAN || kind == ETHER_QINQ) {
+    while tags < MAX_VLAN_TAGS && (kind == ether::VLAN || kind == ether::QINQ) {
         let [_, _, high, low] = load(ctx, at)?;
         kind = u16::from_be_bytes([high, low]);
         at += VLAN_TAG;
@@ -73,14 +61,14 @@ fn place(ctx: &XdpContext) -> Option<u32> {
     let work = SYN_WORK.get_ptr_mut(0)?;
     // SAFETY: a value of a per-CPU array: only this run of this program has it.
     let work = unsafe { &mut *work };
-    if kind == ETHER_IPV4 {
+    if kind == ether::IPV4 {
         fill(ctx, at, &mut work.ip, IPV4_HEADER as u32)?;
         let fragment = u16::from_be_bytes([work.ip[6], work.ip[7]]) & FRAGMENT;
         if work.ip[0] != 0x45 || work.ip[9] != proto::TCP || fragment != 0 {
             return None;
         }
         segment::<false>(ctx, at, work, Addr::from_v4_word(u32::from_ne_bytes(work.destination_v4())))
-    } else if kind == ETHER_IPV6 {
+    } else if kind == ether::IPV6 {
         fill(ctx, at, &mut work.ip, IPV6_HEADER as u32)?;
         if work.ip[0] >> 4 != 6 || work.ip[6] != proto::TCP {
             return None;
@@ -98,10 +86,7 @@ fn segment<const V6: bool>(ctx: &XdpContext, at: u32, work: &mut Exchange, local
     let after_ip = at + if V6 { IPV6_HEADER } else { IPV4_HEADER } as u32;
     fill(ctx, after_ip, &mut work.tcp, TCP_HEADER as u32)?;
     let port = u16::from_be_bytes([work.tcp[2], work.tcp[3]]);
-    let exact = BINDINGS.get_ptr(&local.service_key(proto::TCP, port));
-    let binding = exact.or_else(|| BINDINGS.get_ptr(&local.any().service_key(proto::TCP, port)))?;
-    // SAFETY: a value of `BINDINGS`, valid for the length of the program.
-    let state = SYN_STATE.get_ptr_mut(unsafe { (*binding).service })?;
+    let state = SYN_STATE.get_ptr_mut(local::tcp_service(local, port)?)?;
     // SAFETY: a value of `SYN_STATE`, likewise. Others write it too: any mix of old and new is a state to go on from.
     unsafe {
         if (*state).meter.cookies == 0 {
@@ -111,8 +96,8 @@ fn segment<const V6: bool>(ctx: &XdpContext, at: u32, work: &mut Exchange, local
     }
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
-    let flags = work.tcp[13] & (SYN | ACK | RST | FIN);
-    let is_syn = flags == SYN;
+    let flags = work.tcp[13] & (tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST | tcp_flag::FIN);
+    let is_syn = flags == tcp_flag::SYN;
     let (on, age) = keep(state, now, is_syn);
     if is_syn {
         if !on {
@@ -123,7 +108,7 @@ fn segment<const V6: bool>(ctx: &XdpContext, at: u32, work: &mut Exchange, local
         let cookie = cookie::<V6>(ctx, work, state, age, now)?;
         return answer::<V6>(ctx, at, work, cookie);
     }
-    if flags & (SYN | RST) != 0 || flags & ACK == 0 || genuine::<V6>(ctx, work) {
+    if flags & (tcp_flag::SYN | tcp_flag::RST) != 0 || flags & tcp_flag::ACK == 0 || genuine::<V6>(ctx, work) {
         return None;
     }
     count::reason(Reason::SynCookieBad, length(ctx));
@@ -275,7 +260,7 @@ fn answer<const V6: bool>(ctx: &XdpContext, at: u32, work: &mut Exchange, cookie
     // SAFETY: a helper without arguments.
     let now_ms = (unsafe { bpf_ktime_get_ns() } / NS_PER_MS) as u32;
     let long = write_answer(work, u32::from(V6), cookie, now_ms) == LONG_HEADER as u32;
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = load::<MAC_ADDRESSES>(ctx, 0)?;
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = load::<{ ether::ADDRESSES }>(ctx, 0)?;
     let back = [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5];
 
     let ip_length = if V6 { IPV6_HEADER } else { IPV4_HEADER } as u32;
@@ -289,7 +274,7 @@ fn answer<const V6: bool>(ctx: &XdpContext, at: u32, work: &mut Exchange, cookie
         return None;
     }
     // From here on the SYN is no more: what fails now is dropped.
-    let stored = store(ctx, 0, &back, MAC_ADDRESSES as u32)
+    let stored = store(ctx, 0, &back, ether::ADDRESSES as u32)
         && store(ctx, at, &work.reply_ip, ip_length)
         && if long {
             store(ctx, after_ip, &work.reply_tcp, LONG_HEADER as u32)

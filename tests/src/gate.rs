@@ -1,13 +1,14 @@
 //! A loaded gate for tests and benches: the real programs with pins of their own, in a network namespace of their own,
 //! fed through the daemon's own loader and run with `BPF_PROG_TEST_RUN`.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use nix::sched::{CloneFlags, unshare};
 use proxy_common::abi::{CLOCK_HELD, CheckSettings, Clock, FRAGMENT_SLOTS, bucket_index};
+use proxy_common::addr::Addr;
 use proxy_core::config::{self, Checks, Config, Mode};
 use proxy_core::image::KernelImage;
 use proxy_core::policy::compile_rules;
@@ -61,7 +62,7 @@ impl Gate {
         let verdicts: Vec<_> = world.verdicts.iter().map(|(key, value)| (*key, *value)).collect();
         self.kernel.load_verdicts(&verdicts)?;
         for (service, key) in (0..).zip(&world.bindings) {
-            let ip = IpAddr::from(Ipv6Addr::from(key.addr)).to_canonical();
+            let ip = IpAddr::from(Addr::from_bytes(key.addr));
             self.kernel.bind_service(key.proto, service, SocketAddr::new(ip, key.port), 1)?;
         }
         Ok(())

@@ -54,14 +54,11 @@ pub struct World {
 
 /// An address in the form of the maps.
 pub fn addr(ip: IpAddr) -> Addr {
-    Addr::from_bytes(match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    })
+    ip.into()
 }
 
 fn longest(list: &[(IpNet, u32)], addr: Addr) -> Option<u32> {
-    let ip = IpAddr::from(std::net::Ipv6Addr::from(addr.to_bytes())).to_canonical();
+    let ip = IpAddr::from(addr);
     list.iter().filter(|(net, _)| net.contains(&ip)).max_by_key(|(net, _)| net.prefix_len()).map(|(_, rule)| *rule)
 }
 

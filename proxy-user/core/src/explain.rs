@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use proxy_common::abi::{
     CheckSettings, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey,
@@ -144,8 +144,8 @@ impl<T: Tables> Tables for Traced<'_, T> {
     fn verdict(&self, key: &HostKey) -> Option<Self::Verdict> {
         let found = self.tables.verdict(key);
         let asked = match key.prefix() {
-            Some(prefix) => format!("prefix of {}", ip(prefix)),
-            None => format!("host {}", ip(key.first_addr())),
+            Some(prefix) => format!("prefix of {}", IpAddr::from(prefix)),
+            None => format!("host {}", IpAddr::from(key.first_addr())),
         };
         let answer = if found.is_some() { "a verdict" } else { "none" };
         self.note("VERDICTS", asked, Some(&key.addr), answer);
@@ -178,14 +178,14 @@ impl<T: Tables> Tables for Traced<'_, T> {
     fn denied(&self, side: u32, addr: Addr) -> Option<u32> {
         let found = self.tables.denied(side, addr);
         let table = if side == 0 { "DENY_A" } else { "DENY_B" };
-        self.note(table, ip(addr).to_string(), Some(&trie_key(addr)), self.rule(found));
+        self.note(table, IpAddr::from(addr).to_string(), Some(&trie_key(addr)), self.rule(found));
         found
     }
 
     fn allowed(&self, side: u32, addr: Addr) -> Option<u32> {
         let found = self.tables.allowed(side, addr);
         let table = if side == 0 { "ALLOW_A" } else { "ALLOW_B" };
-        self.note(table, ip(addr).to_string(), Some(&trie_key(addr)), self.rule(found));
+        self.note(table, IpAddr::from(addr).to_string(), Some(&trie_key(addr)), self.rule(found));
         found
     }
 
@@ -199,7 +199,8 @@ impl<T: Tables> Tables for Traced<'_, T> {
 
     fn bound(&self, key: &ServiceKey) -> bool {
         let found = self.tables.bound(key);
-        let asked = format!("{} port {} of {}", protocol(key.proto), key.port, ip(Addr::from_bytes(key.addr)));
+        let asked =
+            format!("{} port {} of {}", protocol(key.proto), key.port, IpAddr::from(Addr::from_bytes(key.addr)));
         let mut bytes = key.addr.to_vec();
         bytes.extend(key.port.to_ne_bytes());
         bytes.extend([key.proto, key.pad]);
@@ -230,7 +231,12 @@ impl<T: Tables> Tables for Traced<'_, T> {
 
     fn own(&self, addr: Addr) -> bool {
         let found = self.tables.own(addr);
-        self.note("OWN", ip(addr).to_string(), Some(&addr.to_bytes()), if found { "ours" } else { "not ours" });
+        self.note(
+            "OWN",
+            IpAddr::from(addr).to_string(),
+            Some(&addr.to_bytes()),
+            if found { "ours" } else { "not ours" },
+        );
         found
     }
 
@@ -270,10 +276,6 @@ fn trie_key(addr: Addr) -> [u8; 20] {
     key
 }
 
-fn ip(addr: Addr) -> IpAddr {
-    IpAddr::from(Ipv6Addr::from(addr.to_bytes())).to_canonical()
-}
-
 fn protocol(number: u8) -> String {
     match number {
         proto::TCP => "TCP".to_owned(),
@@ -300,7 +302,7 @@ fn describe(parsed: &Parsed) -> String {
         Parsed::Malformed => return "headers cut short or lengths that cannot be".to_owned(),
         Parsed::Ip(packet) => packet,
     };
-    let end = |addr: Addr, port: u16| match (ip(addr), packet.ports) {
+    let end = |addr: Addr, port: u16| match (IpAddr::from(addr), packet.ports) {
         (ip @ IpAddr::V6(_), true) => format!("[{ip}]:{port}"),
         (ip, true) => format!("{ip}:{port}"),
         (ip, false) => ip.to_string(),

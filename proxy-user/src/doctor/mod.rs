@@ -12,7 +12,7 @@ use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supp
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use proxy_core::doctor::{Facts, Interface, Program};
 
-use crate::kernel::{attached_program, in_bpffs, link_state, program_name};
+use crate::kernel::{attached_program, in_bpffs, link_state, program_name, sysctl};
 
 /// Capabilities of a loaded gate, by bit (`include/uapi/linux/capability.h`).
 const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
@@ -55,8 +55,8 @@ fn line(path: impl AsRef<Path>) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.lines().next()?.trim().to_owned())
 }
 
-fn sysctl(path: &str) -> Option<u64> {
-    line(Path::new("/proc/sys").join(path))?.parse().ok()
+fn sysctl(name: &str) -> Option<u64> {
+    sysctl::last_number(name).ok()
 }
 
 /// Soft and hard limit; none is no limit.

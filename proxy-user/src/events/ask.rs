@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use proxy_common::abi::Reason;
-use proxy_common::event::{MAX_SAMPLE, MIN_SAMPLE, ReasonSet, add, has};
+use proxy_common::event::{MAX_SAMPLE, MIN_SAMPLE};
 
 /// Stands for all reasons that drop, and for all but `pass`.
 const GROUPS: [&str; 2] = ["drops", "all"];
@@ -15,8 +15,8 @@ const GROUPS: [&str; 2] = ["drops", "all"];
 /// A reader's wish. All parts must hold of an event that he gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// Reasons.
-    pub reasons: ReasonSet,
+    /// Reasons, the bits of [`Reason::bit`].
+    pub reasons: u64,
     /// A rule's full name `policy/rule`, or `operator`.
     pub rule: Option<String>,
     /// Where the packet says it comes from.
@@ -29,10 +29,8 @@ pub struct Ask {
 
 impl Default for Ask {
     fn default() -> Self {
-        let mut reasons = ReasonSet::default();
-        for reason in Reason::ALL.into_iter().filter(|reason| reason.drops()) {
-            add(&mut reasons, reason);
-        }
+        let drops = Reason::ALL.into_iter().filter(|reason| reason.drops());
+        let reasons = drops.fold(0, |set, reason| set | reason.bit());
         Self { reasons, rule: None, source: None, sample: None, packets: false }
     }
 }
@@ -41,7 +39,7 @@ impl Default for Ask {
 ///
 /// # Errors
 /// There is no such reason, or it is `pass`.
-pub fn add_reason(set: &mut ReasonSet, name: &str) -> Result<(), String> {
+pub fn add_reason(set: &mut u64, name: &str) -> Result<(), String> {
     if name == Reason::Pass.name() {
         return Err("`pass` is never sampled: packets that nothing applies to pay for nothing".to_owned());
     }
@@ -49,7 +47,7 @@ pub fn add_reason(set: &mut ReasonSet, name: &str) -> Result<(), String> {
     let mut known = false;
     for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::Pass) {
         if (group && (name == "all" || reason.drops())) || reason.name() == name {
-            add(set, reason);
+            *set |= reason.bit();
             known = true;
         }
     }
@@ -75,7 +73,7 @@ impl Ask {
     /// Says which part is not understood.
     pub fn parse(query: Option<&str>) -> Result<Self, String> {
         let mut ask = Self::default();
-        let mut reasons = ReasonSet::default();
+        let mut reasons = 0;
         for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             let value = percent_decode_str(value).decode_utf8().map_err(|_| format!("`{key}` is not UTF-8"))?;
@@ -91,7 +89,7 @@ impl Ask {
                 _ => return Err("the query has a part that is not understood".to_owned()),
             }
         }
-        if reasons != ReasonSet::default() {
+        if reasons != 0 {
             ask.reasons = reasons;
         }
         Ok(ask)
@@ -100,7 +98,7 @@ impl Ask {
     /// The query that [`Self::parse`] reads.
     pub fn query(&self) -> String {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let names = Reason::ALL.into_iter().filter(|reason| has(&self.reasons, *reason)).map(Reason::name);
+        let names = Reason::ALL.into_iter().filter(|reason| self.reasons & reason.bit() != 0).map(Reason::name);
         let mut parts = vec![format!("reason={}", names.collect::<Vec<_>>().join(","))];
         parts.extend(self.rule.as_ref().map(|rule| format!("rule={}", encode(rule))));
         parts.extend(self.source.map(|source| format!("source={}", encode(&source.to_string()))));
@@ -111,7 +109,7 @@ impl Ask {
 
     /// Whether the reader wants this event.
     pub fn wants(&self, reason: Reason, rule: Option<&str>, source: Option<IpAddr>) -> bool {
-        has(&self.reasons, reason)
+        self.reasons & reason.bit() != 0
             && self.rule.as_deref().is_none_or(|wanted| rule == Some(wanted))
             && self.source.is_none_or(|net| source.is_some_and(|ip| net.contains(&ip)))
     }
@@ -133,18 +131,16 @@ mod tests {
     #[test]
     fn nothing_asked_means_all_drops() {
         let ask = Ask::parse(None).unwrap();
-        assert!(has(&ask.reasons, Reason::Verdict) && has(&ask.reasons, Reason::Rule));
-        assert!(!has(&ask.reasons, Reason::Pass) && !has(&ask.reasons, Reason::NotOwn));
+        assert!(ask.reasons & Reason::Verdict.bit() != 0 && ask.reasons & Reason::Rule.bit() != 0);
+        assert!(ask.reasons & Reason::Pass.bit() == 0 && ask.reasons & Reason::NotOwn.bit() == 0);
         assert_eq!(Ask::parse(Some("reason=drops")).unwrap(), ask);
         let all = Ask::parse(Some("reason=all")).unwrap();
-        assert!(has(&all.reasons, Reason::NotOwn) && !has(&all.reasons, Reason::Pass));
+        assert!(all.reasons & Reason::NotOwn.bit() != 0 && all.reasons & Reason::Pass.bit() == 0);
     }
 
     #[test]
     fn a_query_is_read_as_it_was_written() {
-        let mut reasons = ReasonSet::default();
-        add(&mut reasons, Reason::Denied);
-        add(&mut reasons, Reason::NotOwn);
+        let reasons = Reason::Denied.bit() | Reason::NotOwn.bit();
         let ask = Ask {
             reasons,
             rule: Some("shop/a & b=c%".to_owned()),

@@ -2,12 +2,12 @@
 //!
 //! The packet is parsed by the code that decided on it. Opens nothing; names are looked up by the caller.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use proxy_common::abi::{Reason, proto};
-use proxy_common::addr::Addr;
 use proxy_common::event::{EVENT_SNAP, Event};
 use proxy_common::parse::{Frame, Packet, Parsed, parse};
+use proxy_common::wire::ether;
 use proxy_core::explain::Snapshot;
 pub use proxy_core::explain::to_hex;
 use serde::{Deserialize, Serialize};
@@ -102,8 +102,8 @@ impl Headers {
 
     fn of_packet(packet: &Packet) -> Self {
         Self {
-            source: Some(ip(packet.src)),
-            destination: Some(ip(packet.dst)),
+            source: Some(packet.src.into()),
+            destination: Some(packet.dst.into()),
             protocol: Some(packet.proto),
             ports: packet.ports.then_some((packet.sport, packet.dport)),
         }
@@ -111,14 +111,14 @@ impl Headers {
 
     /// What a packet with faulty headers still says of its addresses: without tags, and where the version fits.
     fn of_addresses(bytes: &[u8]) -> Self {
-        const ETHERTYPE: usize = 12;
         let mut headers = Self::default();
-        match (Frame::bytes(bytes, ETHERTYPE), Frame::bytes(bytes, ETHERTYPE + 2)) {
-            (Some([0x08, 0x00]), Some([version])) if version >> 4 == 4 => {
+        let kind = Frame::bytes(bytes, ether::ADDRESSES).map(u16::from_be_bytes);
+        match (kind, Frame::bytes(bytes, ether::HEADER)) {
+            (Some(ether::IPV4), Some([version])) if version >> 4 == 4 => {
                 headers.source = Frame::bytes::<4>(bytes, 26).map(IpAddr::from);
                 headers.destination = Frame::bytes::<4>(bytes, 30).map(IpAddr::from);
             }
-            (Some([0x86, 0xdd]), Some([version])) if version >> 4 == 6 => {
+            (Some(ether::IPV6), Some([version])) if version >> 4 == 6 => {
                 headers.source = Frame::bytes::<16>(bytes, 22).map(IpAddr::from);
                 headers.destination = Frame::bytes::<16>(bytes, 38).map(IpAddr::from);
             }
@@ -126,10 +126,6 @@ impl Headers {
         }
         headers
     }
-}
-
-fn ip(addr: Addr) -> IpAddr {
-    IpAddr::from(Ipv6Addr::from(addr.to_bytes())).to_canonical()
 }
 
 /// An IP protocol's name, or its number.

@@ -10,7 +10,7 @@ use proxy_common::abi::{
     GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY, GATE_PREFIXES_B, GATE_RULES_B, GateConfig,
     HINT_WORDS, LAYOUT_VERSION, PrefixValue, RULE_NAME_LEN, RuleName,
 };
-use proxy_common::addr::v6_mask;
+use proxy_common::addr::{Addr, v6_mask};
 use proxy_common::hint;
 use proxy_core::config::Scope;
 use proxy_core::image::KernelImage;
@@ -20,7 +20,6 @@ use serde::Serialize;
 use super::Kernel;
 use super::load::TrieKey;
 use super::syscall::{Map, wait_for_programs};
-use super::verdicts::mapped;
 
 /// What [`Kernel::apply`] changed.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -177,14 +176,14 @@ pub fn trie_key(net: &IpNet) -> TrieKey {
         IpNet::V4(net) => u32::from(net.prefix_len()) + 96,
         IpNet::V6(net) => u32::from(net.prefix_len()),
     };
-    TrieKey { bits, addr: mapped(net.network()).to_bytes() }
+    TrieKey { bits, addr: Addr::from(net.network()).to_bytes() }
 }
 
 /// The hint words of a set of denied prefixes.
 fn hints(denied: &[(IpNet, u32)]) -> Vec<u64> {
     let mut words = vec![0u64; 2 * HINT_WORDS as usize];
     for (net, _) in denied {
-        hint::mark(mapped(net.network()), net.prefix_len(), |word, bit| {
+        hint::mark(net.network().into(), net.prefix_len(), |word, bit| {
             if let Some(word) = words.get_mut(word as usize) {
                 *word |= 1 << bit;
             }
@@ -233,7 +232,7 @@ mod tests {
             ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"].iter().map(|net| (net.parse().unwrap(), 1)).collect();
         let words = hints(&denied);
         let hit = |ip: &str| {
-            let (word, bit) = hint::place(mapped(ip.parse::<IpAddr>().unwrap()));
+            let (word, bit) = hint::place(ip.parse::<IpAddr>().unwrap().into());
             words[word as usize] >> bit & 1 == 1
         };
         assert!(hit("10.200.3.4") && hit("192.0.2.7") && hit("2001:db8:1::9"));

@@ -143,11 +143,20 @@ fn link(index: u32) -> Result<LinkMessage> {
 /// Whether a link is up, and its MTU in bytes.
 pub fn link_state(index: u32) -> Result<(bool, u32)> {
     let link = link(index)?;
-    let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+    Ok((link.header.flags.contains(LinkFlags::Up), mtu(&link).unwrap_or(0)))
+}
+
+fn mtu(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Mtu(mtu) => Some(*mtu),
         _ => None,
-    });
-    Ok((link.header.flags.contains(LinkFlags::Up), mtu.unwrap_or(0)))
+    })
+}
+
+/// Whether an interface is a loopback one; false where there is none of this name.
+pub fn is_loopback(interface: &str) -> bool {
+    let index = nix::net::if_::if_nametoindex(interface).map_err(anyhow::Error::from);
+    index.and_then(link).is_ok_and(|link| link.header.flags.contains(LinkFlags::Loopback))
 }
 
 /// What an interface is, as far as it bears on answering from XDP.
@@ -168,16 +177,12 @@ pub fn facts(interfaces: &[(String, String)]) -> Result<Vec<LinkFacts>> {
     interfaces
         .iter()
         .map(|(name, mode)| {
-            let attributes = link(nix::net::if_::if_nametoindex(name.as_str())?)?.attributes;
-            let mtu = attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::Mtu(mtu) => Some(*mtu),
-                _ => None,
-            });
-            let veth = attributes.iter().any(|attribute| match attribute {
+            let link = link(nix::net::if_::if_nametoindex(name.as_str())?)?;
+            let veth = link.attributes.iter().any(|attribute| match attribute {
                 LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
                 _ => false,
             });
-            let mtu = mtu.with_context(|| format!("the kernel does not say the MTU of {name}"))?;
+            let mtu = mtu(&link).with_context(|| format!("the kernel does not say the MTU of {name}"))?;
             Ok(LinkFacts { name: name.clone(), mtu, veth, driver_mode: mode == "driver" })
         })
         .collect()

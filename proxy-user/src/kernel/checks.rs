@@ -1,24 +1,21 @@
 //! The checks of the config in the maps: which are made, what they drop, whose addresses are our own.
 
 use std::collections::HashMap;
-use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use proxy_common::abi::{CheckSettings, GateConfig, HostKey, Reason};
+use proxy_common::addr::Addr;
 use proxy_common::bucket::Limit;
 use proxy_common::sanity::own_bit;
 use proxy_core::config::{Config, Gate};
 
-use super::Kernel;
+use super::attach::is_loopback;
 use super::load::Maps;
-use super::verdicts::mapped;
+use super::{Kernel, sysctl};
 
 /// `net.ipv4.ip_local_port_range` of a kernel that nobody told otherwise.
 const EPHEMERAL_PORTS: u32 = 32_768;
-/// `IFF_LOOPBACK`, include/uapi/linux/if.h.
-const LOOPBACK: u32 = 8;
 
 impl Kernel {
     /// Writes the checks that the config asks for.
@@ -38,7 +35,8 @@ pub fn set(maps: &Maps, config: &Config) -> Result<()> {
     let rate = u64::from(gate.icmp_per_second);
     let settings = CheckSettings { seed, icmp: Limit::per_second(rate, rate), udp_below: ephemeral_ports(), pad: 0 };
     maps.checks.set(&0, &settings).context("writing CHECKS")?;
-    let own: HashMap<HostKey, u32> = own_addresses(config).into_iter().map(|ip| (mapped(ip).host_key(), 1)).collect();
+    let own: HashMap<HostKey, u32> =
+        own_addresses(config).into_iter().map(|ip| (Addr::from(ip).host_key(), 1)).collect();
     for key in own.keys() {
         maps.own.set(key, &1).context("writing OWN")?;
     }
@@ -68,12 +66,6 @@ fn words(gate: &Gate) -> (u64, u64) {
     (checked & keep, enforced & keep)
 }
 
-fn is_loopback(interface: &str) -> bool {
-    let flags = fs::read_to_string(Path::new("/sys/class/net").join(interface).join("flags")).unwrap_or_default();
-    let digits = flags.trim().trim_start_matches("0x");
-    u32::from_str_radix(digits, 16).is_ok_and(|flags| flags & LOOPBACK != 0)
-}
-
 /// Those of the config, and those that listeners name.
 fn own_addresses(config: &Config) -> Vec<IpAddr> {
     let listening = config.listeners.iter().map(|listener| listener.address.ip()).filter(|ip| !ip.is_unspecified());
@@ -82,8 +74,8 @@ fn own_addresses(config: &Config) -> Vec<IpAddr> {
 
 /// The first port that the kernel gives to clients.
 fn ephemeral_ports() -> u32 {
-    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(EPHEMERAL_PORTS)
+    let lowest = sysctl::first_number("net/ipv4/ip_local_port_range");
+    lowest.ok().and_then(|port| u32::try_from(port).ok()).unwrap_or(EPHEMERAL_PORTS)
 }
 
 #[cfg(test)]

@@ -35,7 +35,16 @@ impl Filter {
         Ok(Self { words, renewal: RwLock::default(), bits, v6_mask: v6_mask(ipv6_prefix) })
     }
 
-    /// Sets the bit of a verdict. To be called before it is written, so that no packet slips by, and once more after.
+    /// Has `write` write verdicts: sets their bits before, so that no packet slips by, and once more after.
+    pub fn around<K, T>(&self, verdicts: &[K], key: impl Fn(&K) -> &HostKey, write: impl FnOnce() -> T) -> T {
+        let set = || verdicts.iter().for_each(|verdict| self.set(key(verdict)));
+        set();
+        let written = write();
+        set();
+        written
+    }
+
+    /// Sets the bit of a verdict that stands already.
     pub fn set(&self, key: &HostKey) {
         let (word, bit) = hint::verdict_place(key.first_addr(), self.v6_mask, self.bits);
         let renewal = self.renewal.read().unwrap_or_else(PoisonError::into_inner);

@@ -12,7 +12,7 @@ mod mapped;
 mod sockets;
 mod syn;
 mod syscall;
-mod sysctl;
+pub(crate) mod sysctl;
 mod tables;
 mod verdicts;
 mod workers;

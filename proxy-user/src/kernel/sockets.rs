@@ -111,11 +111,7 @@ impl Kernel {
 
 /// Where a listener at `addr` stands in `BINDINGS`.
 pub fn service_key(protocol: u8, addr: SocketAddr) -> ServiceKey {
-    let bytes = match addr.ip() {
-        std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        std::net::IpAddr::V6(v6) => v6.octets(),
-    };
-    Addr::from_bytes(bytes).service_key(protocol, addr.port())
+    Addr::from(addr.ip()).service_key(protocol, addr.port())
 }
 
 fn open(addr: SocketAddr, kind: Type, protocol: Protocol) -> Result<Socket> {

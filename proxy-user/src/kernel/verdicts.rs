@@ -49,7 +49,7 @@ impl Kernel {
     /// Writes a verdict now. An IPv6 source is banned by its prefix. Returns false where the loaded policies allow
     /// the source. `own_only` binds it to the listeners.
     pub fn push_verdict(&self, src: IpAddr, rule: RuleSlot, ttl: Duration, own_only: bool) -> Result<bool> {
-        let addr = mapped(src.to_canonical());
+        let addr = Addr::from(src.to_canonical());
         let key = if addr.is_v4() { addr.host_key() } else { addr.prefix_key(v6_mask(self.ipv6_prefix)) };
         self.write_verdict(addr, key, rule, ttl, own_only)
     }
@@ -73,18 +73,11 @@ impl Kernel {
         let ttl = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
         let value = VerdictValue {
             expires_ns: now.saturating_add(ttl),
-            created_ns: standing.map_or(now, |v| v.created_ns),
-            first_drop_ns: standing.map_or(0, |v| v.first_drop_ns),
-            drops: standing.map_or(0, |v| v.drops),
             rule: rule.0,
             flags: if own_only { VERDICT_OWN_ONLY } else { 0 },
-            drop_bytes: standing.map_or(0, |v| v.drop_bytes),
-            ..VerdictValue::default()
+            ..standing.unwrap_or(VerdictValue { created_ns: now, ..VerdictValue::default() })
         };
-        self.filter.set(&key);
-        let written = self.maps.verdicts.set(&key, &value);
-        self.filter.set(&key);
-        match written {
+        match self.filter.around(&[key], |key| key, || self.maps.verdicts.set(&key, &value)) {
             Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
                 bail!("the verdict table is full ({} entries): raise gate.max_verdicts", self.max_verdicts)
             }
@@ -95,14 +88,8 @@ impl Kernel {
 
     /// Writes many verdicts at once, in batches; for bulk loads and tests. Nothing is checked against the allow list.
     pub fn load_verdicts(&self, verdicts: &[(HostKey, VerdictValue)]) -> Result<()> {
-        for (key, _) in verdicts {
-            self.filter.set(key);
-        }
-        let written = self.maps.verdicts.set_many(verdicts).context("writing VERDICTS");
-        for (key, _) in verdicts {
-            self.filter.set(key);
-        }
-        written
+        let write = || self.maps.verdicts.set_many(verdicts);
+        self.filter.around(verdicts, |(key, _)| key, write).context("writing VERDICTS")
     }
 
     /// Removes a verdict (an address, or a prefix as listed). False when there was none.
@@ -182,21 +169,21 @@ impl Kernel {
 
     fn parse_source(&self, source: &str) -> Result<(Addr, HostKey)> {
         if let Ok(ip) = source.parse::<IpAddr>() {
-            let addr = mapped(ip.to_canonical());
+            let addr = Addr::from(ip.to_canonical());
             return Ok((addr, addr.host_key()));
         }
         let wanted = self.ipv6_prefix;
         match source.parse::<IpNet>() {
             Ok(IpNet::V4(net)) if net.prefix_len() == 32 => {
-                let addr = mapped(net.addr().into());
+                let addr = Addr::from(IpAddr::from(net.addr()));
                 Ok((addr, addr.host_key()))
             }
             Ok(IpNet::V6(net)) if net.prefix_len() == 128 => {
-                let addr = mapped(net.addr().into());
+                let addr = Addr::from(IpAddr::from(net.addr()));
                 Ok((addr, addr.host_key()))
             }
             Ok(IpNet::V6(net)) if net.prefix_len() == wanted => {
-                let addr = mapped(net.addr().into());
+                let addr = Addr::from(IpAddr::from(net.addr()));
                 Ok((addr, addr.prefix_key(v6_mask(wanted))))
             }
             Ok(net) => bail!(
@@ -208,10 +195,12 @@ impl Kernel {
     }
 
     fn source_net(&self, key: &HostKey) -> IpNet {
-        let first = Ipv6Addr::from(key.first_addr().to_bytes());
         match key.prefix() {
-            None => IpNet::from(first.to_canonical()),
-            Some(_) => IpNet::V6(Ipv6Net::new(first, self.ipv6_prefix).unwrap_or_default()),
+            None => IpNet::from(IpAddr::from(key.first_addr())),
+            Some(prefix) => {
+                let first = Ipv6Addr::from(prefix.to_bytes());
+                IpNet::V6(Ipv6Net::new(first, self.ipv6_prefix).unwrap_or_default())
+            }
         }
     }
 
@@ -219,12 +208,4 @@ impl Kernel {
         let net = self.source_net(key);
         if key.prefix().is_some() { net.to_string() } else { net.addr().to_string() }
     }
-}
-
-/// An address in the form of the maps.
-pub fn mapped(ip: IpAddr) -> Addr {
-    Addr::from_bytes(match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    })
 }
