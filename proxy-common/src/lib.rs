@@ -17,6 +17,7 @@ pub mod event;
 pub mod fragments;
 pub mod hint;
 pub mod parse;
+pub mod plain;
 pub mod reason;
 pub mod sanity;
 pub mod siphash;

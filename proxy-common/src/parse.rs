@@ -5,12 +5,22 @@
 
 use crate::abi::{MAX_EXTENSION_HEADERS, MAX_VLAN_TAGS, frag, proto};
 use crate::addr::Addr;
+use crate::plain::plain;
 use crate::wire::{IPV4_HEADER, IPV6_HEADER, TCP_HEADER, UDP_HEADER, ether};
 
 /// A frame that can be read at any offset. `read` answers `None` beyond the end.
 pub trait Frame {
     /// `N` bytes at `offset`.
     fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+    /// `N` words in the machine's order at `offset`, whatever its alignment. One bounds check and `N` loads, where an array
+    /// of bytes may become as many loads as it has bytes.
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        let mut words = [0; N];
+        for (at, word) in (offset..).step_by(size_of::<u32>()).zip(&mut words) {
+            *word = u32::from_ne_bytes(self.bytes(at)?);
+        }
+        Some(words)
+    }
     /// Bytes in the frame, link header included.
     fn len(&self) -> usize;
     /// Whether there are none.
@@ -119,6 +129,33 @@ impl Packet {
         self.marks |= if kind == 0 { mark::ROUTING | mark::ROUTING_0 } else { mark::ROUTING };
     }
 
+    /// The packet as it lies in memory, in words: the kernel's stack takes aligned stores only, and the compiler joins
+    /// those of neighbouring fields wherever they stand.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; size_of::<Self>() / 8] {
+        let [s, port] = self.sport.to_ne_bytes();
+        let [d, dport] = self.dport.to_ne_bytes();
+        let [l, len] = self.len.to_ne_bytes();
+        let [v, vlan] = self.vlan.to_ne_bytes();
+        let [w, window] = self.window.to_ne_bytes();
+        let [n, network] = self.network.to_ne_bytes();
+        let [u, upper] = self.upper.to_ne_bytes();
+        let [p, payload] = self.payload.to_ne_bytes();
+        let [i, ident] = self.ident.to_ne_bytes();
+        let (ports, chain) = (self.ports as u8, self.chain_too_long as u8);
+        let [a, b, c, e] = self.pad;
+        [
+            self.src.hi,
+            self.src.lo,
+            self.dst.hi,
+            self.dst.lo,
+            u64::from_ne_bytes([s, port, d, dport, l, len, self.proto, self.ttl]),
+            u64::from_ne_bytes([self.tcp_flags, self.frag, ports, chain, v, vlan, w, window]),
+            u64::from_ne_bytes([n, network, u, upper, p, payload, i, ident]),
+            u64::from_ne_bytes([self.icmp_type, self.icmp_code, self.routing_type, self.marks, a, b, c, e]),
+        ]
+    }
+
     /// Frame offset where the IP packet ends; what follows is padding.
     #[inline(always)]
     pub const fn end(&self) -> usize {
@@ -186,6 +223,15 @@ const ICMP_HEADER: usize = 8;
 /// Parses the headers of `frame`.
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
+    match plain(frame) {
+        Some(packet) => Parsed::Ip(packet),
+        None => parse_any(frame),
+    }
+}
+
+/// [`parse`] without the short way for everyday frames: what the kernel side has in a function of its own.
+#[inline(always)]
+pub fn parse_any<F: Frame + ?Sized>(frame: &F) -> Parsed {
     let mut offset = ether::ADDRESSES;
     let Some(mut kind) = be16(frame, offset) else { return Parsed::Malformed };
     offset += 2;

@@ -9,19 +9,32 @@ const MAX_OFFSET: usize = 0x3fff;
 /// The packet under an XDP context.
 pub struct Packet<'a>(pub &'a XdpContext);
 
-impl Frame for Packet<'_> {
+impl Packet<'_> {
+    /// A `T` at `offset`; one of the types that are valid whatever their bytes.
     #[inline(always)]
-    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+    fn read<T: Copy>(&self, offset: usize) -> Option<T> {
         if offset > MAX_OFFSET {
             return None;
         }
         let at = self.0.data() + offset;
-        if at + N > self.0.data_end() {
+        if at + size_of::<T>() > self.0.data_end() {
             return None;
         }
-        // SAFETY: `[at, at + N)` lies between the context's `data` and `data_end`, which the verifier checks again;
-        // packet memory is initialised, and the read takes any alignment.
-        Some(unsafe { (at as *const [u8; N]).read_unaligned() })
+        // SAFETY: `[at, at + size_of::<T>())` lies between the context's `data` and `data_end`, which the verifier checks
+        // again; packet memory is initialised, any bytes make a `T`, and the read takes any alignment.
+        Some(unsafe { (at as *const T).read_unaligned() })
+    }
+}
+
+impl Frame for Packet<'_> {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.read(offset)
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        self.read(offset)
     }
 
     #[inline(always)]

@@ -15,7 +15,8 @@ use proxy_common::addr::Addr;
 use proxy_common::checks;
 use proxy_common::classify::{Found, classify, first_candidate};
 use proxy_common::decide::{Decision, Tables, decide, is_for_a_service};
-use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse};
+use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse_any};
+use proxy_common::plain::plain;
 use proxy_common::sanity;
 
 use crate::count;
@@ -42,11 +43,15 @@ pub fn judge(ctx: &XdpContext) -> Outcome {
     let packet = Packet(ctx);
     let length = packet.len() as u64;
     let mut headers = Headers(MaybeUninit::uninit());
-    let parsed = match parse_frame(ctx.ctx, headers.zero()) {
-        // SAFETY: zeroed, which is a valid packet, and filled in by the parser.
-        IP => Parsed::Ip(unsafe { headers.0.assume_init_ref() }),
-        MALFORMED => Parsed::Malformed,
-        _ => Parsed::NonIp,
+    let parsed = if let Some(plain) = plain(&packet) {
+        Parsed::Ip(headers.set(plain.words()))
+    } else {
+        match parse_frame(ctx.ctx, headers.zero()) {
+            // SAFETY: zeroed, which is a valid packet, and filled in by the parser.
+            IP => Parsed::Ip(unsafe { headers.0.assume_init_ref() }),
+            MALFORMED => Parsed::Malformed,
+            _ => Parsed::NonIp,
+        }
     };
     let decision = decide(&packet, parsed, &Maps(ctx.ctx));
     count::reason(decision.reason, length);
@@ -84,26 +89,36 @@ fn cookies_on() -> bool {
 struct Headers(MaybeUninit<IpPacket>);
 
 impl Headers {
-    /// Zeroes it, in whole words: the verifier wants the memory that a function gets written, and its stores aligned. In
-    /// place: moving it would be a call of a `memcpy` that goes byte by byte.
+    /// Zeroes it: the verifier wants the memory that a function gets written.
     #[inline(always)]
     fn zero(&mut self) -> *mut IpPacket {
-        let words: *mut u64 = self.0.as_mut_ptr().cast();
-        let mut word = 0;
-        while word < size_of::<IpPacket>() / size_of::<u64>() {
-            // SAFETY: within the packet, whose size is a multiple of eight bytes, and aligned like this type.
-            unsafe { words.add(word).write_volatile(0) };
-            word += 1;
-        }
+        self.set([0; WORDS]);
         self.0.as_mut_ptr()
     }
+
+    /// Writes it in whole words, in place: moving the packet would be a call of a `memcpy` that goes byte by byte.
+    #[inline(always)]
+    fn set(&mut self, words: [u64; WORDS]) -> &IpPacket {
+        let place: *mut u64 = self.0.as_mut_ptr().cast();
+        let mut at = 0;
+        for word in words {
+            // SAFETY: within the packet, which is so many words, and aligned like this type.
+            unsafe { place.add(at).write_volatile(word) };
+            at += 1;
+        }
+        // SAFETY: written; the words are zero, which is a valid packet, or a packet's.
+        unsafe { self.0.assume_init_ref() }
+    }
 }
+
+/// Words of a parsed packet.
+const WORDS: usize = size_of::<IpPacket>() / size_of::<u64>();
 
 const NON_IP: u32 = 0;
 const MALFORMED: u32 = 1;
 const IP: u32 = 2;
 
-/// [`parse`] as a global function. The verifier follows every way through the parser to the end of the program that it
+/// [`parse_any`] as a global function. The verifier follows every way through the parser to the end of the program that it
 /// stands in, so what comes after it is a program of its own, in which a header may hold anything.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -111,7 +126,7 @@ extern "C" fn parse_frame(ctx: *mut xdp_md, headers: *mut IpPacket) -> u32 {
     let ctx = XdpContext::new(ctx);
     // SAFETY: the one caller passes a reference that nobody else holds. The verifier wants the check for null.
     let Some(headers) = (unsafe { headers.as_mut() }) else { return MALFORMED };
-    match parse(&Packet(&ctx)) {
+    match parse_any(&Packet(&ctx)) {
         Parsed::NonIp => NON_IP,
         Parsed::Malformed => MALFORMED,
         Parsed::Ip(packet) => {
