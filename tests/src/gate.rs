@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use nix::sched::{CloneFlags, unshare};
 use proxy_common::abi::{CLOCK_HELD, CheckSettings, Clock, FRAGMENT_SLOTS, bucket_index};
@@ -15,8 +15,12 @@ use proxy_core::policy::compile_rules;
 use proxy_user::kernel::Kernel;
 use serde_json::{Map as Object, Value, json};
 
+use crate::halves::rule_name;
 use crate::tables::World;
 use crate::ward::{self, Item};
+
+/// Rule slots that have a name in every world.
+const NAMED: u32 = 63;
 
 /// The loaded gate; its pins go with it, or with the run when it is never dropped or the run is killed.
 pub struct Gate {
@@ -56,7 +60,7 @@ impl Gate {
             deny: world.deny.clone(),
             rules: world.rules.clone(),
             tables: compile_rules(&world.rules).map_err(anyhow::Error::msg)?,
-            names: (1..64).map(|slot| (slot, format!("test/r{slot}"))).collect(),
+            names: (1..=world.last_slot().max(NAMED)).map(|slot| (slot, rule_name(slot))).collect(),
         };
         self.kernel.apply(&image)?;
         let verdicts: Vec<_> = world.verdicts.iter().map(|(key, value)| (*key, *value)).collect();
@@ -74,12 +78,26 @@ impl Gate {
         let mut settings: Array<_, CheckSettings> = Array::try_from(Map::Array(self.data("CHECKS")?))?;
         settings.set(0, world.settings, 0)?;
         for (name, entries) in [("FRAGMENTS", FRAGMENT_SLOTS), ("BUCKETS", bucket_index::COUNT)] {
-            let mut words: Array<_, u64> = Array::try_from(Map::Array(self.data(name)?))?;
+            let mut words = self.words(name)?;
             for index in 0..entries {
-                words.set(index, 0, 0)?;
+                if words.get(&index, 0)? != 0 {
+                    words.set(index, 0, 0)?;
+                }
             }
         }
         self.hold_clock(world.now)
+    }
+
+    /// What the program remembers of fragments and buckets must be what the host does.
+    pub fn remembers(&self, world: &World) -> Result<()> {
+        for (name, words) in [("FRAGMENTS", &world.fragments), ("BUCKETS", &world.buckets)] {
+            let map = self.words(name)?;
+            for (index, word) in &*words.borrow() {
+                let found = map.get(index, 0)?;
+                ensure!(found == *word, "{name} holds {found:#x} at {index}, wanted {word:#x}");
+            }
+        }
+        Ok(())
     }
 
     /// Stops the programs' clock at `ns`.
@@ -88,6 +106,10 @@ impl Gate {
         let mut clock: PerCpuArray<_, Clock> = PerCpuArray::try_from(Map::PerCpuArray(self.data("CLOCK")?))?;
         clock.set(0, PerCpuValues::try_from(vec![Clock { jiffies: CLOCK_HELD, ns }; cpus])?, 0)?;
         Ok(())
+    }
+
+    fn words(&self, name: &str) -> Result<Array<MapData, u64>> {
+        Ok(Array::try_from(Map::Array(self.data(name)?))?)
     }
 
     fn data(&self, name: &str) -> Result<MapData> {

@@ -1,7 +1,8 @@
 //! Verdict tables, benches, end-to-end tests in network namespaces, the demo, and what they stand on.
 //!
 //! For packets: [`packets`] builds frames, [`tables`] is the host half, [`gate`] the loaded programs, [`verdict_table`]
-//! says what must become of each frame. For traffic: [`street`] is the topology, [`origin`] and [`edge`] are what runs in
+//! says what must become of each frame, [`halves`] holds both to it, [`differential`] searches for frames on which they
+//! differ. For traffic: [`street`] is the topology, [`origin`] and [`edge`] are what runs in
 //! it, [`clients`] drive it, [`cases`] say what must hold and [`demo`] shows it. [`ward`] removes everything, however the run ends.
 
 #![allow(
@@ -20,14 +21,18 @@ pub mod certs;
 pub mod check_rows;
 pub mod clients;
 pub mod demo;
+pub mod differential;
 pub mod edge;
 pub mod flood;
+pub mod fuzz;
 pub mod gate;
+pub mod halves;
 pub mod mutations;
 pub mod netns;
 pub mod origin;
 pub mod packets;
 pub mod process;
+pub mod random;
 pub mod scratch;
 pub mod street;
 pub mod tables;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use libtest_mimic::{Arguments, Trial};
-use tidegate_tests::{bench_flood, bench_rules, bench_verdicts, bench_xdp, cases, demo, tools, ward};
+use tidegate_tests::{bench_flood, bench_rules, bench_verdicts, bench_xdp, cases, demo, fuzz, tools, ward};
 
 /// Most end-to-end cases that run side by side: each has a daemon, origins and clients of its own.
 const MOST_AT_ONCE: usize = 4;
@@ -53,6 +53,8 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Search for defects for longer than the tests do
+    Fuzz(fuzz::Args),
     /// Removes what the runner leaves when it ends; started by the runner
     #[command(name = ward::SUBCOMMAND, hide = true)]
     Ward,
@@ -96,6 +98,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Demo(args) => demo::run(args),
         Task::Bench { what, rate, json } => bench(what, rate, json),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Ward => Ok(ExitCode::SUCCESS),
     }
 }

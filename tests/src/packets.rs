@@ -1,4 +1,4 @@
-//! Frames made by hand, a field at a time: what the verdict table, the fuzz slice and the benches feed to `front`.
+//! Frames made by hand, a field at a time: what the verdict table, the differential search and the benches feed to `front`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -22,7 +22,7 @@ pub const RST: u8 = 0x04;
 pub struct Frame {
     src: IpAddr,
     dst: IpAddr,
-    tags: Vec<u16>,
+    tags: Vec<(u16, u16)>,
     ethertype: Option<u16>,
     options: Vec<u8>,
     extensions: Vec<(u8, Vec<u8>)>,
@@ -72,9 +72,14 @@ fn ip(text: &str) -> IpAddr {
 impl Frame {
     /// An IP packet of any protocol; the family follows the addresses.
     pub fn new(src: &str, dst: &str, proto: u8, upper: Vec<u8>) -> Self {
+        Self::between(ip(src), ip(dst), proto, upper)
+    }
+
+    /// As [`Frame::new`], from addresses of one family.
+    pub fn between(src: IpAddr, dst: IpAddr, proto: u8, upper: Vec<u8>) -> Self {
         Self {
-            src: ip(src),
-            dst: ip(dst),
+            src,
+            dst,
             tags: Vec::new(),
             ethertype: None,
             options: Vec::new(),
@@ -89,9 +94,14 @@ impl Frame {
         }
     }
 
-    /// Adds a VLAN tag of the given EtherType, outermost first.
-    pub fn tag(mut self, ethertype: u16) -> Self {
-        self.tags.push(ethertype);
+    /// Adds a tag of VLAN 7 with the given EtherType, outermost first.
+    pub fn tag(self, ethertype: u16) -> Self {
+        self.vlan(ethertype, 7)
+    }
+
+    /// Adds a tag with the given EtherType and tag control information, outermost first.
+    pub fn vlan(mut self, ethertype: u16, control: u16) -> Self {
+        self.tags.push((ethertype, control));
         self
     }
 
@@ -160,9 +170,9 @@ impl Frame {
     /// The bytes.
     pub fn build(&self) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-        for tag in &self.tags {
-            frame.extend(tag.to_be_bytes());
-            frame.extend([0, 7]);
+        for (ethertype, control) in &self.tags {
+            frame.extend(ethertype.to_be_bytes());
+            frame.extend(control.to_be_bytes());
         }
         match (self.src, self.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => self.ipv4(&mut frame, src, dst),

@@ -78,6 +78,15 @@ impl World {
     }
 }
 
+impl World {
+    /// The highest rule slot that anything in it names.
+    pub fn last_slot(&self) -> u32 {
+        let prefixes = self.allow.iter().chain(&self.deny).map(|(_, slot)| *slot);
+        let rules = self.rules.iter().map(|rule| rule.slot);
+        prefixes.chain(rules).chain(self.verdicts.values().map(|value| value.rule)).max().unwrap_or(0)
+    }
+}
+
 impl Tables for World {
     type Verdict = VerdictValue;
 

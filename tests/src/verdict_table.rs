@@ -1,19 +1,15 @@
-//! The verdict table: bytes in, reason, rule and action out. Each row runs through the host's `decide()` and through the
-//! loaded program, and both must say what the row says; the program's counters must move by exactly that.
+//! The verdict table: bytes in, reason, rule and action out. Each row runs through both halves
+//! ([`crate::halves`]): the host's `decide()` and the loaded program must say what the row says, and the program's counters
+//! must move by exactly that.
 //!
 //! The world is the same for all rows and listed first; a row names the scope in which it is judged.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
-use anyhow::{Context, Result, ensure};
 use proxy_common::abi::{Reason, VERDICT_OWN_ONLY, VerdictValue, proto};
 use proxy_common::addr::v6_mask;
-use proxy_common::decide::decide;
-use proxy_common::parse::parse;
-use proxy_core::explain::Snapshot;
 use proxy_user::kernel::now_ns;
 
-use crate::gate::Gate;
 use crate::packets::{ACK, Frame, QINQ, RST, SYN, VLAN, ping, tcp, tcp_flags, udp};
 use crate::tables::{World, addr};
 use crate::verdict_rules;
@@ -286,108 +282,4 @@ fn kind(src: &str, kind: u8) -> Frame {
 /// A chain of destination options.
 fn chain(src: &str, headers: usize) -> Frame {
     (0..headers).fold(tcp(src, EDGE6, 443), |frame, _| frame.extension(60, &[1; 6]))
-}
-
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
-
-/// A loaded gate for one scope, holding the world.
-pub struct Bench {
-    /// The loaded program.
-    pub gate: Gate,
-    /// The same for the host.
-    pub world: World,
-}
-
-impl Bench {
-    /// Loads and fills it; all checks are off.
-    pub fn new(scope: Scope) -> Result<Self> {
-        let name = if scope == Scope::Own { "own" } else { "all" };
-        Self::of(Gate::load(name, name, 4_096)?, world(scope))
-    }
-
-    /// A loaded gate that is filled with `world`.
-    pub fn of(gate: Gate, world: World) -> Result<Self> {
-        gate.fill(&world)?;
-        Ok(Self { gate, world })
-    }
-
-    /// Runs one row through both halves.
-    pub fn check(&self, row: &Row) -> Result<()> {
-        self.expect(&row.frame.build(), (row.reason, row.rule, row.would, 0))
-    }
-
-    /// Runs a frame through both halves, which must say and count this: reason, rule, shadow rule and counted checks.
-    pub fn expect(&self, bytes: &[u8], wanted: (Reason, Option<u32>, Option<u32>, u64)) -> Result<()> {
-        let host = decide(bytes, parse(bytes).as_ref(), &self.world);
-        let (reason, rule, would, counted) = wanted;
-        ensure!(host.reason == reason, "the host says {:?}, the row {reason:?}", host.reason);
-        ensure!(host.rule == rule, "the host counts rule {:?}, the row {rule:?}", host.rule);
-        ensure!(host.would == would, "the host says that rule {:?} would, the row {would:?}", host.would);
-        let (by_host, by_row) = (names(host.counted), names(counted));
-        ensure!(by_host == by_row, "the host would drop by {by_host:?}, the row by {by_row:?}");
-        self.program_counts(bytes, wanted)
-    }
-
-    /// What is told of a row's packet over the live maps must be what the row says.
-    pub fn explains(&self, row: &Row) -> Result<()> {
-        let bytes = row.frame.build();
-        let told = self.gate.kernel.explain(&Snapshot { bytes: &bytes, length: bytes.len() })?;
-        ensure!(told.reason == row.reason.name(), "{}: told {told:?}", row.name);
-        let name = |slot| if slot == 0 { "operator".to_owned() } else { format!("test/r{slot}") };
-        ensure!(told.rule == row.rule.map(name), "{}: told {told:?}", row.name);
-        ensure!(told.action == if row.reason.drops() { "drop" } else { "pass" }, "{}: told {told:?}", row.name);
-        Ok(())
-    }
-
-    /// Runs a frame, whatever it is, through both halves: they must agree.
-    pub fn agree(&self, bytes: &[u8]) -> Result<()> {
-        let host = decide(bytes, parse(bytes).as_ref(), &self.world);
-        self.program_counts(bytes, (host.reason, host.rule, host.would, host.counted))
-            .with_context(|| format!("frame {bytes:02x?}"))
-    }
-
-    /// Runs a frame through the program, which must count and answer what is wanted.
-    fn program_counts(&self, bytes: &[u8], wanted: (Reason, Option<u32>, Option<u32>, u64)) -> Result<()> {
-        let (reason, rule, would, counted) = wanted;
-        let before = self.counts()?;
-        let (action, _) = self.gate.kernel.try_frame(bytes, 1)?;
-        let after = self.counts()?;
-        let wanted = if reason.drops() { XDP_DROP } else { XDP_PASS };
-        let moved: BTreeMap<String, (u64, u64)> = after
-            .iter()
-            .map(|(name, (packets, bytes))| {
-                let old = before.get(name).copied().unwrap_or_default();
-                (name.clone(), (packets - old.0, bytes - old.1))
-            })
-            .filter(|(_, moved)| *moved != (0, 0))
-            .collect();
-        let one = (1, bytes.len() as u64);
-        let mut expected = BTreeMap::from([(reason.name().to_owned(), one)]);
-        match rule {
-            Some(0) => drop(expected.insert("operator".to_owned(), one)),
-            Some(slot) => drop(expected.insert(format!("test/r{slot}"), one)),
-            None => {}
-        }
-        expected.extend(would.map(|slot| (format!("would test/r{slot}"), one)));
-        expected.extend(names(counted).into_iter().map(|name| (format!("check {name}"), one)));
-        ensure!(moved == expected, "the program counted {moved:?}, wanted {expected:?}");
-        ensure!(action == wanted, "the program answers {action}, wanted {wanted}");
-        Ok(())
-    }
-
-    fn counts(&self) -> Result<BTreeMap<String, (u64, u64)>> {
-        let reasons = self.gate.kernel.counters()?.into_iter().map(|(name, c)| (name.to_owned(), (c.packets, c.bytes)));
-        let rules = self.gate.kernel.rule_hits()?.into_iter().map(|(name, c)| (name, (c.packets, c.bytes)));
-        let checks = self.gate.kernel.would_counters()?.into_iter();
-        let checks = checks.map(|(name, c)| (format!("check {name}"), (c.packets, c.bytes)));
-        let would = self.gate.kernel.shadow_hits()?.into_iter();
-        let would = would.map(|(name, c)| (format!("would {name}"), (c.packets, c.bytes)));
-        Ok(reasons.chain(rules).chain(would).chain(checks).collect())
-    }
-}
-
-/// Names of the reasons with these bits.
-fn names(bits: u64) -> Vec<&'static str> {
-    Reason::ALL.into_iter().filter(|reason| bits & reason.bit() != 0).map(Reason::name).collect()
 }

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod ci;
 mod demo;
+mod fuzz;
 mod install;
 mod progress;
 mod run;
@@ -38,6 +39,8 @@ enum Task {
     Demo(demo::Args),
     /// Measure what the gate costs
     Bench(bench::Args),
+    /// Search for defects for longer than the tests do
+    Fuzz(fuzz::Args),
     /// Install the release build with its unit, manual pages and the rest, or take it away
     Install(install::Args),
     /// Everything that must hold before a change lands
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Install(args) => install::run(&args),
         Task::Ci(args) => ci::run(&args),
     };

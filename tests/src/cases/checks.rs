@@ -1,4 +1,4 @@
-//! The rows of the checks as trials, their sequences, and mutated frames. The rows and what they mean are in
+//! The rows of the checks as trials, their sequences, and slices of the differential search. The rows and what they mean are in
 //! [`crate::check_rows`].
 
 use std::path::PathBuf;
@@ -11,16 +11,17 @@ use proxy_core::config::Mode;
 use serde_json::json;
 
 use crate::check_rows::{Row, icmp, rows};
+use crate::differential;
 use crate::gate::{Gate, all_checks};
-use crate::mutations;
+use crate::halves::Bench;
 use crate::packets::{Frame, ping, tcp_flags, udp};
-use crate::tables::addr;
-use crate::verdict_table::{Bench, EDGE, EDGE6, OTHER, Scope, world};
+use crate::tables::{World, addr};
+use crate::verdict_table::{EDGE, EDGE6, OTHER, Scope, world};
 use crate::ward::{self, BPFFS, Item};
 
 /// How the checks are set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Setting {
+pub enum Setting {
     /// All counted, any packet.
     Counted,
     /// Enforced but for fragments and special sources, which many networks have; our own packets.
@@ -30,7 +31,8 @@ enum Setting {
 }
 
 impl Setting {
-    const ALL: [Setting; 3] = [Setting::Counted, Setting::Enforced, Setting::Strict];
+    /// Each of them.
+    pub const ALL: [Setting; 3] = [Setting::Counted, Setting::Enforced, Setting::Strict];
 
     fn scope(self) -> Scope {
         if self == Setting::Enforced { Scope::Own } else { Scope::All }
@@ -70,11 +72,8 @@ pub fn trials(skip: bool, seed: u64) -> Vec<Trial> {
             );
         }
         trial(
-            format!("{setting:?}: mutated frames"),
-            Box::new(move || {
-                let bench = bench(setting)?;
-                mutations::run(&bench, seed, rows().iter().map(|row| &row.frame))
-            }),
+            format!("{setting:?}: changed frames"),
+            Box::new(move || differential::slice(&mut *bench(setting)?, seed)),
         );
     }
     trial("Enforced: later fragments follow their first".to_owned(), Box::new(fragments_follow));
@@ -162,10 +161,11 @@ fn settings() -> CheckSettings {
     CheckSettings { seed: 0x5eed, icmp: Limit::per_second(500, 500), udp_below: 32_768, pad: 0 }
 }
 
-fn load(setting: Setting, name: &str) -> Result<Bench> {
+/// The programs with the world in their maps and the checks set.
+pub fn load(setting: Setting, name: &str) -> Result<Bench> {
     let scope = setting.scope();
     let mut checks = all_checks(if setting == Setting::Counted { Mode::Count } else { Mode::Enforce });
-    let mut world = world(scope);
+    let mut world = World { settings: settings(), ..world(scope) };
     for check in Reason::ALL.into_iter().filter(|reason| reason.is_check()) {
         if !setting.makes(check) {
             checks[check.name()] = json!(Mode::Off);

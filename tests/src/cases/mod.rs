@@ -1,7 +1,7 @@
 //! The end-to-end cases: each builds its own street, so that they run side by side and leave nothing for the next.
 
 mod bodies;
-mod checks;
+pub mod checks;
 mod diagnosis;
 mod events;
 mod files;

@@ -1,4 +1,4 @@
-//! The verdict table as trials, a row each, and its mutated frames. The rows and what they mean are in [`crate::verdict_table`].
+//! The verdict table as trials, a row each, and a slice of the differential search. The rows and what they mean are in [`crate::verdict_table`].
 
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -6,8 +6,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use libtest_mimic::{Failed, Trial};
 
 use super::checks;
-use crate::mutations;
-use crate::verdict_table::{Bench, Scope, rows};
+use crate::differential;
+use crate::gate::Gate;
+use crate::halves::Bench;
+use crate::verdict_table::{Scope, rows, world};
 use crate::ward::{self, BPFFS, Item};
 
 /// One trial a row; ignored where the programs cannot be loaded.
@@ -24,11 +26,10 @@ pub fn trials(skip: bool) -> Vec<Trial> {
         })
         .chain([Scope::Own, Scope::All].map(|scope| {
             let check = move || {
-                let bench = bench(scope)?.lock().unwrap_or_else(PoisonError::into_inner);
-                mutations::run(&bench, SEED, rows().iter().map(|row| &row.frame))
-                    .map_err(|error| Failed::from(format!("{error:#}")))
+                let mut bench = bench(scope)?.lock().unwrap_or_else(PoisonError::into_inner);
+                differential::slice(&mut bench, SEED).map_err(|error| Failed::from(format!("{error:#}")))
             };
-            Trial::test(format!("verdicts::mutated frames, scope {scope:?}"), check).with_ignored_flag(skip)
+            Trial::test(format!("verdicts::changed frames, scope {scope:?}"), check).with_ignored_flag(skip)
         }))
         .chain([Scope::Own, Scope::All].map(|scope| {
             let check = move || {
@@ -38,12 +39,16 @@ pub fn trials(skip: bool) -> Vec<Trial> {
             };
             Trial::test(format!("verdicts::explain tells every row, scope {scope:?}"), check).with_ignored_flag(skip)
         }))
+        .chain([{
+            let check = || differential::made_up_slice(SEED).map_err(|error| Failed::from(format!("{error:#}")));
+            Trial::test("verdicts::made-up worlds", check).with_ignored_flag(skip)
+        }])
         .chain([super::filter::trial(skip), super::swap::trial(skip)])
         .chain(checks::trials(skip, SEED))
         .collect()
 }
 
-/// Seed of the mutations: the same frames in every run, so that a failure is there to be looked at.
+/// Seed of the search: the same frames in every run, so that a failure is there to be looked at.
 const SEED: u64 = 0x7469_6465_6761_7465;
 
 /// The programs with the table's world in their maps, loaded once for each scope.
@@ -58,9 +63,14 @@ fn bench(scope: Scope) -> Result<&'static Mutex<Bench>, Failed> {
         // The bench is never dropped: what it pins goes when the run ends.
         ward::guard(Item::Pins(PathBuf::from(BPFFS).join(format!("tidegate-{name}-{}", std::process::id()))));
         // Loading moves its thread into another network namespace: not this one.
-        let loader =
-            std::thread::spawn(move || Bench::new(scope).map(Mutex::new).map_err(|error| format!("{error:#}")));
+        let loader = std::thread::spawn(move || load(scope).map(Mutex::new).map_err(|error| format!("{error:#}")));
         loader.join().unwrap_or_else(|_| Err("the loader panicked".to_owned()))
     });
     loaded.as_ref().map_err(|error| Failed::from(error.as_str()))
+}
+
+/// The programs with the table's world in their maps; all checks are off.
+pub fn load(scope: Scope) -> anyhow::Result<Bench> {
+    let name = if scope == Scope::Own { "own" } else { "all" };
+    Bench::of(Gate::load(name, name, 4_096)?, world(scope))
 }
