@@ -100,6 +100,18 @@ impl RangeSet {
         Self { ranges: found }
     }
 
+    /// All numbers whose first `bits` of 128, with zeros behind, are a number in the set.
+    #[must_use]
+    pub(crate) fn of_prefixes(&self, bits: u8) -> Self {
+        let behind = u128::MAX.checked_shr(bits.into()).unwrap_or(0);
+        let blocks = self.ranges.iter().filter_map(|(low, high)| {
+            let first = if low & behind == 0 { *low } else { (low | behind).checked_add(1)? };
+            let last = high & !behind;
+            (first <= last).then_some((first, last | behind))
+        });
+        Self::new(blocks.collect())
+    }
+
     /// The fewest `(first number, prefix length)` of 128 bits that make up the set, sorted.
     pub fn prefixes(&self) -> Vec<(u128, u8)> {
         let mut found = Vec::new();
@@ -141,6 +153,11 @@ pub fn number(address: IpAddr) -> u128 {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
         IpAddr::V6(v6) => v6.to_bits(),
     }
+}
+
+/// The address of a number; v4-mapped ones are IPv4.
+pub(crate) fn address(number: u128) -> IpAddr {
+    Ipv6Addr::from_bits(number).to_canonical()
 }
 
 /// The numbers of a network. An IPv6 network that holds the v4-mapped addresses does not mean IPv4: they are left out.

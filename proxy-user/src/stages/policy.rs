@@ -1,7 +1,10 @@
 //! The policies: one stage asks them, another gives the blocked answer, so that what follows from a decision
 //! (kernel feedback) can stand between the two.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use http::StatusCode;
+use http::header::CONTENT_LENGTH;
 use proxy_core::policy::{Action, RequestView};
 
 use super::exchange::Exchange;
@@ -24,6 +27,8 @@ impl Stage for Evaluate {
             path: path(request),
             query: request.uri.query(),
             headers: &request.headers,
+            body_size: body_size(exchange),
+            wall_ms: if exchange.live.snapshot.policies.wants_wall_clock() { wall_ms() } else { 0 },
         };
         let now_ns = exchange.worker.monotonic_ns(exchange.started);
         exchange.decision = exchange.live.snapshot.policies.evaluate(&view, now_ns);
@@ -40,4 +45,17 @@ impl Stage for Enforce {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
         Flow::Respond(exchange.answer(status, "blocked by policy"))
     }
+}
+
+/// As the client declares it; None where it only ends the body.
+fn body_size(exchange: &Exchange) -> Option<u64> {
+    match exchange.request.headers.get(CONTENT_LENGTH) {
+        Some(length) => length.to_str().ok()?.parse().ok(),
+        None => exchange.body.is_none().then_some(0),
+    }
+}
+
+/// Milliseconds since 1970.
+fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -10,12 +10,16 @@ use super::RuleSlot;
 use super::build::{Unit, UnitRule};
 use super::classes::{PacketRule, RuleTables, compile};
 use super::cubes::Cube;
+use super::lang::{Field, HttpInt, IntField};
 use super::model::{ActionKind, MAX_RATE_RULES};
 use super::packet::Lowered;
 use super::rate::{RateTable, RateTerms};
 use super::set::{Effect, Phase, PolicySet, RequestPolicy, RequestRule, RuleInfo};
 use crate::image::KernelImage;
 use crate::json::shape::Fault;
+
+/// Most units, of about a nanosecond, that the conditions of all request rules together may cost; see `lang::cost`.
+pub const MAX_SET_COST: u64 = 10_000_000;
 
 /// What the set is for.
 pub(super) enum Purpose {
@@ -84,6 +88,7 @@ struct Assembly {
     /// Where a bound that all packet rules share is reported.
     last_packet_rule: (usize, String),
     rates: usize,
+    cost: u64,
     faults: Vec<UnitFault>,
     warnings: Vec<UnitFault>,
 }
@@ -115,12 +120,17 @@ impl Assembly {
             self.packet(unit, rule, slot, shadow, lowered);
         }
         if request {
+            self.cost(unit, rule);
             let effect = match rule.action {
                 _ if shadow => Effect::Log,
                 ActionKind::Allow => Effect::Allow,
                 ActionKind::Block => Effect::Block(rule.status, rule.push),
                 ActionKind::Log | ActionKind::Drop => Effect::Log,
             };
+            rule.when.fields(&mut |field| {
+                let clock = [HttpInt::Seconds, HttpInt::Milliseconds].map(|unit| Field::Int(IntField::Http(unit)));
+                self.set.wall_clock |= clock.contains(&field);
+            });
             let rate = rule.rate.map(|rate| self.rate(unit, rule, rate, terms));
             rules.push(RequestRule { slot, name: rule.name.clone(), when: Arc::clone(&rule.when), rate, effect });
         }
@@ -134,6 +144,20 @@ impl Assembly {
             file: file.to_owned(),
             description: rule.description.clone(),
         });
+    }
+
+    /// What the rule may cost, added to what the others do.
+    fn cost(&mut self, unit: usize, rule: &UnitRule) {
+        let before = self.cost;
+        self.cost += rule.cost;
+        if before <= MAX_SET_COST && self.cost > MAX_SET_COST {
+            let message = format!(
+                "with this rule the request rules of all policies may cost {} units a request, at most {MAX_SET_COST} are \
+                 taken; this one costs {}: use fewer regular expressions, or lists instead of rules",
+                self.cost, rule.cost
+            );
+            self.faults.push((unit, Fault::at(format!("{}/when", rule.pointer), message)));
+        }
     }
 
     fn packet(&mut self, unit: usize, rule: &UnitRule, slot: RuleSlot, shadow: bool, lowered: &Lowered) {

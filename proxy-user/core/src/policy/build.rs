@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lang::{self, Expr, Lists, NamedList, Wildcard};
+use super::lang::{self, Expr, Lists, NamedList, Phases, Wildcard};
 use super::model::{self, ActionKind, List, ListKind, Mode, Policy, Rule};
 use super::packet::{Lowered, lower};
 use crate::config::Span;
@@ -15,6 +15,8 @@ use crate::ranges::{RangeSet, network_ranges, parse_network};
 
 /// HTTP status of `block` without one.
 const DEFAULT_STATUS: u16 = 403;
+/// Most units, of about a nanosecond, that the condition of one rule may cost; see `lang::cost`.
+pub const MAX_RULE_COST: u64 = 250_000;
 
 /// A checked policy.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(super) struct UnitRule {
     /// JSON pointer.
     pub pointer: String,
     pub when: Arc<Expr>,
+    /// Units that evaluating it may cost.
+    pub cost: u64,
     pub action: ActionKind,
     pub status: u16,
     pub shadow: bool,
@@ -133,14 +137,22 @@ fn checked_rule(
 ) -> Option<UnitRule> {
     let before = faults.len();
     terms(rule, pointer, faults);
-    let when = match lang::parse(&rule.when, lists) {
-        Ok(when) => Arc::new(when),
+    let when = match lang::parse(&rule.when, lists, None) {
+        Ok(when) => when.cheapest_first(),
         Err(e) => {
             let message = e.render(&rule.when);
             faults.push(Fault { inside: Some(e.at), ..Fault::at(format!("{pointer}/when"), message) });
             return None;
         }
     };
+    let cost = when.cost();
+    if cost > MAX_RULE_COST {
+        let message = format!(
+            "this condition may cost {cost} units a request, at most {MAX_RULE_COST} are taken; use fewer regular \
+             expressions and functions, lists instead of alternatives, or several rules"
+        );
+        faults.push(Fault::at(format!("{pointer}/when"), message));
+    }
     let (packet, request) = phases(policy, rule, &when, pointer, faults);
     let bounds = |span: Span| span.0;
     (faults.len() == before).then(|| UnitRule {
@@ -148,7 +160,8 @@ fn checked_rule(
         id: rule.id.clone(),
         description: rule.description.clone(),
         pointer: pointer.to_owned(),
-        when,
+        when: Arc::new(when),
+        cost,
         action: rule.action.kind,
         status: rule.action.status.unwrap_or(DEFAULT_STATUS),
         shadow: policy.mode == Mode::Shadow || rule.mode == Mode::Shadow,
@@ -200,9 +213,14 @@ fn phases(
     pointer: &str,
     faults: &mut Vec<Fault>,
 ) -> (Option<Lowered>, bool) {
-    let (packet, request) = when.phases();
+    let Phases { packet, request, .. } = when.phases();
     let scoped = !policy.scope.hosts.is_empty() || !policy.scope.listeners.is_empty();
     let mut fault = |key: &str, message: String| faults.push(Fault::at(format!("{pointer}/{key}"), message));
+    let response = named(when, lang::Availability::Response);
+    if !response.is_empty() {
+        fault("when", format!("{response}: known when the request has been answered, which is too late for `when`"));
+        return (None, false);
+    }
     if !packet && !request {
         let message = format!(
             "no phase knows all of these fields: {} for packets only, {} for requests only; use two rules",

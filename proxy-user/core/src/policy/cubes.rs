@@ -152,11 +152,14 @@ fn of(expr: &Expr, negated: bool) -> Result<Vec<Cube>, String> {
             if negated { joined(without_header(TCP), vec![here])? } else { vec![here] }
         }
         Expr::Int(IntTerm::Field(field), set) => number(*field, set, negated)?,
-        Expr::Int(IntTerm::Len(_), _) | Expr::Text(..) => {
-            return Err("this looks at the request, which the packet phase does not know".to_owned());
+        Expr::Int(..) | Expr::Bits(..) | Expr::Text(..) | Expr::All(_) | Expr::Flag(FlagField::Ssl) => {
+            return Err(NO_REQUEST.to_owned());
         }
     })
 }
+
+/// For what packets do not have.
+const NO_REQUEST: &str = "this looks at the request, which the packet phase does not know";
 
 fn number(field: IntField, set: &RangeSet, negated: bool) -> Result<Vec<Cube>, String> {
     let set = if negated { set.complement(field.max()) } else { set.clone() };
@@ -176,6 +179,7 @@ fn number(field: IntField, set: &RangeSet, negated: bool) -> Result<Vec<Cube>, S
         IntField::UdpDst => (Some(UDP), Cube { dport: set, ..with_header(UDP) }),
         IntField::IcmpType => (Some(ICMP), Cube { icmp_type: set, ..with_header(ICMP) }),
         IntField::IcmpCode => (Some(ICMP), Cube { icmp_code: set, ..with_header(ICMP) }),
+        IntField::Http(_) => return Err(NO_REQUEST.to_owned()),
     };
     let here = cube.and(&Cube::all()).into_iter().collect();
     // A packet without the field does not match, so its negation does.

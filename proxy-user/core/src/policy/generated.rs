@@ -156,6 +156,7 @@ impl Facts for World {
             IntField::IcmpType => "icmp.type",
             IntField::IcmpCode => "icmp.code",
             IntField::Vlan => "vlan.id",
+            IntField::Http(_) => return None,
         };
         naive_number(&self.packet, name).map(Into::into)
     }
@@ -173,6 +174,7 @@ impl Facts for World {
             FlagField::Tcp(bit) => {
                 (self.packet.proto == 6 && self.packet.ports).then_some(self.packet.tcp_flags & bit != 0)
             }
+            FlagField::Ssl => None,
         }
     }
 
@@ -279,7 +281,7 @@ proptest! {
     #[test]
     fn as_the_naive_interpreter(tree in tree(prop_oneof![packet_leaf(), text_leaf()].boxed()), world in world()) {
         let text = tree.write(0);
-        let expr = parse(&text, &Lists::new()).unwrap_or_else(|e| panic!("{}", e.render(&text)));
+        let expr = parse(&text, &Lists::new(), None).unwrap_or_else(|e| panic!("{}", e.render(&text)));
         prop_assert_eq!(expr.holds(&world), tree.holds(&world), "{}", text);
     }
 
@@ -288,7 +290,7 @@ proptest! {
         tree in tree(packet_leaf().boxed()), worlds in prop::collection::vec(world(), 1..40),
     ) {
         let text = tree.write(0);
-        let expr = parse(&text, &Lists::new()).unwrap_or_else(|e| panic!("{}", e.render(&text)));
+        let expr = parse(&text, &Lists::new(), None).unwrap_or_else(|e| panic!("{}", e.render(&text)));
         match lower(&expr) {
             Err(message) => prop_assert!(message.contains("packet phase"), "{}", message),
             Ok(Lowered::Sources(set)) => for world in &worlds {

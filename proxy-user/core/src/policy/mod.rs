@@ -14,58 +14,36 @@ mod sample;
 mod selftest;
 mod set;
 mod slots;
+mod view;
 
 #[cfg(test)]
 mod generated;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Version};
 use smallvec::SmallVec;
 
 pub use crate::diagnostic::{Diagnostic, FileDiagnostic};
 pub use crate::image::KernelImage;
+pub use assemble::MAX_SET_COST;
+pub use build::MAX_RULE_COST;
 pub use classes::{PacketRule, RuleTables, compile as compile_rules};
 pub use compile::{Options, compile};
 pub use cubes::Cube;
-pub use lang::{MAX_DEPTH, MAX_EXPRESSION_BYTES, MAX_NODES, MAX_REGEX_BYTES, MAX_SET_ITEMS, MAX_WILDCARDS};
+pub use lang::{MAX_DEPTH, MAX_EXPRESSION_BYTES, MAX_LANGUAGES, MAX_NODES, MAX_REFERENCES, MAX_REGEX_BYTES};
+pub use lang::{MAX_SET_ITEMS, MAX_SPLITS, MAX_URL_DECODES, MAX_VALUE_BYTES, MAX_WILDCARDS};
 pub use model::{
     MAX_LIST_ITEMS, MAX_LISTS, MAX_POLICIES, MAX_PUSH_TTL, MAX_RATE_LIMIT, MAX_RATE_PERIOD, MAX_RATE_RULES,
 };
 pub use model::{MAX_RULES, MAX_TEST_TIMES, MAX_TESTS, MIN_PUSH_TTL, MIN_RATE_PERIOD, schema};
 pub use set::{Phase, PolicySet, RuleInfo};
+pub use view::{RequestView, ResponseView};
 
 /// Number of a rule in counters and verdicts, stable over reloads for the same `policy/rule` name. 0 is the operator.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, serde::Serialize)]
 pub struct RuleSlot(pub u32);
-
-/// What request rules may look at. Borrowed from the request; `src` is never v4-mapped.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestView<'a> {
-    /// Client address.
-    pub src: IpAddr,
-    /// Local address that the client reached.
-    pub dst: SocketAddr,
-    /// Name of the listener.
-    pub listener: &'a str,
-    /// `http` or `https`.
-    pub scheme: &'a str,
-    /// HTTP version.
-    pub version: Version,
-    /// Method.
-    pub method: &'a Method,
-    /// Host without port, lower case; empty when the client sent none.
-    pub host: &'a str,
-    /// Path as sent, without query.
-    pub path: &'a str,
-    /// Query without `?`, if any.
-    pub query: Option<&'a str>,
-    /// Headers.
-    pub headers: &'a HeaderMap,
-}
 
 /// What the policies say of one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

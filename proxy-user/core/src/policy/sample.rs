@@ -11,7 +11,9 @@ use proxy_common::parse::{NO_VLAN, Packet};
 use serde_json::Value;
 
 use super::RequestView;
-use super::lang::{Availability, Field, FlagField, IntField, IpField, KNOWN_FIELDS, ProtoSet, TextField, Type};
+use super::lang::{
+    Availability, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, ProtoSet, TextField, Type, unfed,
+};
 use crate::diagnostic::hint;
 use crate::json::join;
 use crate::json::shape::{Fault, describe};
@@ -48,6 +50,8 @@ pub(super) struct Sample {
     host: String,
     listener: String,
     headers: HeaderMap,
+    body_size: u64,
+    wall_ms: u64,
 }
 
 impl Sample {
@@ -78,6 +82,8 @@ impl Sample {
             host: String::new(),
             listener: String::new(),
             headers: HeaderMap::new(),
+            body_size: 0,
+            wall_ms: 0,
         };
         for (key, value) in given {
             if let Err(fault) = reader.entry(&mut sample, key, value) {
@@ -101,6 +107,8 @@ impl Sample {
             path: &self.path,
             query: self.query.as_deref(),
             headers: &self.headers,
+            body_size: Some(self.body_size),
+            wall_ms: self.wall_ms,
         }
     }
 
@@ -151,8 +159,12 @@ impl Reader<'_> {
         let at = join(self.pointer, key);
         let wrong = |message: String| Fault::at(at.clone(), message);
         let field = field_of(key).map_err(|message| Fault::at_key(at.clone(), message))?;
-        if field.availability() == Availability::Packet {
-            sample.packet_only = true;
+        match field.availability() {
+            Availability::Packet => sample.packet_only = true,
+            Availability::Response => {
+                return Err(Fault::at_key(at, "a test ends before the response, which has this field"));
+            }
+            Availability::Both | Availability::Request => {}
         }
         let expected = |kind: Type| wrong(format!("found {}, expected {}", describe(value), kind.name()));
         match field {
@@ -174,6 +186,7 @@ impl Reader<'_> {
                 match field {
                     FlagField::Fragment => sample.fragment = set,
                     FlagField::Tcp(bit) if set => sample.tcp_flags |= bit,
+                    FlagField::Ssl => if set { "https" } else { "http" }.clone_into(&mut sample.scheme),
                     FlagField::Tcp(_) => {}
                 }
             }
@@ -188,7 +201,7 @@ impl Reader<'_> {
                 let text = value.as_str().ok_or_else(|| expected(Type::Text))?;
                 self.text(sample, &field, text).map_err(wrong)?;
             }
-            Field::Headers | Field::Args => {}
+            Field::Headers | Field::Args | Field::Cookies | Field::ResponseHeaders => {}
         }
         Ok(())
     }
@@ -204,6 +217,10 @@ impl Reader<'_> {
             IntField::IcmpType => sample.icmp_type = number as u8,
             IntField::IcmpCode => sample.icmp_code = number as u8,
             IntField::Vlan => sample.vlan = port,
+            IntField::Http(HttpInt::BodySize) => sample.body_size = number,
+            IntField::Http(HttpInt::Seconds) => sample.wall_ms = number.saturating_mul(1_000),
+            IntField::Http(HttpInt::Milliseconds) => sample.wall_ms = number,
+            IntField::Http(HttpInt::Status) => {}
         }
         if matches!(field, IntField::IcmpType | IntField::IcmpCode) {
             self.icmp = true;
@@ -258,10 +275,24 @@ impl Reader<'_> {
             TextField::Host => sample.host = text.to_ascii_lowercase(),
             TextField::Listener => text.clone_into(&mut sample.listener),
             TextField::UserAgent => header(sample, http::header::USER_AGENT, text)?,
-            TextField::Header(name) => header(sample, name.clone(), text)?,
-            TextField::HeaderNames | TextField::ArgNames => {
-                return Err("names follow from the values: give `[\"name\"]` entries instead".to_owned());
+            TextField::Referer => header(sample, http::header::REFERER, text)?,
+            TextField::ForwardedFor => header(sample, HeaderName::from_static("x-forwarded-for"), text)?,
+            TextField::CookieHeader => header(sample, http::header::COOKIE, text)?,
+            TextField::Cookie(name) => {
+                header(sample, http::header::COOKIE, &format!("{}={text}", String::from_utf8_lossy(name)))?;
             }
+            TextField::Header(name) => header(sample, name.clone(), text)?,
+            TextField::HeaderNames | TextField::HeaderValues | TextField::ArgNames | TextField::ArgValues => {
+                return Err("this follows from the single values: give `[\"name\"]` entries instead".to_owned());
+            }
+            TextField::Languages => {
+                return Err("this follows from `http.request.headers[\"accept-language\"]`: give that".to_owned());
+            }
+            TextField::FullUri | TextField::Extension => {
+                return Err("this follows from `http.host` and `http.request.uri`: give those".to_owned());
+            }
+            // Refused before, by its phase.
+            TextField::ResponseHeader(_) | TextField::ResponseHeaderNames | TextField::ResponseHeaderValues => {}
         }
         Ok(())
     }
@@ -300,7 +331,7 @@ impl Reader<'_> {
             }
             sample.proto = wanted;
         }
-        let request = given.keys().any(|key| key.starts_with("http.") || key.starts_with("tidegate."));
+        let request = given.keys().any(|key| key.starts_with("http.") || key.starts_with("tidegate.") || key == "ssl");
         match sample.proto {
             proto::TCP => {}
             proto::UDP => sample.version = Version::HTTP_3,
@@ -335,12 +366,18 @@ fn field_of(key: &str) -> Result<Field, String> {
                 return Ok(Field::Text(TextField::Header(name)));
             }
             Some(Field::Args) => return Ok(Field::Text(TextField::Arg(name.as_bytes().into()))),
+            Some(Field::Cookies) => return Ok(Field::Text(TextField::Cookie(name.as_bytes().into()))),
             _ => return Err(format!("unknown field `{key}`{}", hint(table, KNOWN_FIELDS))),
         }
     }
     match Field::by_name(key) {
-        Some(Field::Headers | Field::Args) => Err(format!("a name is missing: write `{key}[\\\"name\\\"]`")),
+        Some(Field::Headers | Field::Args | Field::Cookies) => {
+            Err(format!("a name is missing: write `{key}[\\\"name\\\"]`"))
+        }
         Some(field) => Ok(field),
-        None => Err(format!("unknown field `{key}`{}", hint(key, KNOWN_FIELDS))),
+        None => Err(match unfed(key) {
+            Some(why) => format!("the field `{key}` cannot be used here: {why}"),
+            None => format!("unknown field `{key}`{}", hint(key, KNOWN_FIELDS)),
+        }),
     }
 }

@@ -23,6 +23,8 @@ pub struct PolicySet {
     pub(super) rules: Vec<RuleInfo>,
     pub(super) warnings: Vec<FileDiagnostic>,
     pub(super) next_expiry: Option<jiff::Timestamp>,
+    /// A rule looks at the time of day.
+    pub(super) wall_clock: bool,
 }
 
 /// The request rules of one policy.
@@ -120,6 +122,11 @@ impl PolicySet {
     /// Whether an allow rule on the source alone covers `src`: such a source never gets a verdict.
     pub fn allows_source(&self, src: IpAddr) -> bool {
         self.allowed.contains(number(src))
+    }
+
+    /// Whether a rule looks at [`RequestView::wall_ms`], which costs a call to the clock.
+    pub fn wants_wall_clock(&self) -> bool {
+        self.wall_clock
     }
 
     /// `policy/rule` of a slot.

@@ -50,6 +50,8 @@ fn ask(set: &PolicySet, src: &str, path: &str) -> Decision {
         path,
         query: None,
         headers: &HeaderMap::new(),
+        body_size: Some(0),
+        wall_ms: 0,
     };
     set.evaluate(&request, 1)
 }
@@ -180,6 +182,8 @@ fn a_root_dot_gets_around_nothing() {
         path: "/",
         query: None,
         headers: &HeaderMap::new(),
+        body_size: Some(0),
+        wall_ms: 0,
     };
     assert_eq!(blocked(&set.evaluate(&request, 0)), Some((1, 403)));
 }

@@ -4,16 +4,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use memchr::memmem::Finder;
-use regex::bytes::RegexBuilder;
 
-use super::expr::{Expr, IntTerm, Order, ProtoSet, Text, TextTest};
-use super::field::{FlagField, IpField, Type};
+use super::call::regex;
+use super::expr::{Expr, Order, TextTest};
+use super::field::{FlagField, IntField, IpField, Type};
 use super::lexer::{Span, Token};
 use super::parser::{NamedList, Parser};
+use super::value::{IntTerm, ProtoSet, Text};
 use super::wildcard::Wildcard;
-use super::{LangError, MAX_REGEX_BYTES, MAX_SET_ITEMS};
+use super::{LangError, MAX_SET_ITEMS};
 use crate::diagnostic::hint;
-use crate::ranges::{RangeSet, network_ranges, number};
+use crate::ranges::{RangeSet, V4_FIRST, V4_LAST, network_ranges, number};
 
 /// An operator with its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +26,12 @@ enum Operator {
     Contains,
     Matches,
     Wildcard { ignore_case: bool },
+    Bits,
 }
 
 /// All operators in words.
-const OPERATORS: [&str; 11] = ["eq", "ne", "lt", "le", "gt", "ge", "in", "contains", "matches", "wildcard", "strict"];
+const OPERATORS: [&str; 12] =
+    ["eq", "ne", "lt", "le", "gt", "ge", "in", "contains", "matches", "wildcard", "strict", "bitwise_and"];
 
 impl Operator {
     fn of(token: &Token) -> Option<Self> {
@@ -48,6 +51,7 @@ impl Operator {
             "contains" => Self::Contains,
             "matches" | "~" => Self::Matches,
             "wildcard" => Self::Wildcard { ignore_case: true },
+            "bitwise_and" | "&" => Self::Bits,
             _ => return None,
         })
     }
@@ -125,14 +129,34 @@ impl Parser<'_> {
     }
 
     /// Comparisons of addresses.
-    pub(super) fn compare_ip(&mut self, field: IpField, left: Span) -> Result<Expr, LangError> {
+    pub(super) fn compare_ip(
+        &mut self,
+        field: IpField,
+        network: Option<(u8, u8)>,
+        left: Span,
+    ) -> Result<Expr, LangError> {
+        let set = self.addresses(left)?;
+        // `cidr(…)` is in a set where one of the set's addresses is the first of its network.
+        let set = network
+            .map(|(v4, v6)| {
+                let v4_line = RangeSet::new(vec![(V4_FIRST, V4_LAST)]);
+                let v6_line = v4_line.complement(u128::MAX);
+                let of = |bits: u8, line: &RangeSet| set.of_prefixes(bits).intersection(line);
+                Arc::new(of(96 + v4, &v4_line).union(&of(v6, &v6_line)))
+            })
+            .unwrap_or(set);
+        Ok(Expr::Ip(field, set))
+    }
+
+    /// The set of addresses that an operator and what follows it stand for.
+    fn addresses(&mut self, left: Span) -> Result<Arc<RangeSet>, LangError> {
         let (operator, span) = self.operator(left, Type::Ip)?;
         match operator {
             Operator::Eq | Operator::Ne => match self.next() {
                 (Token::Ip(address), _) => {
                     let set = RangeSet::new(vec![(number(address), number(address))]);
                     let set = if operator == Operator::Eq { set } else { set.complement(u128::MAX) };
-                    Ok(Expr::Ip(field, Arc::new(set)))
+                    Ok(Arc::new(set))
                 }
                 (Token::Net(network), span) => {
                     let message = format!(
@@ -146,7 +170,7 @@ impl Parser<'_> {
                 if let Token::List(name) = self.peek().clone() {
                     let (_, span) = self.next();
                     return match self.list(&name, span)? {
-                        NamedList::Cidr(set) => Ok(Expr::Ip(field, set)),
+                        NamedList::Cidr(set) => Ok(set),
                         NamedList::Text(_) => Err(list_mismatch(Type::Ip, &name, "strings", span)),
                     };
                 }
@@ -168,7 +192,7 @@ impl Parser<'_> {
                     }
                     Ok(())
                 })?;
-                Ok(Expr::Ip(field, Arc::new(RangeSet::new(ranges))))
+                Ok(Arc::new(RangeSet::new(ranges)))
             }
             _ => Err(Self::no_such_comparison(span, Type::Ip, "`eq`, `ne` and `in`")),
         }
@@ -176,13 +200,14 @@ impl Parser<'_> {
 
     /// Comparisons of numbers.
     pub(super) fn compare_int(&mut self, term: IntTerm, left: Span) -> Result<Expr, LangError> {
-        let max = match &term {
-            IntTerm::Field(field) => field.max(),
-            IntTerm::Len(_) => u64::MAX.into(),
-        };
+        let (least, most) = (term.least(), term.most());
+        let max = term.place(most);
         let bounded = |token: &Token, span: Span| match token {
-            Token::Int(n) if u128::from(*n) <= max => Ok(u128::from(*n)),
-            Token::Int(n) => Err(LangError::new(span, format!("`{n}` is beyond {max}, the largest value there is"))),
+            Token::Int(n) if (least..=most).contains(n) => Ok(term.place(*n)),
+            Token::Int(n) if *n < least => {
+                Err(LangError::new(span, format!("`{n}` is below {least}, the smallest value there is")))
+            }
+            Token::Int(n) => Err(LangError::new(span, format!("`{n}` is beyond {most}, the largest value there is"))),
             other => Err(Self::mismatch(Type::Int, other, span)),
         };
         let (operator, span) = self.operator(left, Type::Int)?;
@@ -225,7 +250,14 @@ impl Parser<'_> {
                 })?;
                 RangeSet::new(ranges)
             }
-            _ => return Err(Self::no_such_comparison(span, Type::Int, "`eq`, `ne`, `lt`, `le`, `gt`, `ge` and `in`")),
+            Operator::Bits => {
+                let (token, span) = self.next();
+                return bits(term, &token, span);
+            }
+            _ => {
+                let operators = "`eq`, `ne`, `lt`, `le`, `gt`, `ge`, `in` and `&`";
+                return Err(Self::no_such_comparison(span, Type::Int, operators));
+            }
         };
         Ok(Expr::Int(term, set))
     }
@@ -262,7 +294,10 @@ impl Parser<'_> {
 
     /// Comparisons of strings.
     pub(super) fn compare_text(&mut self, text: Text, left: Span) -> Result<Expr, LangError> {
-        let (operator, _) = self.operator(left, Type::Text)?;
+        let (operator, span) = self.operator(left, Type::Text)?;
+        if operator == Operator::Bits {
+            return Err(LangError::new(span, "a string has no bits to test; `&` is for numbers"));
+        }
         if operator == Operator::In {
             if let Token::List(name) = self.peek().clone() {
                 let (_, span) = self.next();
@@ -292,7 +327,7 @@ impl Parser<'_> {
                 let pattern = Wildcard::new(&literal, ignore_case).map_err(|message| LangError::new(span, message))?;
                 TextTest::Wildcard(pattern)
             }
-            Operator::Eq | Operator::In => TextTest::Equal(literal.into()),
+            Operator::Eq | Operator::In | Operator::Bits => TextTest::Equal(literal.into()),
         };
         Ok(Expr::Text(text, check))
     }
@@ -343,18 +378,25 @@ fn list_mismatch(kind: Type, name: &str, items: &str, span: Span) -> LangError {
     LangError::new(span, format!("the left side is {}, but `${name}` is a list of {items}", kind.name()))
 }
 
-fn regex(pattern: &[u8]) -> Result<regex::bytes::Regex, String> {
-    let pattern = std::str::from_utf8(pattern).map_err(|_| "a regular expression is UTF-8".to_owned())?;
-    RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES).build().map_err(
-        |e| match e {
-            regex::Error::CompiledTooBig(limit) => {
-                format!("this regular expression takes more than {limit} bytes compiled")
+/// `field & mask`: holds where a bit of the mask is set.
+fn bits(term: IntTerm, token: &Token, span: Span) -> Result<Expr, LangError> {
+    let mask = match token {
+        Token::Int(n) => u64::try_from(*n).ok().filter(|mask| *mask != 0),
+        other => return Err(Parser::mismatch(Type::Int, other, span)),
+    };
+    let mask = mask.ok_or_else(|| LangError::new(span, "a mask is a number above 0, such as 0x12"))?;
+    match &term {
+        IntTerm::Json(..) => Err(LangError::new(span, "numbers from JSON have a sign and no bits to test")),
+        // The packet phase compares sets.
+        IntTerm::Field(field) if !matches!(field, IntField::Http(_)) => {
+            let numbers = (0..=field.max()).filter(|n| n & u128::from(mask) != 0);
+            let set = RangeSet::new(numbers.map(|n| (n, n)).collect());
+            if set.ranges().len() > MAX_SET_ITEMS {
+                let message = format!("this mask stands for more than {MAX_SET_ITEMS} ranges; compare with ranges");
+                return Err(LangError::new(span, message));
             }
-            other => {
-                let full = other.to_string();
-                let last = full.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-                format!("not a regular expression: {}", last.trim_start_matches("error: "))
-            }
-        },
-    )
+            Ok(Expr::Int(term, set))
+        }
+        _ => Ok(Expr::Bits(term, mask)),
+    }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use memchr::memmem::Finder;
 use regex::bytes::Regex;
-use smallvec::SmallVec;
 
-use super::field::{Availability, Field, FlagField, IntField, IpField, TextField};
+use super::field::{Availability, Field, FlagField, IntField, IpField};
+use super::value::{IntTerm, ProtoSet, Text};
 use super::wildcard::Wildcard;
 use crate::ranges::RangeSet;
 
@@ -26,45 +26,18 @@ pub(crate) enum Expr {
     Xor(Box<Expr>, Box<Expr>),
     /// A boolean field is known and true.
     Flag(FlagField),
-    /// The number is known and in the set.
+    /// The number is known and in the set, whose places are [`IntTerm::place`]'s.
     Int(IntTerm, RangeSet),
+    /// The number is known and shares a bit with the mask. Fields of packets are sets instead.
+    Bits(IntTerm, u64),
     /// The address is known and in the set.
     Ip(IpField, Arc<RangeSet>),
     /// The protocol is known and in the set.
     Proto(ProtoSet),
     /// The string is known (for several: one of them) and passes.
     Text(Text, TextTest),
-}
-
-/// What a number comes from.
-#[derive(Debug)]
-pub(crate) enum IntTerm {
-    /// A field.
-    Field(IntField),
-    /// `len(…)` in bytes.
-    Len(Text),
-}
-
-/// A string value: a field, the values of it that are meant, and functions applied from the first to the last.
-#[derive(Clone, Debug)]
-pub(crate) struct Text {
-    /// Where it comes from.
-    pub field: TextField,
-    /// Only this one of several values.
-    pub index: Option<usize>,
-    /// Functions.
-    pub functions: SmallVec<[Function; 2]>,
-}
-
-/// Functions from string to string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Function {
-    /// ASCII lower case.
-    Lower,
-    /// ASCII upper case.
-    Upper,
-    /// `%41` and `+` decoded; what is not an escape stays.
-    UrlDecode,
+    /// There are values and all of them pass: around a `Text`, `Int` or `Bits`.
+    All(Box<Expr>),
 }
 
 /// A test of a string.
@@ -103,31 +76,10 @@ pub(crate) enum Order {
     GreaterEqual,
 }
 
-/// A set of the protocols that have a name here, one bit each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ProtoSet(pub u8);
-
-impl ProtoSet {
-    /// `(name, protocol number)`, in the order of the bits.
-    pub const NAMES: [(&'static str, u8); 4] = [
-        ("tcp", proxy_common::abi::proto::TCP),
-        ("udp", proxy_common::abi::proto::UDP),
-        ("icmp", proxy_common::abi::proto::ICMP),
-        ("icmpv6", proxy_common::abi::proto::ICMPV6),
-    ];
-    /// All that have a name.
-    pub const ALL: Self = Self(0b1111);
-
-    /// The set of one name.
-    pub fn by_name(name: &[u8]) -> Option<Self> {
-        Self::NAMES.iter().position(|(known, _)| known.as_bytes() == name).map(|bit| Self(1 << bit))
-    }
-}
-
-/// Holds where a boolean field is known: flags of TCP packets with their header, the fragment state always.
+/// Holds where a boolean field is known: flags of TCP packets with their header, the others always.
 pub(super) fn known(field: FlagField) -> Expr {
     match field {
-        FlagField::Fragment => Expr::Const(true),
+        FlagField::Fragment | FlagField::Ssl => Expr::Const(true),
         FlagField::Tcp(_) => Expr::Int(IntTerm::Field(IntField::TcpDst), RangeSet::full(IntField::TcpDst.max())),
     }
 }
@@ -137,28 +89,40 @@ impl Expr {
     pub fn fields(&self, see: &mut dyn FnMut(Field)) {
         match self {
             Self::Const(_) => {}
-            Self::Not(inner) => inner.fields(see),
+            Self::Not(inner) | Self::All(inner) => inner.fields(see),
             Self::And(list) | Self::Or(list) => list.iter().for_each(|e| e.fields(see)),
             Self::Xor(a, b) => {
                 a.fields(see);
                 b.fields(see);
             }
             Self::Flag(field) => see(Field::Flag(*field)),
-            Self::Int(IntTerm::Field(field), _) => see(Field::Int(*field)),
-            Self::Int(IntTerm::Len(text), _) | Self::Text(text, _) => see(Field::Text(text.field.clone())),
+            Self::Int(term, _) | Self::Bits(term, _) => term.fields(see),
+            Self::Text(text, _) => text.fields(see),
             Self::Ip(field, _) => see(Field::Ip(*field)),
             Self::Proto(_) => see(Field::Proto),
         }
     }
 
-    /// Whether every field is known for packets, and whether every field is known for requests.
-    pub fn phases(&self) -> (bool, bool) {
-        let (mut packet, mut request) = (true, true);
+    /// Where every field of it is known.
+    pub fn phases(&self) -> Phases {
+        let mut phases = Phases { packet: true, request: true, response: true };
         self.fields(&mut |field| match field.availability() {
-            Availability::Both => {}
-            Availability::Packet => request = false,
-            Availability::Request => packet = false,
+            Availability::Both => phases.response &= matches!(field, Field::Ip(_)),
+            Availability::Packet => (phases.request, phases.response) = (false, false),
+            Availability::Request => (phases.packet, phases.response) = (false, false),
+            Availability::Response => (phases.packet, phases.request) = (false, false),
         });
-        (packet, request)
+        phases
     }
+}
+
+/// Phases that know all fields of an expression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Phases {
+    /// In the kernel.
+    pub packet: bool,
+    /// When the header of a request is there.
+    pub request: bool,
+    /// When the header of its response is there.
+    pub response: bool,
 }

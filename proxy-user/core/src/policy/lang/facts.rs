@@ -2,13 +2,18 @@
 
 use std::net::IpAddr;
 
-use http::Version;
+use http::header::{ACCEPT_LANGUAGE, COOKIE, REFERER, USER_AGENT};
+use http::{HeaderMap, HeaderName, Version};
 use smallvec::SmallVec;
 
-use super::expr::ProtoSet;
-use super::field::{FlagField, IntField, IpField, TextField};
-use crate::policy::RequestView;
+use super::MAX_LANGUAGES;
+use super::field::{FlagField, HttpInt, IntField, IpField, TextField};
+use super::value::ProtoSet;
+use crate::policy::{RequestView, ResponseView};
 use crate::ranges::number;
+
+/// `x-forwarded-for`
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Bytes that fit on the stack while a value is put together.
 pub(super) const INLINE_BYTES: usize = 512;
@@ -56,6 +61,9 @@ impl Facts for RequestView<'_> {
         match field {
             IntField::TcpDst if !udp => Some(self.dst.port().into()),
             IntField::UdpDst if udp => Some(self.dst.port().into()),
+            IntField::Http(HttpInt::BodySize) => self.body_size.map(Into::into),
+            IntField::Http(HttpInt::Milliseconds) => Some(self.wall_ms.into()),
+            IntField::Http(HttpInt::Seconds) => Some((self.wall_ms / 1_000).into()),
             _ => None,
         }
     }
@@ -64,8 +72,11 @@ impl Facts for RequestView<'_> {
         ProtoSet::by_name(if self.version == Version::HTTP_3 { b"udp" } else { b"tcp" })
     }
 
-    fn flag(&self, _: FlagField) -> Option<bool> {
-        None
+    fn flag(&self, field: FlagField) -> Option<bool> {
+        match field {
+            FlagField::Ssl => Some(self.scheme == "https"),
+            FlagField::Fragment | FlagField::Tcp(_) => None,
+        }
     }
 
     fn text(&self, field: &TextField, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
@@ -85,18 +96,92 @@ impl Facts for RequestView<'_> {
             TextField::Version => test(version_name(self.version).as_bytes()),
             TextField::Scheme => test(self.scheme.as_bytes()),
             TextField::Host => !self.host_name().is_empty() && test(self.host_name().as_bytes()),
-            TextField::UserAgent => {
-                self.headers.get(http::header::USER_AGENT).is_some_and(|value| test(value.as_bytes()))
-            }
+            TextField::UserAgent => first(self.headers, &USER_AGENT, test),
+            TextField::Referer => first(self.headers, &REFERER, test),
+            TextField::ForwardedFor => first(self.headers, &FORWARDED_FOR, test),
             TextField::Header(name) => self.headers.get_all(name).iter().any(|value| test(value.as_bytes())),
             TextField::HeaderNames => self.headers.keys().any(|name| test(name.as_str().as_bytes())),
+            TextField::HeaderValues => self.headers.values().any(|value| test(value.as_bytes())),
+            TextField::CookieHeader => self.cookie_header(test),
+            TextField::Cookie(wanted) => self.cookies().any(|(name, value)| name == &**wanted && test(value)),
+            TextField::Languages => languages(self.headers).iter().any(|tag| test(tag)),
+            TextField::FullUri => self.full_uri(test),
+            TextField::Extension => self.extension(test),
             TextField::Arg(wanted) => {
                 self.args().any(|(name, value)| name.as_bytes() == &**wanted && test(value.as_bytes()))
             }
             TextField::ArgNames => self.args().any(|(name, _)| test(name.as_bytes())),
+            TextField::ArgValues => self.args().any(|(_, value)| test(value.as_bytes())),
             TextField::Listener => !self.listener.is_empty() && test(self.listener.as_bytes()),
+            TextField::ResponseHeader(_) | TextField::ResponseHeaderNames | TextField::ResponseHeaderValues => false,
         }
     }
+}
+
+impl Facts for ResponseView<'_> {
+    fn ip(&self, field: IpField) -> Option<u128> {
+        Some(number(match field {
+            IpField::Src => self.src,
+            IpField::Dst => self.dst.to_canonical(),
+        }))
+    }
+
+    fn int(&self, field: IntField) -> Option<u128> {
+        matches!(field, IntField::Http(HttpInt::Status)).then(|| self.status.as_u16().into())
+    }
+
+    fn proto(&self) -> Option<ProtoSet> {
+        None
+    }
+
+    fn flag(&self, _: FlagField) -> Option<bool> {
+        None
+    }
+
+    fn text(&self, field: &TextField, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        match field {
+            TextField::ResponseHeader(name) => self.headers.get_all(name).iter().any(|value| test(value.as_bytes())),
+            TextField::ResponseHeaderNames => self.headers.keys().any(|name| test(name.as_str().as_bytes())),
+            TextField::ResponseHeaderValues => self.headers.values().any(|value| test(value.as_bytes())),
+            _ => false,
+        }
+    }
+}
+
+fn first(headers: &HeaderMap, name: &HeaderName, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+    headers.get(name).is_some_and(|value| test(value.as_bytes()))
+}
+
+/// A weight (RFC 9110 section 12.4.2): `0` or `1`, and up to three digits behind a point.
+fn thousandths(weight: &[u8]) -> Option<u32> {
+    let (whole, behind) = match weight {
+        [whole @ (b'0' | b'1')] => (whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', behind @ ..] if behind.len() <= 3 => (whole, behind),
+        _ => return None,
+    };
+    let digit = |byte: u8| byte.is_ascii_digit().then(|| u32::from(byte - b'0'));
+    let mut value = digit(*whole)? * 1_000;
+    for (byte, scale) in behind.iter().zip([100, 10, 1]) {
+        value += digit(*byte)? * scale;
+    }
+    (value <= 1_000).then_some(value)
+}
+
+/// Tags of `accept-language` (RFC 9110 section 12.5.4), the most wanted first, those with `q=0` left out.
+fn languages(headers: &HeaderMap) -> SmallVec<[&[u8]; 8]> {
+    let mut found: SmallVec<[(u32, &[u8]); 8]> = SmallVec::new();
+    let values = headers.get_all(ACCEPT_LANGUAGE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    for item in values {
+        let mut parts = item.split(|b| *b == b';').map(<[u8]>::trim_ascii);
+        let tag = parts.next().unwrap_or_default();
+        let weight = parts.find_map(|part| part.strip_prefix(b"q=").or_else(|| part.strip_prefix(b"Q=")));
+        let weight = weight.map_or(Some(1_000), thousandths).unwrap_or(0);
+        if !tag.is_empty() && weight > 0 && found.len() < MAX_LANGUAGES {
+            found.push((1_000 - weight, tag));
+        }
+    }
+    found.sort_by_key(|(order, _)| *order);
+    found.into_iter().map(|(_, tag)| tag).collect()
 }
 
 impl RequestView<'_> {
@@ -109,5 +194,52 @@ impl RequestView<'_> {
     fn args(&self) -> impl Iterator<Item = (&str, &str)> {
         let parts = self.query.unwrap_or_default().split('&').filter(|part| !part.is_empty());
         parts.map(|part| part.split_once('=').unwrap_or((part, "")))
+    }
+
+    /// Names and values of the cookies, as sent (RFC 6265 section 4.2.1); HTTP/2 and 3 may send one header each.
+    fn cookies(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let values = self.headers.get_all(COOKIE).iter();
+        let pairs = values.flat_map(|value| value.as_bytes().split(|b| *b == b';')).map(<[u8]>::trim_ascii);
+        pairs.filter_map(|pair| {
+            let at = memchr::memchr(b'=', pair)?;
+            Some((pair.get(..at)?, pair.get(at + 1..)?))
+        })
+    }
+
+    fn cookie_header(&self, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let mut values = self.headers.get_all(COOKIE).iter();
+        let (Some(one), second) = (values.next(), values.next()) else { return false };
+        let Some(second) = second else { return test(one.as_bytes()) };
+        let mut all = Buffer::from_slice(one.as_bytes());
+        for value in std::iter::once(second).chain(values) {
+            all.extend_from_slice(b"; ");
+            all.extend_from_slice(value.as_bytes());
+        }
+        test(&all)
+    }
+
+    fn full_uri(&self, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        if self.host_name().is_empty() {
+            return false;
+        }
+        let mut uri = Buffer::from_slice(self.scheme.as_bytes());
+        for part in ["://", self.host_name(), self.path] {
+            uri.extend_from_slice(part.as_bytes());
+        }
+        if let Some(query) = self.query {
+            uri.push(b'?');
+            uri.extend_from_slice(query.as_bytes());
+        }
+        test(&uri)
+    }
+
+    fn extension(&self, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        let Some((_, extension)) = name.rsplit_once('.').filter(|(_, extension)| !extension.is_empty()) else {
+            return false;
+        };
+        let mut extension = Buffer::from_slice(extension.as_bytes());
+        extension.make_ascii_lowercase();
+        test(&extension)
     }
 }

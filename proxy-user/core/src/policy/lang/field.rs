@@ -36,6 +36,8 @@ pub(crate) enum Availability {
     Packet,
     /// For requests only.
     Request,
+    /// For responses only.
+    Response,
 }
 
 /// Fields of type IP.
@@ -70,6 +72,21 @@ pub(crate) enum IntField {
     IcmpCode,
     /// `vlan.id` of the outermost tag; missing on untagged frames.
     Vlan,
+    /// Of requests and responses.
+    Http(HttpInt),
+}
+
+/// Numbers that packets do not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HttpInt {
+    /// `http.request.body.size`: bytes as declared, 0 without a body; missing where the client does not say.
+    BodySize,
+    /// `http.request.timestamp.sec`: seconds since 1970.
+    Seconds,
+    /// `http.request.timestamp.msec`: milliseconds since 1970.
+    Milliseconds,
+    /// `http.response.code`
+    Status,
 }
 
 impl IntField {
@@ -79,6 +96,8 @@ impl IntField {
             Self::Ttl | Self::IcmpType | Self::IcmpCode => u8::MAX as u128,
             // Twelve bits (IEEE 802.1Q).
             Self::Vlan => 0xfff,
+            Self::Http(HttpInt::Status) => 999,
+            Self::Http(_) => u64::MAX as u128,
             _ => u16::MAX as u128,
         }
     }
@@ -91,6 +110,8 @@ pub(crate) enum FlagField {
     Fragment,
     /// `tcp.flags.*`
     Tcp(u8),
+    /// `ssl`: the client came over TLS or QUIC.
+    Ssl,
 }
 
 /// Fields of type string. Those of a request that may occur more than once stand for each of their values.
@@ -122,6 +143,30 @@ pub(crate) enum TextField {
     ArgNames,
     /// `tidegate.listener`
     Listener,
+    /// `http.request.full_uri`: scheme, host, path and query; missing without a host.
+    FullUri,
+    /// `http.request.uri.path.extension`: lower case, without the dot; missing where the last part has none.
+    Extension,
+    /// `http.referer`
+    Referer,
+    /// `http.x_forwarded_for`
+    ForwardedFor,
+    /// `http.cookie`: all cookies, as HTTP/1.1 has them in one header.
+    CookieHeader,
+    /// `http.request.cookies["name"]`, as sent.
+    Cookie(Box<[u8]>),
+    /// `http.request.headers.values`
+    HeaderValues,
+    /// `http.request.uri.args.values`
+    ArgValues,
+    /// `http.request.accepted_languages`: the most wanted first.
+    Languages,
+    /// `http.response.headers["name"]`
+    ResponseHeader(HeaderName),
+    /// `http.response.headers.names`
+    ResponseHeaderNames,
+    /// `http.response.headers.values`
+    ResponseHeaderValues,
 }
 
 /// A field, or the table that a field is an entry of.
@@ -141,10 +186,14 @@ pub(crate) enum Field {
     Headers,
     /// `http.request.uri.args`, to be followed by `["name"]`.
     Args,
+    /// `http.request.cookies`, to be followed by `["name"]`.
+    Cookies,
+    /// `http.response.headers`, to be followed by `["name"]`.
+    ResponseHeaders,
 }
 
 /// Every field name that is known, as written.
-pub(crate) const KNOWN_FIELDS: [&str; 33] = [
+pub(crate) const KNOWN_FIELDS: [&str; 50] = [
     "ip.src",
     "ip.dst",
     "ip.proto",
@@ -178,7 +227,39 @@ pub(crate) const KNOWN_FIELDS: [&str; 33] = [
     "http.request.headers",
     "http.request.headers.names",
     "tidegate.listener",
+    "ssl",
+    "http.cookie",
+    "http.referer",
+    "http.x_forwarded_for",
+    "http.request.full_uri",
+    "http.request.uri.path.extension",
+    "http.request.uri.args.values",
+    "http.request.headers.values",
+    "http.request.cookies",
+    "http.request.accepted_languages",
+    "http.request.body.size",
+    "http.request.timestamp.sec",
+    "http.request.timestamp.msec",
+    "http.response.code",
+    "http.response.headers",
+    "http.response.headers.names",
+    "http.response.headers.values",
 ];
+
+/// Fields of Cloudflare's language whose values nothing here reads yet, by the beginning of the name, and what there is.
+const UNFED: [(&str, &str); 6] = [
+    ("http.request.body.", "bodies are forwarded unread; `http.request.body.size` is the declared size"),
+    ("tls.", "the ClientHello is not handed to policies"),
+    ("ssl.", "`ssl` says whether the client came over TLS"),
+    ("cf.", "what Cloudflare's own services find out is not known here"),
+    ("ip.src.", "no database of countries and networks is read; use lists of networks"),
+    ("ip.geoip.", "no database of countries and networks is read; use lists of networks"),
+];
+
+/// Why a field that Cloudflare has is not known here.
+pub(crate) fn unfed(name: &str) -> Option<&'static str> {
+    UNFED.iter().find(|(start, _)| name.starts_with(start)).map(|(_, why)| *why)
+}
 
 impl Field {
     /// The field of a name.
@@ -217,6 +298,23 @@ impl Field {
             "http.request.headers" => Self::Headers,
             "http.request.headers.names" => Self::Text(TextField::HeaderNames),
             "tidegate.listener" => Self::Text(TextField::Listener),
+            "ssl" => Self::Flag(FlagField::Ssl),
+            "http.cookie" => Self::Text(TextField::CookieHeader),
+            "http.referer" => Self::Text(TextField::Referer),
+            "http.x_forwarded_for" => Self::Text(TextField::ForwardedFor),
+            "http.request.full_uri" => Self::Text(TextField::FullUri),
+            "http.request.uri.path.extension" => Self::Text(TextField::Extension),
+            "http.request.uri.args.values" => Self::Text(TextField::ArgValues),
+            "http.request.headers.values" => Self::Text(TextField::HeaderValues),
+            "http.request.cookies" => Self::Cookies,
+            "http.request.accepted_languages" => Self::Text(TextField::Languages),
+            "http.request.body.size" => Self::Int(IntField::Http(HttpInt::BodySize)),
+            "http.request.timestamp.sec" => Self::Int(IntField::Http(HttpInt::Seconds)),
+            "http.request.timestamp.msec" => Self::Int(IntField::Http(HttpInt::Milliseconds)),
+            "http.response.code" => Self::Int(IntField::Http(HttpInt::Status)),
+            "http.response.headers" => Self::ResponseHeaders,
+            "http.response.headers.names" => Self::Text(TextField::ResponseHeaderNames),
+            "http.response.headers.values" => Self::Text(TextField::ResponseHeaderValues),
             _ => return None,
         })
     }
@@ -226,6 +324,8 @@ impl Field {
         match self {
             Self::Text(TextField::Header(_)) => return "http.request.headers",
             Self::Text(TextField::Arg(_)) => return "http.request.uri.args",
+            Self::Text(TextField::Cookie(_)) => return "http.request.cookies",
+            Self::Text(TextField::ResponseHeader(_)) => return "http.response.headers",
             _ => {}
         }
         KNOWN_FIELDS.into_iter().find(|name| Self::by_name(name).as_ref() == Some(self)).unwrap_or_default()
@@ -235,8 +335,18 @@ impl Field {
     pub fn availability(&self) -> Availability {
         match self {
             Self::Ip(_) | Self::Proto | Self::Int(IntField::TcpDst | IntField::UdpDst) => Availability::Both,
+            Self::Int(IntField::Http(HttpInt::Status))
+            | Self::ResponseHeaders
+            | Self::Text(
+                TextField::ResponseHeader(_) | TextField::ResponseHeaderNames | TextField::ResponseHeaderValues,
+            ) => Availability::Response,
+            Self::Int(IntField::Http(_))
+            | Self::Flag(FlagField::Ssl)
+            | Self::Text(_)
+            | Self::Headers
+            | Self::Args
+            | Self::Cookies => Availability::Request,
             Self::Int(_) | Self::Flag(_) => Availability::Packet,
-            Self::Text(_) | Self::Headers | Self::Args => Availability::Request,
         }
     }
 }
@@ -244,7 +354,20 @@ impl Field {
 impl TextField {
     /// Whether a request may have several values of it.
     pub fn is_many(&self) -> bool {
-        matches!(self, Self::Header(_) | Self::HeaderNames | Self::Arg(_) | Self::ArgNames)
+        matches!(
+            self,
+            Self::Header(_)
+                | Self::HeaderNames
+                | Self::HeaderValues
+                | Self::Arg(_)
+                | Self::ArgNames
+                | Self::ArgValues
+                | Self::Cookie(_)
+                | Self::Languages
+                | Self::ResponseHeader(_)
+                | Self::ResponseHeaderNames
+                | Self::ResponseHeaderValues
+        )
     }
 }
 

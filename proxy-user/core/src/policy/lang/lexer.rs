@@ -14,8 +14,8 @@ pub(super) enum Token {
     Name(String),
     /// `"…"` or `r"…"`, decoded.
     Text(Vec<u8>),
-    /// Digits.
-    Int(u64),
+    /// Digits, `-` and digits, or `0x` and hex digits; no larger than 64 bits.
+    Int(i128),
     /// An address.
     Ip(IpAddr),
     /// A network with prefix length.
@@ -93,7 +93,8 @@ fn token(rest: &str, first: char) -> Lexed {
             Ok((Token::List(name.to_owned()), 1 + name.len()))
         };
     }
-    if first.is_ascii_digit() || first == ':' || (first.is_ascii_hexdigit() && is_v6(rest)) {
+    let negative = first == '-' && rest.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
+    if negative || first.is_ascii_digit() || first == ':' || (first.is_ascii_hexdigit() && is_v6(rest)) {
         return number_or_address(rest);
     }
     if first.is_ascii_alphabetic() || first == '_' {
@@ -101,7 +102,6 @@ fn token(rest: &str, first: char) -> Lexed {
         return Ok((Token::Name(name.to_owned()), name.len()));
     }
     match SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
-        Some(&"&") => Err((1, "`&` is not an operator; write `&&` or `and`".to_owned())),
         Some(&"=") => Err((1, "`=` is not an operator; write `==` or `eq`".to_owned())),
         Some(sign) => Ok((Token::Sign(sign), sign.len())),
         None if first == '\'' => Err((1, "strings stand in double quotes".to_owned())),
@@ -131,7 +131,7 @@ fn is_v6(rest: &str) -> bool {
 
 fn number_or_address(rest: &str) -> Lexed {
     let bytes = rest.as_bytes();
-    let mut end = 0;
+    let mut end = usize::from(rest.starts_with('-'));
     while let Some(byte) = bytes.get(end) {
         let range = *byte == b'.' && bytes.get(end + 1) == Some(&b'.');
         if range || !(byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'/')) {
@@ -140,9 +140,12 @@ fn number_or_address(rest: &str) -> Lexed {
         end += 1;
     }
     let text = rest.get(..end).unwrap_or_default();
-    if text.bytes().all(|b| b.is_ascii_digit()) {
-        let number = text.parse().map_err(|_| (end, format!("`{text}` is too large a number")))?;
-        return Ok((Token::Int(number), end));
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (digits, radix) = digits.strip_prefix("0x").map_or((digits, 10), |hex| (hex, 16));
+    if !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix)) {
+        let number = i128::from_str_radix(digits, radix).ok().filter(|number| *number <= u64::MAX.into());
+        let number = number.ok_or_else(|| (end, format!("`{text}` is too large a number")))?;
+        return Ok((Token::Int(if text.starts_with('-') { -number } else { number }), end));
     }
     if text.contains('/') {
         return parse_network(text).map(|network| (Token::Net(network), end)).map_err(|message| (end, message));

@@ -4,24 +4,32 @@
 //! A field that a request or packet does not have is missing, which is not the same as empty: every comparison on a
 //! missing value is false, `ne` too. `not` turns that into true.
 
+mod call;
 mod compare;
+mod cost;
 mod eval;
 mod expr;
 mod facts;
 mod field;
+mod function;
+mod json_path;
 mod lexer;
 mod operand;
 mod parser;
+mod value;
 mod wildcard;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use expr::{Expr, IntTerm, ProtoSet};
+pub(crate) use expr::{Expr, Phases};
 #[cfg(test)]
 pub(crate) use facts::Facts;
-pub(crate) use field::{Availability, Field, FlagField, IntField, IpField, KNOWN_FIELDS, TextField, Type};
+pub(crate) use field::{
+    Availability, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, TextField, Type, unfed,
+};
 pub(crate) use parser::{Lists, NamedList, parse};
+pub(crate) use value::{IntTerm, ProtoSet};
 pub(crate) use wildcard::Wildcard;
 
 /// Most bytes of one expression.
@@ -36,6 +44,16 @@ pub const MAX_SET_ITEMS: usize = 1_024;
 pub const MAX_REGEX_BYTES: usize = 1 << 20;
 /// Most `*` of one wildcard pattern.
 pub const MAX_WILDCARDS: usize = 16;
+/// Most `$` of the replacement of `regex_replace` and `wildcard_replace`.
+pub const MAX_REFERENCES: usize = 16;
+/// Most parts that `split` makes.
+pub const MAX_SPLITS: usize = 128;
+/// Most passes of `url_decode(…, "r")`.
+pub const MAX_URL_DECODES: usize = 10;
+/// Longest value that functions put together; what goes beyond is cut off.
+pub const MAX_VALUE_BYTES: usize = 65_536;
+/// Most languages that `http.request.accepted_languages` has.
+pub const MAX_LANGUAGES: usize = 32;
 
 /// What is wrong in an expression, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]

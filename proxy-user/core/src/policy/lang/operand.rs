@@ -1,30 +1,28 @@
-//! Parsing of what stands left of an operator: a field, its index, and functions around it.
+//! Parsing of what stands left of an operator: a field and its index. Functions around it are [`super::call`]'s.
 
 use http::HeaderName;
-use smallvec::SmallVec;
 
 use super::LangError;
-use super::expr::{Function, IntTerm, Text};
-use super::field::{Field, FlagField, IpField, KNOWN_FIELDS, TextField, Type};
+use super::call::{CONDITIONS, FUNCTIONS};
+use super::field::{Field, FlagField, IpField, KNOWN_FIELDS, TextField, Type, unfed};
 use super::lexer::{Span, Token};
-use super::parser::{Parser, unknown_function};
+use super::parser::Parser;
+use super::value::{IntTerm, Source, Text};
 use crate::diagnostic::hint;
-
-/// All functions.
-pub(super) const FUNCTIONS: [&str; 7] = ["any", "ends_with", "len", "lower", "starts_with", "upper", "url_decode"];
 
 /// What stands left of an operator.
 pub(super) struct Operand {
     pub kind: OperandKind,
     pub span: Span,
     /// `[*]` was written.
-    each: bool,
+    pub each: bool,
     /// One of several values is meant, but none was named by `[0]` or `[*]`.
-    open: bool,
+    pub open: bool,
 }
 
 pub(super) enum OperandKind {
-    Ip(IpField),
+    /// An address, or its network of so many bits (IPv4, IPv6).
+    Ip(IpField, Option<(u8, u8)>),
     Int(IntTerm),
     Flag(FlagField),
     Proto,
@@ -32,12 +30,13 @@ pub(super) enum OperandKind {
 }
 
 impl Operand {
-    /// `[*]` and `any(…)` need each other.
-    pub fn check_each(&self, within_any: bool) -> Result<(), LangError> {
-        match (within_any, self.each) {
-            (false, true) => Err(LangError::new(self.span, "`[*]` stands inside `any(…)` only")),
-            (true, false) => {
-                Err(LangError::new(self.span, "`any(…)` needs several values: write `[*]` behind the field"))
+    /// `[*]` and `any(…)` or `all(…)` need each other.
+    pub fn check_each(&self, within: Option<&str>) -> Result<(), LangError> {
+        match (within, self.each) {
+            (None, true) => Err(LangError::new(self.span, "`[*]` stands inside `any(…)` and `all(…)` only")),
+            (Some(name), false) => {
+                let message = format!("`{name}(…)` needs several values: write `[*]` behind the field");
+                Err(LangError::new(self.span, message))
             }
             _ => Ok(()),
         }
@@ -46,7 +45,7 @@ impl Operand {
     /// Type, with article.
     pub fn type_name(&self) -> &'static str {
         match self.kind {
-            OperandKind::Ip(_) => Type::Ip,
+            OperandKind::Ip(..) => Type::Ip,
             OperandKind::Int(_) => Type::Int,
             OperandKind::Flag(_) => Type::Bool,
             OperandKind::Proto | OperandKind::Text(_) => Type::Text,
@@ -69,31 +68,19 @@ impl Parser<'_> {
             }
         };
         if self.peek() == &Token::Sign("(") {
-            return self.function(&name, span);
+            return self.call(&name, span);
         }
-        let Some(field) = Field::by_name(&name) else {
-            let message = if FUNCTIONS.contains(&name.as_str()) {
-                format!("`{name}` is a function; write `{name}(…)`")
-            } else {
-                format!("unknown field `{name}`{}", hint(&name, KNOWN_FIELDS))
-            };
-            return Err(LangError::new(span, message));
-        };
+        let Some(field) = Field::by_name(&name) else { return Err(unknown_field(&name, span)) };
         let kind = match field {
-            Field::Ip(field) => OperandKind::Ip(field),
+            Field::Ip(field) => OperandKind::Ip(field, None),
             Field::Int(field) => OperandKind::Int(IntTerm::Field(field)),
             Field::Flag(field) => OperandKind::Flag(field),
             Field::Proto => OperandKind::Proto,
             Field::Text(field) => return self.indexed(field, span),
-            Field::Headers => {
+            Field::Headers | Field::Args | Field::Cookies | Field::ResponseHeaders => {
                 let (key, key_span) = self.key(&name)?;
-                let header = HeaderName::from_bytes(&key)
-                    .map_err(|_| LangError::new(key_span, "this cannot be the name of a header"))?;
-                return self.indexed(TextField::Header(header), span);
-            }
-            Field::Args => {
-                let (key, _) = self.key(&name)?;
-                return self.indexed(TextField::Arg(key.into_boxed_slice()), span);
+                let field = entry(&field, key).map_err(|message| LangError::new(key_span, message))?;
+                return self.indexed(field, span);
             }
         };
         Ok(Operand { kind, span, each: false, open: false })
@@ -113,65 +100,54 @@ impl Parser<'_> {
     /// `[0]`, `[*]` or nothing behind a field that may have several values.
     fn indexed(&mut self, field: TextField, span: Span) -> Result<Operand, LangError> {
         let many = field.is_many();
-        let (mut index, mut each) = (None, false);
-        if self.peek() == &Token::Sign("[") {
-            if !many {
-                return Err(self.error_here("this field has one value only; leave the index out"));
-            }
-            self.next();
-            match self.next() {
-                (Token::Sign("*"), _) => each = true,
-                (Token::Int(number), _) => index = Some(usize::try_from(number).unwrap_or(usize::MAX)),
-                (other, at) => {
-                    let message = format!("found {}, expected a number or `*`", other.describe());
-                    return Err(LangError::new(at, message));
-                }
-            }
-            self.expect_sign("]", "behind the index")?;
-        }
-        let open = many && index.is_none() && !each;
-        let text = Text { field, index, functions: SmallVec::new() };
-        Ok(Operand { kind: OperandKind::Text(text), span: (span.0, self.end()), each, open })
+        let (index, each) = if many {
+            self.index()?
+        } else if self.peek() == &Token::Sign("[") {
+            return Err(self.error_here("this field has one value only; leave the index out"));
+        } else {
+            (None, false)
+        };
+        let kind = OperandKind::Text(Text::new(Source::Field(field, index)));
+        Ok(Operand { kind, span: (span.0, self.end()), each, open: many && index.is_none() && !each })
     }
 
-    /// The call of a function that yields a value.
-    fn function(&mut self, name: &str, span: Span) -> Result<Operand, LangError> {
-        let function = match name {
-            "lower" => Some(Function::Lower),
-            "upper" => Some(Function::Upper),
-            "url_decode" => Some(Function::UrlDecode),
-            "len" => None,
-            "any" | "starts_with" | "ends_with" => {
-                let message =
-                    format!("`{name}` is a condition by itself; it is neither compared nor given to a function");
-                return Err(LangError::new(span, message));
-            }
-            _ => return Err(LangError::new(span, unknown_function(name))),
-        };
-        self.count()?;
-        self.next();
-        let inner = self.deeper(Self::operand)?;
-        let found = inner.type_name();
-        let OperandKind::Text(mut text) = inner.kind else {
-            return Err(LangError::new(inner.span, format!("`{name}` takes a string, but this is {found}")));
-        };
-        self.expect_sign(")", &format!("to close `{name}(`"))?;
-        let kind = if let Some(function) = function {
-            text.functions.push(function);
-            OperandKind::Text(text)
-        } else if inner.open {
-            let message = "a request may have several values of this: name one by `[0]`, or write `any(len(…[*]) …)`; \
-                           whether there is one at all is asked by `any(http.request.headers.names[*] eq \"…\")`";
-            return Err(LangError::new(inner.span, message));
-        } else {
-            OperandKind::Int(IntTerm::Len(text))
-        };
-        // `any(lower(x[*])[*] …)` is how Cloudflare's language writes it.
-        if inner.each && self.peek() == &Token::Sign("[") && self.peek_second() == &Token::Sign("*") {
-            self.next();
-            self.next();
-            self.expect_sign("]", "behind `*`")?;
+    /// `[0]`, `[*]` or nothing: which value, and whether each is meant.
+    pub(super) fn index(&mut self) -> Result<(Option<usize>, bool), LangError> {
+        if !self.take_sign("[") {
+            return Ok((None, false));
         }
-        Ok(Operand { kind, span: (span.0, self.end()), each: inner.each, open: inner.open })
+        let found = match self.next() {
+            (Token::Sign("*"), _) => (None, true),
+            (Token::Int(number), _) if number >= 0 => (Some(usize::try_from(number).unwrap_or(usize::MAX)), false),
+            (other, at) => {
+                let message = format!("found {}, expected a number from 0 or `*`", other.describe());
+                return Err(LangError::new(at, message));
+            }
+        };
+        self.expect_sign("]", "behind the index")?;
+        Ok(found)
     }
+}
+
+/// The entry of a table of fields.
+pub(super) fn entry(table: &Field, key: Vec<u8>) -> Result<TextField, &'static str> {
+    let header = |key: &[u8]| HeaderName::from_bytes(key).map_err(|_| "this cannot be the name of a header");
+    Ok(match table {
+        Field::Headers => TextField::Header(header(&key)?),
+        Field::ResponseHeaders => TextField::ResponseHeader(header(&key)?),
+        Field::Cookies => TextField::Cookie(key.into_boxed_slice()),
+        _ => TextField::Arg(key.into_boxed_slice()),
+    })
+}
+
+/// The error for a name that is no field.
+pub(super) fn unknown_field(name: &str, span: Span) -> LangError {
+    let message = if FUNCTIONS.contains(&name) || CONDITIONS.contains(&name) {
+        format!("`{name}` is a function; write `{name}(…)`")
+    } else if let Some(why) = unfed(name) {
+        format!("the field `{name}` cannot be used here: {why}")
+    } else {
+        format!("unknown field `{name}`{}", hint(name, KNOWN_FIELDS))
+    };
+    LangError::new(span, message)
 }

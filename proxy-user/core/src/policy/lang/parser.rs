@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::expr::{Expr, TextTest};
+use super::call::CONDITIONS;
+use super::expr::Expr;
 use super::lexer::{Span, Token, tokens};
-use super::operand::{FUNCTIONS, Operand, OperandKind};
+use super::operand::{Operand, OperandKind};
 use super::{LangError, MAX_DEPTH, MAX_EXPRESSION_BYTES, MAX_NODES};
-use crate::diagnostic::hint;
 use crate::ranges::RangeSet;
 
 /// The items of a list, by its type.
@@ -24,30 +24,47 @@ pub(crate) enum NamedList {
 /// The lists that an expression may name.
 pub(crate) type Lists = BTreeMap<String, NamedList>;
 
-/// Parses and type-checks.
-pub(crate) fn parse(text: &str, lists: &Lists) -> Result<Expr, LangError> {
-    if text.len() > MAX_EXPRESSION_BYTES {
-        let message = format!("{} bytes long; at most {MAX_EXPRESSION_BYTES} are taken", text.len());
-        return Err(LangError::new((0, 0), message));
-    }
-    let mut parser = Parser { tokens: tokens(text)?, at: 0, nodes: 0, depth: 0, lists };
+/// Parses and type-checks a condition. `leaves` takes the places of its comparisons: each is a condition by itself.
+pub(crate) fn parse(text: &str, lists: &Lists, leaves: Option<&mut Vec<Span>>) -> Result<Expr, LangError> {
+    let mut parser = Parser::new(text, lists)?;
     let expr = parser.any_of()?;
-    match parser.peek() {
-        Token::End => Ok(expr),
-        Token::Sign(")") => Err(parser.error_here("this `)` closes nothing")),
-        other => {
-            let message = format!("{} cannot stand here; expected `and`, `or`, `xor` or the end", other.describe());
-            Err(parser.error_here(message))
-        }
+    parser.finish("`and`, `or`, `xor` or the end")?;
+    if let Some(leaves) = leaves {
+        *leaves = parser.leaves;
     }
+    Ok(expr)
 }
 
+/// A place in the tokens, and the bounds used up so far.
 pub(super) struct Parser<'a> {
     tokens: Vec<(Token, Span)>,
     at: usize,
     nodes: usize,
     depth: usize,
     pub(super) lists: &'a Lists,
+    /// Places of the comparisons so far.
+    leaves: Vec<Span>,
+}
+
+impl<'a> Parser<'a> {
+    fn new(text: &str, lists: &'a Lists) -> Result<Self, LangError> {
+        if text.len() > MAX_EXPRESSION_BYTES {
+            let message = format!("{} bytes long; at most {MAX_EXPRESSION_BYTES} are taken", text.len());
+            return Err(LangError::new((0, 0), message));
+        }
+        Ok(Self { tokens: tokens(text)?, at: 0, nodes: 0, depth: 0, lists, leaves: Vec::new() })
+    }
+
+    fn finish(&self, expected: &str) -> Result<(), LangError> {
+        match self.peek() {
+            Token::End => Ok(()),
+            Token::Sign(")") => Err(self.error_here("this `)` closes nothing")),
+            Token::Sign("&") => {
+                Err(self.error_here("`&` tests bits of a number; between conditions write `&&` or `and`"))
+            }
+            other => Err(self.error_here(format!("{} cannot stand here; expected {expected}", other.describe()))),
+        }
+    }
 }
 
 impl Parser<'_> {
@@ -188,61 +205,43 @@ impl Parser<'_> {
                 self.next();
                 Ok(Expr::Const(name == "true"))
             }
-            "any" if call => {
-                self.next();
-                self.next();
-                let inner = self.deeper(|p| p.comparison(true))?;
-                self.expect_sign(")", "to close `any(`")?;
-                Ok(inner)
+            _ => {
+                let start = self.span().0;
+                let condition = match name.as_str() {
+                    "any" | "all" if call => {
+                        self.next();
+                        self.next();
+                        let inner = self.deeper(|p| p.comparison(Some(&name)))?;
+                        self.expect_sign(")", &format!("to close `{name}(`"))?;
+                        if name == "any" { inner } else { Expr::All(Box::new(inner)) }
+                    }
+                    _ => self.comparison(None)?,
+                };
+                self.leaves.push((start, self.end()));
+                Ok(condition)
             }
-            _ => self.comparison(false),
         }
     }
 
-    /// A comparison, a boolean function, or a boolean field. `within_any`: `[*]` may stand in it, and has to.
-    fn comparison(&mut self, within_any: bool) -> Result<Expr, LangError> {
+    /// A comparison, a boolean function, or a boolean field. `within`: `any` or `all`, where `[*]` has to stand in it.
+    fn comparison(&mut self, within: Option<&str>) -> Result<Expr, LangError> {
         let start = self.span();
         if let Token::Name(name) = self.peek().clone()
-            && matches!(name.as_str(), "starts_with" | "ends_with")
+            && CONDITIONS.contains(&name.as_str())
+            && !matches!(name.as_str(), "any" | "all")
+            && self.peek_second() == &Token::Sign("(")
         {
-            return self.affix(&name, within_any);
+            return self.condition_call(&name, within);
         }
         let operand = self.operand()?;
-        operand.check_each(within_any)?;
+        operand.check_each(within)?;
         let Operand { kind, span, .. } = operand;
         match kind {
             OperandKind::Flag(field) => self.flag(field),
-            OperandKind::Ip(field) => self.compare_ip(field, span),
+            OperandKind::Ip(field, network) => self.compare_ip(field, network, span),
             OperandKind::Int(term) => self.compare_int(term, span),
             OperandKind::Proto => self.compare_proto(span),
             OperandKind::Text(text) => self.compare_text(text, (start.0, span.1)),
         }
     }
-
-    /// `starts_with(value, "text")` and `ends_with(value, "text")`.
-    fn affix(&mut self, name: &str, within_any: bool) -> Result<Expr, LangError> {
-        self.next();
-        self.expect_sign("(", &format!("after `{name}`"))?;
-        let operand = self.deeper(Self::operand)?;
-        operand.check_each(within_any)?;
-        let found = operand.type_name();
-        let OperandKind::Text(text) = operand.kind else {
-            return Err(LangError::new(operand.span, format!("`{name}` takes a string, but this is {found}")));
-        };
-        self.expect_sign(",", "and a string")?;
-        let (literal, span) = self.next();
-        let Token::Text(bytes) = literal else {
-            let message = format!("`{name}` takes a string here, but this is {}", literal.describe());
-            return Err(LangError::new(span, message));
-        };
-        self.expect_sign(")", &format!("to close `{name}(`"))?;
-        let bytes = bytes.into_boxed_slice();
-        let check = if name == "starts_with" { TextTest::StartsWith(bytes) } else { TextTest::EndsWith(bytes) };
-        Ok(Expr::Text(text, check))
-    }
-}
-
-/// The message for a function that is not known.
-pub(super) fn unknown_function(name: &str) -> String {
-    format!("unknown function `{name}`{}", hint(name, FUNCTIONS))
 }

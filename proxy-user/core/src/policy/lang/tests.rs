@@ -27,6 +27,18 @@ fn holds(expression: &str) -> bool {
         headers.append(HeaderName::from_static("x-many"), HeaderValue::from_static(value));
     }
     headers.insert(HeaderName::from_static("x-empty"), HeaderValue::from_static(""));
+    for (name, value) in [
+        ("cookie", "sid=abc; theme=dark"),
+        ("cookie", "sid=def"),
+        ("accept-language", "de;q=0.5, en-GB, fr;q=0, it;q=0.8"),
+        ("referer", "https://a.example/"),
+        ("x-json", r#"{"user": {"id": -7, "names": ["ann", "bob"]}}"#),
+        ("x-list", "a,b,c,d"),
+        ("authorization", "Basic YWRtaW46c2VjcmV0"),
+        ("x-twice", "%253Cscript%253e"),
+    ] {
+        headers.append(name, HeaderValue::from_static(value));
+    }
     let request = RequestView {
         src: "192.0.2.7".parse().expect("address"),
         dst: "[::ffff:198.51.100.1]:8443".parse().expect("address"),
@@ -38,8 +50,10 @@ fn holds(expression: &str) -> bool {
         path: "/A/%2e%2E/login",
         query: Some("id=7&q=a+b%21&flag"),
         headers: &headers,
+        body_size: Some(12),
+        wall_ms: 1_795_305_600_123,
     };
-    let expr = parse(expression, &lists()).unwrap_or_else(|e| panic!("{expression}: {}", e.render(expression)));
+    let expr = parse(expression, &lists(), None).unwrap_or_else(|e| panic!("{expression}: {}", e.render(expression)));
     expr.holds(&request)
 }
 
@@ -92,6 +106,66 @@ fn what_holds() {
         "http.request.uri.path lt \"/B\"",
         "http.host eq \"\\x73hop.example\"",
         "http.host eq r#\"shop.example\"#",
+    ] {
+        assert!(holds(expression), "{expression}");
+    }
+}
+
+#[test]
+fn what_functions_yield() {
+    for expression in [
+        "concat(http.host, \":\", http.request.method) eq \"shop.example:PUT\"",
+        "any(concat(\"<\", http.request.headers[\"x-many\"][*], \">\")[*] eq \"<second>\")",
+        "not concat(http.host, http.user_agent) ne \"x\"",
+        "substring(http.host, 0, 4) eq \"shop\" and substring(http.host, -7) eq \"example\"",
+        "remove_bytes(http.host, \".\") eq \"shopexample\"",
+        "url_decode(http.request.headers[\"x-twice\"][0], \"r\") eq \"<script>\"",
+        "url_decode(http.request.headers[\"x-twice\"][0]) eq \"%3Cscript%3e\"",
+        "lookup_json_string(http.request.headers[\"x-json\"][0], \"user\", \"names\", 1) eq \"bob\"",
+        "lookup_json_integer(http.request.headers[\"x-json\"][0], \"user\", \"id\") eq -7",
+        "lookup_json_integer(http.request.headers[\"x-json\"][0], \"user\", \"id\") lt 0",
+        "not lookup_json_integer(http.request.headers[\"x-json\"][0], \"user\", \"no\") lt 0",
+        "not lookup_json_string(http.host, \"user\") ne \"\"",
+        "decode_base64(substring(http.request.headers[\"authorization\"][0], 6)) eq \"admin:secret\"",
+        "encode_base64(http.request.method) eq \"UFVU\"",
+        "regex_replace(http.host, r\"^(\\w+)\\.\", \"${1}-\") eq \"shop-example\"",
+        "wildcard_replace(http.host, \"SHOP.*\", \"www.${1}\") eq \"www.example\"",
+        "wildcard_replace(http.host, \"SHOP.*\", \"www.${1}\", \"s\") eq \"shop.example\"",
+        "to_string(tcp.dstport) eq \"8443\" and to_string(ip.src) eq \"192.0.2.7\"",
+        "split(http.request.headers[\"x-list\"][0], \",\", 3)[2] eq \"c,d\"",
+        "any(split(http.request.headers[\"x-list\"][0], \",\", 9)[*] eq \"d\")",
+        "join(http.request.headers[\"x-many\"], \"+\") eq \"First+second\"",
+        "not join(http.request.headers[\"x-none\"], \"+\") ne \"x\"",
+        "len(http.request.headers[\"x-many\"]) eq 2 and len(http.request.headers[\"x-none\"]) eq 0",
+        "has_key(http.request.headers, \"x-many\") and not has_key(http.request.cookies, \"none\")",
+        "has_value(http.request.headers.names, \"x-empty\")",
+        "all(http.request.headers[\"x-many\"][*] matches \"^[A-Za-z]+$\")",
+        "not all(http.request.headers[\"x-many\"][*] eq \"second\")",
+        "not all(http.request.headers[\"x-none\"][*] eq \"second\")",
+        "all(len(http.request.headers[\"x-many\"][*]) ge 5)",
+        "cidr(ip.src, 24, 64) eq 192.0.2.0 and not cidr(ip.src, 24, 64) eq 192.0.2.7",
+        "cidr(ip.src, 8, 64) in {192.0.0.0..193.0.0.0} and cidr6(ip.src, 64) eq 192.0.2.7",
+        "tcp.dstport & 0xfb and not tcp.dstport & 0x4000 and len(http.host) & 8",
+        // Fields of requests.
+        "ssl and ssl eq true and not ssl ne true",
+        "http.request.full_uri eq \"https://shop.example/A/%2e%2E/login?id=7&q=a+b%21&flag\"",
+        "not http.request.uri.path.extension ne \"\"",
+        "http.referer eq \"https://a.example/\" and not http.x_forwarded_for ne \"\"",
+        "http.cookie eq \"sid=abc; theme=dark; sid=def\"",
+        "http.request.cookies[\"sid\"][1] eq \"def\" and http.request.cookies[\"theme\"] eq \"dark\"",
+        "http.request.accepted_languages[0] eq \"en-GB\" and http.request.accepted_languages[1] eq \"it\"",
+        "len(http.request.accepted_languages) eq 3",
+        "any(http.request.headers.values[*] eq \"second\") and any(http.request.uri.args.values[*] eq \"7\")",
+        "http.request.body.size in {1..12} and http.request.timestamp.sec ge 1795305600",
+        "http.request.timestamp.msec eq 1795305600123",
+    ] {
+        assert!(holds(expression), "{expression}");
+    }
+}
+
+#[test]
+fn what_binds_and_what_is_missing() {
+    for expression in [
         // Binding: comparison, not, and, xor, or.
         "true or false and false",
         "true xor true and false",
@@ -113,7 +187,7 @@ fn what_holds() {
 
 /// `expression`, where its fault is marked, and a part of the message.
 fn refused(expression: &str) -> (String, String) {
-    match parse(expression, &lists()) {
+    match parse(expression, &lists(), None) {
         Ok(_) => panic!("`{expression}` was taken"),
         Err(e) => (expression.get(e.at..e.end).unwrap_or_default().to_owned(), e.message),
     }
@@ -150,6 +224,32 @@ fn what_is_refused() {
         ("http.host not in {\"a\"}", "not", "`not` stands before the whole comparison"),
         ("http.host = \"a\"", "=", "write `==` or `eq`"),
         ("true & true", "&", "write `&&` or `and`"),
+        ("http.host & 1", "&", "`&` is for numbers"),
+        ("tcp.dstport & 4", "4", "this mask stands for more than"),
+        ("tcp.dstport & 0", "0", "a mask is a number above 0"),
+        ("tcp.dstport eq -1", "-1", "`-1` is below 0"),
+        ("http.request.body.raw contains \"x\"", "http.request.body.raw", "bodies are forwarded unread"),
+        ("ip.src.country eq \"DE\"", "ip.src.country", "no database of countries"),
+        ("tls.client.ja4 eq \"t\"", "tls.client.ja4", "the ClientHello is not handed to policies"),
+        (
+            "concat(http.request.headers[\"a\"], http.request.headers[\"b\"]) eq \"x\"",
+            "http.request.headers[\"b\"]",
+            "only one part of `concat`",
+        ),
+        ("split(http.request.headers[\"a\"], \",\", 2)[0] eq \"x\"", "http.request.headers[\"a\"]", "name it by `[0]`"),
+        ("split(http.host, \".\", 1000)[0] eq \"x\"", "1000", "a number from 1 to 128"),
+        ("substring(http.host) eq \"x\"", ")", "expected `,` and a number"),
+        ("url_decode(http.host, \"x\") eq \"x\"", "\"x\"", "`url_decode` knows the options"),
+        ("lookup_json_string(http.host) eq \"x\"", ")", "expected `,` and a name or an index"),
+        ("lookup_json_integer(http.host, \"a\") eq \"1\"", "\"1\"", "the left side is a number, but the string"),
+        ("cidr(ip.src, 33, 64) eq 10.0.0.0", "33", "a number from 1 to 32"),
+        ("cidr(http.host, 24, 64) eq 10.0.0.0", "http.host", "`cidr` takes an address, but this is a string"),
+        ("to_string(http.host) eq \"x\"", "http.host", "`to_string` takes a field that is a number or an address"),
+        ("has_key(http.host, \"a\")", "has_key(http.host", "`has_key` takes `http.request.headers`"),
+        ("has_value(http.host, \"a\")", "http.host", "`has_value` takes a field with several values"),
+        ("all(http.host eq \"a\")", "http.host", "`all(…)` needs several values"),
+        ("regex_replace(http.host, \"(\", \"\") eq \"x\"", "\"(\"", "not a regular expression"),
+        ("substr(http.host, 1) eq \"x\"", "substr", "did you mean `substring`?"),
         ("http.host eq 'a'", "'", "strings stand in double quotes"),
         ("http.host eq \"a", "\"", "the string has no closing `\"`"),
         ("http.host eq \"\\d\"", "\"\\d", "for patterns write r\"…\""),
@@ -162,10 +262,9 @@ fn what_is_refused() {
         ("", "", "found the end, expected a condition"),
         ("http.request.headers eq \"a\"", "eq", "expected `[` and a name in quotes"),
         ("http.request.headers[\"a b\"] eq \"a\"", "\"a b\"", "cannot be the name of a header"),
-        ("http.request.headers[\"a\"][*] eq \"a\"", "http.request.headers[\"a\"][*]", "inside `any(…)` only"),
+        ("http.request.headers[\"a\"][*] eq \"a\"", "http.request.headers[\"a\"][*]", "and `all(…)` only"),
         ("any(http.host eq \"a\")", "http.host", "`any(…)` needs several values"),
         ("any(true)", "true", "unknown field `true`"),
-        ("len(http.request.headers[\"a\"]) gt 0", "http.request.headers[\"a\"]", "http.request.headers.names[*]"),
         ("len(ip.src) eq 4", "ip.src", "`len` takes a string, but this is an IP address"),
         ("lower(any(http.host eq \"a\"))", "any", "`any` is a condition by itself"),
         ("starts_with(http.host, 1)", "1", "`starts_with` takes a string here"),
@@ -184,14 +283,14 @@ fn what_is_refused() {
 #[test]
 fn bounds_hold() {
     let deep = |n: usize| format!("{}true{}", "(".repeat(n), ")".repeat(n));
-    assert!(parse(&deep(MAX_DEPTH), &lists()).is_ok());
+    assert!(parse(&deep(MAX_DEPTH), &lists(), None).is_ok());
     assert!(refused(&deep(MAX_DEPTH + 1)).1.contains("nested more than"));
     assert!(refused(&format!("{}true", "not ".repeat(MAX_DEPTH + 1))).1.contains("nested more than"));
     assert!(refused(&format!("{}http.host eq \"a\"", "lower(".repeat(100))).1.contains("nested more than"));
     assert!(refused(&vec!["true"; MAX_NODES].join(" or ")).1.contains("comparisons and operators"));
     assert!(refused(&vec!["true"; MAX_DEPTH + 2].join(" xor ")).1.contains("in a chain"));
     let set = |n: usize| format!("tcp.dstport in {{{}}}", "1 ".repeat(n));
-    assert!(parse(&set(MAX_SET_ITEMS), &lists()).is_ok());
+    assert!(parse(&set(MAX_SET_ITEMS), &lists(), None).is_ok());
     assert!(refused(&set(MAX_SET_ITEMS + 1)).1.contains("use a list"));
     assert!(refused(&" ".repeat(MAX_EXPRESSION_BYTES + 1)).1.contains("bytes long"));
 }
@@ -199,20 +298,20 @@ fn bounds_hold() {
 #[test]
 fn faults_are_marked() {
     let text = "http.host eq \"ä\"\n  and http.hots eq \"b\"";
-    let error = parse(text, &lists()).expect_err("a fault");
+    let error = parse(text, &lists(), None).expect_err("a fault");
     assert_eq!(
         error.render(text),
         "unknown field `http.hots`; did you mean `http.host`?\n      and http.hots eq \"b\"\n          ^^^^^^^^^"
     );
     let long = format!("{} and http.hots eq \"b\"", vec!["true"; 40].join(" and "));
-    let shown = parse(&long, &lists()).expect_err("a fault").render(&long);
+    let shown = parse(&long, &lists(), None).expect_err("a fault").render(&long);
     assert!(shown.lines().all(|line| line.len() < 120), "{shown}");
 }
 
 proptest::proptest! {
     #[test]
     fn never_panics(text in "\\PC*") {
-        if let Err(e) = parse(&text, &lists()) {
+        if let Err(e) = parse(&text, &lists(), None) {
             e.render(&text);
         }
     }
@@ -222,10 +321,11 @@ proptest::proptest! {
         "(", ")", "{", "}", "[", "]", "[*]", "[0]", "\"a\"", "r\"b\"", "1", "10.0.0.0/8", "::1", "..", ",", "eq", "in", "not",
         "and", "or", "xor", "any(", "len(", "lower(", "starts_with(", "ip.src", "tcp.dstport", "http.host", "ip.proto",
         "http.request.headers", "http.request.headers[\"a\"]", "tcp.flags.syn", "matches", "strict", "wildcard", "$partners",
-        "$writes", "true", "ä", "\\", "\"",
+        "$writes", "true", "ä", "\\", "\"", "concat(", "split(", "join(", "substring(", "-1", "0x1f", "&", "all(", "has_key(",
+        "lookup_json_string(", "cidr(", "to_string(", "regex_replace(", "http.request.cookies", "http.response.code", "ssl",
     ]), 0..24)) {
         let text = tokens.join(" ");
-        if let Err(e) = parse(&text, &lists()) {
+        if let Err(e) = parse(&text, &lists(), None) {
             e.render(&text);
         }
     }

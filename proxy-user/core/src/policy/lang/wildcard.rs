@@ -42,6 +42,19 @@ impl Wildcard {
         Ok(Self { pieces: pieces.into_iter().map(Vec::into_boxed_slice).collect(), ignore_case })
     }
 
+    /// The same as a regular expression with a group for each star, of the fewest bytes from the left.
+    pub fn to_regex(&self) -> String {
+        let flags = if self.ignore_case { "(?si-u)" } else { "(?s-u)" };
+        let escaped = |piece: &[u8]| piece.iter().fold(String::new(), |text, byte| text + &format!("\\x{byte:02x}"));
+        let pieces: Vec<String> = self.pieces.iter().map(|piece| escaped(piece)).collect();
+        format!("{flags}^{}$", pieces.join("(.*?)"))
+    }
+
+    /// What stands between the stars.
+    pub fn pieces(&self) -> &[Box<[u8]>] {
+        &self.pieces
+    }
+
     /// Whether the whole text fits the pattern.
     pub fn matches(&self, text: &[u8]) -> bool {
         let [first, middle @ .., last] = self.pieces.as_slice() else {
