@@ -45,14 +45,11 @@ pub(super) type UnitFault = (usize, Fault);
 pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet, Vec<UnitFault>, Vec<UnitFault>) {
     let mut assembly = Assembly::default();
     for (index, (file, unit)) in units.iter().enumerate() {
-        let mut rules = Vec::new();
         for rule in &unit.rules {
-            assembly.rule(index, file, rule, terms, &mut rules);
+            assembly.rule(index, file, rule, terms);
         }
-        if !rules.is_empty() {
-            let (hosts, listeners) = (unit.hosts.clone(), unit.listeners.clone());
-            assembly.set.policies.push(RequestPolicy { hosts, listeners, rules });
-        }
+        let (hosts, listeners) = (unit.hosts.clone(), unit.listeners.clone());
+        assembly.set.policies.push(RequestPolicy { hosts, listeners });
     }
     let rules = std::mem::take(&mut assembly.packet_rules);
     // A policy's tests ask the rules themselves.
@@ -65,6 +62,7 @@ pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet
         Purpose::Test => RuleTables::default(),
     };
     let mut set = assembly.set;
+    set.indexed();
     let names = set.rules.iter().map(|rule| (rule.slot.0, rule.name.clone()));
     set.names = names.clone().collect();
     let mut names: Vec<(u32, String)> = names.collect();
@@ -94,7 +92,7 @@ struct Assembly {
 }
 
 impl Assembly {
-    fn rule(&mut self, unit: usize, file: &str, rule: &UnitRule, terms: &Terms<'_>, rules: &mut Vec<RequestRule>) {
+    fn rule(&mut self, unit: usize, file: &str, rule: &UnitRule, terms: &Terms<'_>) {
         let slot = RuleSlot(terms.slots.get(&rule.name).copied().unwrap_or_default());
         let (on, shadow) = match terms.purpose {
             Purpose::Live(now) => (rule.expires.is_none_or(|at| at > now), rule.shadow),
@@ -132,7 +130,8 @@ impl Assembly {
                 self.set.wall_clock |= clock.contains(&field);
             });
             let rate = rule.rate.map(|rate| self.rate(unit, rule, rate, terms));
-            rules.push(RequestRule { slot, name: rule.name.clone(), when: Arc::clone(&rule.when), rate, effect });
+            let (name, when) = (rule.name.clone(), Arc::clone(&rule.when));
+            self.set.requests.push(RequestRule { policy: unit, slot, name, when, rate, effect });
         }
         self.set.rules.push(RuleInfo {
             name: rule.name.clone(),
@@ -221,7 +220,7 @@ impl Assembly {
             self.rates = 0;
         }
         let wanted = RateTerms { limit: rate.0, period: rate.1, ipv6_prefix: terms.ipv6_prefix };
-        let rules = terms.previous.into_iter().flat_map(|set| &set.policies).flat_map(|policy| &policy.rules);
+        let rules = terms.previous.into_iter().flat_map(|set| &set.requests);
         let mut tables = rules.filter(|old| old.name == rule.name).filter_map(|old| old.rate.as_ref());
         let kept = tables.find(|table| table.terms() == wanted).map(Arc::clone);
         kept.unwrap_or_else(|| Arc::new(RateTable::new(wanted, terms.seed)))

@@ -6,6 +6,7 @@ mod build;
 mod classes;
 mod compile;
 mod cubes;
+mod index;
 mod lang;
 mod model;
 mod packet;

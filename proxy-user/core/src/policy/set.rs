@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::lang::{Expr, Wildcard};
+use super::index::{Index, each_set};
+use super::lang::{Expr, Source, Text, TextField, TextTest, Wildcard};
 use super::rate::RateTable;
 use super::{Action, Decision, FileDiagnostic, KernelImage, Push, RequestView, RuleSlot};
 use crate::ranges::{RangeSet, number};
@@ -16,6 +17,10 @@ use crate::ranges::{RangeSet, number};
 #[derive(Debug, Default)]
 pub struct PolicySet {
     pub(super) policies: Vec<RequestPolicy>,
+    /// In the order in which they are asked.
+    pub(super) requests: Vec<RequestRule>,
+    /// Which of `requests` are worth asking.
+    pub(super) index: Index,
     /// Sources that an enforcing allow rule covers on the source alone.
     pub(super) allowed: RangeSet,
     pub(super) image: KernelImage,
@@ -27,17 +32,18 @@ pub struct PolicySet {
     pub(super) wall_clock: bool,
 }
 
-/// The request rules of one policy.
+/// Which requests a policy looks at.
 #[derive(Debug)]
 pub(super) struct RequestPolicy {
     pub hosts: Vec<Wildcard>,
     pub listeners: Vec<String>,
-    pub rules: Vec<RequestRule>,
 }
 
 /// A rule of the request phase.
 #[derive(Debug)]
 pub(super) struct RequestRule {
+    /// Index of its policy.
+    pub policy: usize,
     pub slot: RuleSlot,
     pub name: String,
     pub when: Arc<Expr>,
@@ -95,28 +101,42 @@ impl PolicySet {
     /// Evaluates the request rules. `now_ns` is `CLOCK_MONOTONIC` in nanoseconds (rates).
     pub fn evaluate(&self, request: &RequestView<'_>, now_ns: u64) -> Decision {
         let mut decision = Decision::default();
-        for policy in self.policies.iter().filter(|policy| policy.looks_at(request)) {
-            for rule in &policy.rules {
-                if !rule.matches(request, now_ns) {
-                    continue;
+        // The policy asked last, and whether it looks at the request.
+        let mut scope = (usize::MAX, false);
+        for place in each_set(&self.index.candidates(request)) {
+            let Some(rule) = self.requests.get(place) else { continue };
+            if scope.0 != rule.policy {
+                scope = (rule.policy, self.policies.get(rule.policy).is_some_and(|policy| policy.looks_at(request)));
+            }
+            if !scope.1 || !rule.matches(request, now_ns) {
+                continue;
+            }
+            match rule.effect {
+                Effect::Log => decision.logged.push(rule.slot),
+                Effect::Allow => {
+                    decision.action = Action::Allow(rule.slot);
+                    return decision;
                 }
-                match rule.effect {
-                    Effect::Log => decision.logged.push(rule.slot),
-                    Effect::Allow => {
-                        decision.action = Action::Allow(rule.slot);
-                        return decision;
+                Effect::Block(status, push) => {
+                    decision.action = Action::Block { rule: rule.slot, status };
+                    if let Some(ttl) = push.filter(|_| !self.allows_source(request.src)) {
+                        decision.pushes.push(Push { rule: rule.slot, ttl });
                     }
-                    Effect::Block(status, push) => {
-                        decision.action = Action::Block { rule: rule.slot, status };
-                        if let Some(ttl) = push.filter(|_| !self.allows_source(request.src)) {
-                            decision.pushes.push(Push { rule: rule.slot, ttl });
-                        }
-                        return decision;
-                    }
+                    return decision;
                 }
             }
         }
         decision
+    }
+
+    /// Makes the look-ups for the rules that are there.
+    pub(super) fn indexed(&mut self) {
+        let scopes: Vec<Option<Expr>> = self.policies.iter().map(RequestPolicy::condition).collect();
+        let rules = self.requests.iter().map(|rule| {
+            let scope = scopes.get(rule.policy).and_then(Option::as_ref);
+            (&*rule.when, scope)
+        });
+        self.index = Index::new(&rules.collect::<Vec<_>>());
     }
 
     /// Whether an allow rule on the source alone covers `src`: such a source never gets a verdict.
@@ -156,6 +176,14 @@ impl PolicySet {
 }
 
 impl RequestPolicy {
+    /// The hosts of the scope as a condition, if it names any.
+    fn condition(&self) -> Option<Expr> {
+        let host = |pattern: &Wildcard| {
+            Expr::Text(Text::new(Source::Field(TextField::Host, None)), TextTest::Wildcard(pattern.clone()))
+        };
+        (!self.hosts.is_empty()).then(|| Expr::Or(self.hosts.iter().map(host).collect()))
+    }
+
     fn looks_at(&self, request: &RequestView<'_>) -> bool {
         let hosts = self.hosts.is_empty() || self.hosts.iter().any(|host| host.matches(request.host_name().as_bytes()));
         hosts && (self.listeners.is_empty() || self.listeners.iter().any(|name| name == request.listener))

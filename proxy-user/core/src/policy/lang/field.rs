@@ -41,7 +41,7 @@ pub(crate) enum Availability {
 }
 
 /// Fields of type IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum IpField {
     /// `ip.src`
     Src,

@@ -22,14 +22,13 @@ mod wildcard;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use expr::{Expr, Phases};
-#[cfg(test)]
+pub(crate) use expr::{Expr, Phases, TextTest};
 pub(crate) use facts::Facts;
 pub(crate) use field::{
     Availability, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, TextField, Type, unfed,
 };
 pub(crate) use parser::{Lists, NamedList, parse};
-pub(crate) use value::{IntTerm, ProtoSet};
+pub(crate) use value::{Function, IntTerm, ProtoSet, Source, Text};
 pub(crate) use wildcard::Wildcard;
 
 /// Most bytes of one expression.

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::field::{Field, IntField, IpField, TextField};
 
 /// What a number comes from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum IntTerm {
     /// A field.
     Field(IntField),
