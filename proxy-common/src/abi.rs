@@ -5,11 +5,15 @@
 
 pub use crate::bucket::Limit;
 pub use crate::fragments::FRAGMENT_SLOTS;
+pub use crate::rates::{
+    MAX_RATES, RATE_BUCKETS, RATE_LIMIT_ENTRIES, RATE_WORDS, RateLimit, RateSettings, SERVICE_WORDS, rate_unit,
+};
 pub use crate::reason::{REASONS, Reason};
+pub use crate::seen::SEEN_SLOTS;
 pub use crate::syn::{SynMeter, SynSettings, SynState, syn_policy};
 
 /// Version of everything in this file; stands in [`GateConfig::layout`] of a loaded gate.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Most listeners (protocol, address, port) that can be steered.
 pub const MAX_SERVICES: u32 = 64;
@@ -123,6 +127,8 @@ pub const GATE_HAS_RULES: u32 = 8;
 pub const GATE_RULES_B: u32 = 16;
 /// [`GateConfig::flags`]: packets read side 1 of the allowed and denied prefixes, else side 0.
 pub const GATE_PREFIXES_B: u32 = 32;
+/// [`GateConfig::flags`]: rate limits are in force.
+pub const GATE_HAS_RATES: u32 = 64;
 
 /// The one entry of the `GATE` array: what the programs read at run time. What a policy swap flips stands in `flags`, one
 /// word: a packet sees one revision whole.

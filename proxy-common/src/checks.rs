@@ -78,8 +78,9 @@ pub fn run<F: Frame + ?Sized, T: Tables>(frame: &F, packet: &Packet, tables: &T,
 }
 
 /// The low bits of what [`run`] returns, where no check has its bit.
-const NUMBERS: u64 = Reason::TcpNull.bit() - 1;
-const NUMBER_MASK: u32 = 63;
+pub(crate) const NUMBERS: u64 = Reason::TcpNull.bit() - 1;
+/// Mask over a reason's number.
+pub(crate) const NUMBER_MASK: u32 = 63;
 const _: () = assert!(REASONS <= NUMBER_MASK + 1 && NUMBERS > NUMBER_MASK as u64, "a reason's number has six bits");
 
 /// In what [`look_up`] returns: the first fragment was dropped, and whom it was for was known then.

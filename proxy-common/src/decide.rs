@@ -1,16 +1,17 @@
-//! What happens to a packet: allow list → verdicts → denied prefixes → checks → packet rules → pass.
+//! What happens to a packet: allow list → verdicts → denied prefixes → checks → packet rules → rate limits → pass.
 //!
 //! The allow list, the allow rules and the question "is it for one of our listeners?" can only turn a drop into a pass,
 //! so they are asked last, when a drop stands: a packet that nothing applies to pays for none of them.
 
 use crate::abi::{CheckSettings, Reason, ServiceKey, VERDICT_OWN_ONLY, frag, rule_action};
-use crate::abi::{GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, HostKey};
+use crate::abi::{GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY};
+use crate::abi::{GateConfig, HostKey, RateLimit, RateSettings};
 use crate::addr::{Addr, port_bits_of, port_place};
 use crate::checks;
 use crate::classify::Found;
 use crate::hint;
 use crate::parse::{Frame, Packet, Parsed};
-use crate::sanity;
+use crate::{rates, sanity};
 
 /// The tables that a decision reads. In the kernel they are maps, in host tests plain collections.
 pub trait Tables {
@@ -90,6 +91,46 @@ pub trait Tables {
     fn bucket(&self, index: u32) -> u64;
     /// Writes a bucket's word.
     fn set_bucket(&self, index: u32, word: u64);
+    /// [`rates::run`], in the kernel as a function of its own too.
+    #[inline(always)]
+    fn limit_rates<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet) -> u64
+    where
+        Self: Sized,
+    {
+        rates::run(frame, packet, self)
+    }
+    /// [`rates::take`], likewise: it stands in a loop.
+    #[inline(always)]
+    fn take_rate(&self, packet: &Packet, index: u32, units: u32, service: u32) -> u32
+    where
+        Self: Sized,
+    {
+        rates::take(packet, index, units, service, self)
+    }
+    /// [`rates::service_of`], likewise.
+    #[inline(always)]
+    fn service_of(&self, packet: &Packet) -> u32
+    where
+        Self: Sized,
+    {
+        rates::service_of(packet, self)
+    }
+    /// Number of the service that listens at exactly this address.
+    fn service(&self, key: &ServiceKey) -> Option<u32>;
+    /// What the rate limits have in common.
+    fn rate_settings(&self) -> RateSettings;
+    /// A rate limit.
+    fn rate_limit(&self, index: u32) -> Option<RateLimit>;
+    /// Word of a rate limit's bucket.
+    fn rate_bucket(&self, index: u32) -> u64;
+    /// Writes a word of a rate limit's bucket.
+    fn set_rate_bucket(&self, index: u32, word: u64);
+    /// Word of the table of known sources.
+    fn known(&self, slot: u32) -> u64;
+    /// Word of the table of UDP flows.
+    fn flow(&self, slot: u32) -> u64;
+    /// Writes a word of the table of UDP flows.
+    fn set_flow(&self, slot: u32, word: u64);
 }
 
 /// What is to be done with the packet.
@@ -179,8 +220,9 @@ fn judge<F: Frame + ?Sized, T: Tables>(
     }
 
     let mut would = None;
+    let mut found = Found::default();
     if config.flags & GATE_HAS_RULES != 0 {
-        let found = tables.classify(packet, config.rules_side());
+        found = tables.classify(packet, config.rules_side());
         if found.action == rule_action::ALLOW {
             return Decision::by_rule(Reason::Allowed, found.slot);
         }
@@ -193,6 +235,12 @@ fn judge<F: Frame + ?Sized, T: Tables>(
             let would_be = unless_spared(packet, tables, config, own_only, Some(found), drop);
             would = if would_be.reason.drops() { would_be.rule } else { None };
         }
+    }
+
+    if config.flags & GATE_HAS_RATES != 0
+        && let Some(decision) = rates::apply(frame, packet, tables, config, found, counted)
+    {
+        return decision;
     }
 
     let reason = if expired {

@@ -86,10 +86,18 @@ pub enum Reason {
     SynCookie = 37,
     /// Dropped by `front_syn`: an acknowledgment whose cookie is not the kernel's.
     SynCookieBad = 38,
+    /// Dropped by a rate limit: a source sent more than its limit.
+    RateSource = 39,
+    /// Dropped by a rate limit: a prefix sent more than its limit.
+    RatePrefix = 40,
+    /// Dropped by a rate limit: a service is sent more than its limit.
+    RateService = 41,
+    /// Dropped by a rate limit: more came in than the limit on all.
+    RateTotal = 42,
 }
 
 /// Number of [`Reason`]s, entries of `COUNTERS`.
-pub const REASONS: u32 = 39;
+pub const REASONS: u32 = 43;
 
 const _: () = assert!(REASONS <= u64::BITS, "a set of reasons is one word");
 
@@ -135,6 +143,10 @@ impl Reason {
         Reason::MalformedDropped,
         Reason::SynCookie,
         Reason::SynCookieBad,
+        Reason::RateSource,
+        Reason::RatePrefix,
+        Reason::RateService,
+        Reason::RateTotal,
     ];
 
     /// The reason with this number; [`Reason::Pass`] for numbers that none has. A `match`, which the compiler sees through:
@@ -180,6 +192,10 @@ impl Reason {
             36 => Reason::MalformedDropped,
             37 => Reason::SynCookie,
             38 => Reason::SynCookieBad,
+            39 => Reason::RateSource,
+            40 => Reason::RatePrefix,
+            41 => Reason::RateService,
+            42 => Reason::RateTotal,
             _ => Reason::Pass,
         }
     }
@@ -226,12 +242,21 @@ impl Reason {
             Reason::MalformedDropped => "malformed_dropped",
             Reason::SynCookie => "syn_cookie",
             Reason::SynCookieBad => "syn_cookie_bad",
+            Reason::RateSource => "rate_source",
+            Reason::RatePrefix => "rate_prefix",
+            Reason::RateService => "rate_service",
+            Reason::RateTotal => "rate_total",
         }
     }
 
     /// Whether this is one of the checks of [`crate::sanity`]: off, counted or enforced, each by itself.
     pub const fn is_check(self) -> bool {
         self as u32 >= Reason::TcpNull as u32 && self as u32 <= Reason::MalformedDropped as u32
+    }
+
+    /// Whether this is one of the rate limits of [`crate::rates`].
+    pub const fn is_rate(self) -> bool {
+        self as u32 >= Reason::RateSource as u32 && self as u32 <= Reason::RateTotal as u32
     }
 
     /// The reason's bit in a set of them: [`crate::abi::GateConfig::checked`] and `enforced`,
@@ -242,7 +267,9 @@ impl Reason {
 
     /// Whether the packet was dropped.
     pub const fn drops(self) -> bool {
-        matches!(self, Reason::Verdict | Reason::Denied | Reason::Rule | Reason::SynCookieBad) || self.is_check()
+        matches!(self, Reason::Verdict | Reason::Denied | Reason::Rule | Reason::SynCookieBad)
+            || self.is_check()
+            || self.is_rate()
     }
 }
 

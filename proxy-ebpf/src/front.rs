@@ -8,8 +8,8 @@ use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{debug, info};
 use proxy_common::abi::{
-    CLOCK_HELD, CheckSettings, Clock, GateConfig, HINT_WORDS, HostKey, MAX_RULE_SLOTS, PrefixData, REASONS, Reason,
-    ServiceKey, VerdictValue, proto,
+    CLOCK_HELD, CheckSettings, Clock, GateConfig, HINT_WORDS, HostKey, MAX_RULE_SLOTS, PrefixData, REASONS, RateLimit,
+    RateSettings, Reason, ServiceKey, VerdictValue, proto,
 };
 use proxy_common::addr::Addr;
 use proxy_common::checks;
@@ -17,14 +17,15 @@ use proxy_common::classify::{Found, classify, first_candidate};
 use proxy_common::decide::{Decision, Tables, decide, is_for_a_service};
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse_any};
 use proxy_common::plain::plain;
-use proxy_common::sanity;
+use proxy_common::{rates, sanity};
 
 use crate::count;
 use crate::events;
 use crate::frame::Packet;
 use crate::maps::{
-    ALLOW_A, ALLOW_B, BINDINGS, BUCKETS, CHECKS, CLOCK, DENY_A, DENY_B, DENY_HINT, FRAGMENTS, GATE, OWN, PORTS,
-    RULE_CLASSES, RULE_HITS, RULE_ROWS, SHADOW_HITS, VERDICT_HINT, VERDICTS, WOULD,
+    ALLOW_A, ALLOW_B, BINDINGS, BUCKETS, CHECKS, CLOCK, DENY_A, DENY_B, DENY_HINT, FLOWS, FRAGMENTS, GATE, KNOWN, OWN,
+    PORTS, RATE_BUCKETS, RATE_LIMITS, RATES, RULE_CLASSES, RULE_HITS, RULE_ROWS, SHADOW_HITS, VERDICT_HINT, VERDICTS,
+    WOULD,
 };
 
 /// What becomes of a packet.
@@ -265,6 +266,62 @@ impl Tables for Maps {
     fn set_bucket(&self, index: u32, word: u64) {
         store(BUCKETS.get_ptr_mut(index), word);
     }
+
+    #[inline(always)]
+    fn limit_rates<F: Frame + ?Sized>(&self, _: &F, packet: &IpPacket) -> u64 {
+        limit_rates(self.0, packet)
+    }
+
+    #[inline(always)]
+    fn take_rate(&self, packet: &IpPacket, index: u32, units: u32, service: u32) -> u32 {
+        take_rate(packet, index, units, service)
+    }
+
+    #[inline(always)]
+    fn service_of(&self, packet: &IpPacket) -> u32 {
+        service_of(packet)
+    }
+
+    #[inline(always)]
+    fn service(&self, key: &ServiceKey) -> Option<u32> {
+        // SAFETY: a value of `BINDINGS`, valid for the length of the program.
+        BINDINGS.get_ptr(key).map(|binding| unsafe { (*binding).service })
+    }
+
+    #[inline(always)]
+    fn rate_settings(&self) -> RateSettings {
+        RATES.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn rate_limit(&self, index: u32) -> Option<RateLimit> {
+        RATE_LIMITS.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn rate_bucket(&self, index: u32) -> u64 {
+        RATE_BUCKETS.get(index).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn set_rate_bucket(&self, index: u32, word: u64) {
+        store(RATE_BUCKETS.get_ptr_mut(index), word);
+    }
+
+    #[inline(always)]
+    fn known(&self, slot: u32) -> u64 {
+        KNOWN.get(slot).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn flow(&self, slot: u32) -> u64 {
+        FLOWS.get(slot).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn set_flow(&self, slot: u32, word: u64) {
+        store(FLOWS.get_ptr_mut(slot), word);
+    }
 }
 
 /// Counts the checks that are only counted.
@@ -329,6 +386,36 @@ extern "C" fn note_fragment(ctx: *mut xdp_md, packet: *const IpPacket, passed: u
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
     checks::note_fragment(&Packet(&ctx), packet, &Maps(ctx.ctx), passed != 0);
     0
+}
+
+/// [`rates::run`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn limit_rates(ctx: *mut xdp_md, packet: *const IpPacket) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    // SAFETY: as in `find_rule`.
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+    rates::run(&Packet(&ctx), packet, &Maps(ctx.ctx))
+}
+
+/// [`rates::take`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn take_rate(packet: *const IpPacket, index: u32, units: u32, service: u32) -> u32 {
+    // SAFETY: as in `find_rule`.
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+    // As in `for_a_service`.
+    rates::take(packet, index, units, service, &Maps(core::ptr::null_mut()))
+}
+
+/// [`rates::service_of`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn service_of(packet: *const IpPacket) -> u32 {
+    // SAFETY: as in `find_rule`.
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return rates::NO_SERVICE };
+    // As in `for_a_service`.
+    rates::service_of(packet, &Maps(core::ptr::null_mut()))
 }
 
 /// The first matching rule as [`Found`] reads it. A global function: the verifier checks it once, for any arguments.

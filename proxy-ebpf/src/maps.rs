@@ -6,8 +6,9 @@ use aya_ebpf::macros::btf_map;
 use proxy_common::abi::{
     Binding, CheckSettings, Clock, Counter, DEFAULT_MAX_VERDICTS, DEFAULT_VERDICT_WORDS, FRAGMENT_SLOTS, GateConfig,
     HINT_WORDS, HostKey, MAX_LISTENER_SLOTS, MAX_OWN_ADDRESSES, MAX_PREFIXES, MAX_QUIC_SLOTS, MAX_RULE_SLOTS,
-    MAX_SERVICES, MAX_WORKERS, PORT_WORDS, PrefixData, PrefixValue, QuicKey, REASONS, RuleName, SIDES, Service,
-    ServiceKey, SynState, VerdictValue, WorkerLoad, bucket_index,
+    MAX_SERVICES, MAX_WORKERS, PORT_WORDS, PrefixData, PrefixValue, QuicKey, RATE_BUCKETS as RATE_BUCKET_WORDS,
+    RATE_LIMIT_ENTRIES, REASONS, RateLimit, RateSettings, RuleName, SEEN_SLOTS, SIDES, Service, ServiceKey, SynState,
+    VerdictValue, WorkerLoad, bucket_index,
 };
 use proxy_common::classify::{ClassTable, RowTable};
 use proxy_common::event::{EVENT_RING_BYTES, Event, EventControl, EventCounts};
@@ -137,6 +138,26 @@ pub static FRAGMENTS: Array<u64, { FRAGMENT_SLOTS as usize }> = Array::new();
 /// Token buckets, a word each.
 #[btf_map]
 pub static BUCKETS: Array<u64, { bucket_index::COUNT as usize }> = Array::new();
+
+/// What the rate limits have in common, one entry.
+#[btf_map]
+pub static RATES: Array<RateSettings, 1> = Array::new();
+
+/// Rate limits: packets read one half while the other is filled.
+#[btf_map]
+pub static RATE_LIMITS: Array<RateLimit, { RATE_LIMIT_ENTRIES as usize }> = Array::new();
+
+/// Token buckets of the rate limits, a word each.
+#[btf_map]
+pub static RATE_BUCKETS: Array<u64, { RATE_BUCKET_WORDS as usize }> = Array::new();
+
+/// Sources that completed a handshake lately, a word each; mapped into the daemon, so that noting one is a store.
+#[btf_map]
+pub static KNOWN: Array<u64, { SEEN_SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// UDP flows that were seen lately, a word each.
+#[btf_map]
+pub static FLOWS: Array<u64, { SEEN_SLOTS as usize }> = Array::new();
 
 /// SYN defence of each service; mapped into the daemon, so that counting an accepted connection is a store.
 #[btf_map]

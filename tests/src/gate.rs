@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use nix::sched::{CloneFlags, unshare};
-use proxy_common::abi::{CLOCK_HELD, CheckSettings, Clock, FRAGMENT_SLOTS, bucket_index};
+use proxy_common::abi::{CLOCK_HELD, CheckSettings, Clock, FRAGMENT_SLOTS, RateSettings, bucket_index};
 use proxy_common::addr::Addr;
-use proxy_core::config::{self, Checks, Config, Mode};
+use proxy_core::config::{self, Checks, Config, Mode, RateImage};
 use proxy_core::image::KernelImage;
 use proxy_core::policy::compile_rules;
 use proxy_user::kernel::Kernel;
@@ -65,7 +65,7 @@ impl Gate {
         self.kernel.apply(&image)?;
         let verdicts: Vec<_> = world.verdicts.iter().map(|(key, value)| (*key, *value)).collect();
         self.kernel.load_verdicts(&verdicts)?;
-        for (service, key) in (0..).zip(&world.bindings) {
+        for (service, key) in (0..).zip(world.services()) {
             let ip = IpAddr::from(Addr::from_bytes(key.addr));
             self.kernel.bind_service(key.proto, service, SocketAddr::new(ip, key.port), 1)?;
         }
@@ -88,9 +88,14 @@ impl Gate {
         self.hold_clock(world.now)
     }
 
-    /// What the program remembers of fragments and buckets must be what the host does.
+    /// What the program remembers of fragments, buckets and flows must be what the host does.
     pub fn remembers(&self, world: &World) -> Result<()> {
-        for (name, words) in [("FRAGMENTS", &world.fragments), ("BUCKETS", &world.buckets)] {
+        for (name, words) in [
+            ("FRAGMENTS", &world.fragments),
+            ("BUCKETS", &world.buckets),
+            ("RATE_BUCKETS", &world.rate_buckets),
+            ("FLOWS", &world.flows),
+        ] {
             let map = self.words(name)?;
             for (index, word) in &*words.borrow() {
                 let found = map.get(index, 0)?;
@@ -98,6 +103,27 @@ impl Gate {
             }
         }
         Ok(())
+    }
+
+    /// Empties the buckets of the rate limits and forgets UDP flows, on both sides: those words that `world` wrote.
+    pub fn forget_rates(&self, world: &World) -> Result<()> {
+        for (name, words) in [("RATE_BUCKETS", &world.rate_buckets), ("FLOWS", &world.flows)] {
+            let mut map = self.words(name)?;
+            for index in std::mem::take(&mut *words.borrow_mut()).into_keys() {
+                map.set(index, 0, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts these rate limits (the config's `gate.rates`) in force, with empty buckets where they are others than before; returns
+    /// their image, with the secret that the gate has.
+    pub fn set_rates(&self, rates: &Value) -> Result<RateImage> {
+        let mut config = self.config.clone();
+        config.gate.rates = serde_json::from_value(rates.clone())?;
+        self.kernel.set_rates(&config)?;
+        let settings: Array<_, RateSettings> = Array::try_from(Map::Array(self.data("RATES")?))?;
+        Ok(RateImage { settings: settings.get(&0, 0)?, ..RateImage::of(&config) })
     }
 
     /// Stops the programs' clock at `ns`.

@@ -33,6 +33,7 @@ pub mod origin;
 pub mod packets;
 pub mod process;
 pub mod random;
+pub mod rate_rows;
 pub mod scratch;
 pub mod street;
 pub mod tables;

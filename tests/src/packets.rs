@@ -137,6 +137,12 @@ impl Frame {
         }
     }
 
+    /// Another source, of the same family.
+    pub fn from(mut self, src: &str) -> Self {
+        self.src = ip(src);
+        self
+    }
+
     /// TTL or hop limit.
     pub fn ttl(mut self, ttl: u8) -> Self {
         self.ttl = ttl;

@@ -6,15 +6,17 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proxy_common::abi::{
-    CheckSettings, DEFAULT_MAX_VERDICTS, FRAGMENT_SLOTS, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY,
-    GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, ServiceKey, VerdictValue, rule_action, verdict_bits,
+    CheckSettings, DEFAULT_MAX_VERDICTS, FRAGMENT_SLOTS, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES,
+    GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, RATE_BUCKETS, RateLimit, RateSettings, SEEN_SLOTS,
+    ServiceKey, VerdictValue, rule_action, verdict_bits,
 };
 use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
 use proxy_common::classify::Found;
 use proxy_common::decide::Tables;
 use proxy_common::hint;
 use proxy_common::parse::Packet;
-use proxy_common::sanity;
+use proxy_common::{rates, sanity, seen};
+use proxy_core::config::RateImage;
 use proxy_core::policy::PacketRule;
 
 /// Everything that a decision reads. `now` is the clock that it is asked for.
@@ -46,6 +48,14 @@ pub struct World {
     pub fragments: RefCell<HashMap<u32, u64>>,
     /// Words of the buckets.
     pub buckets: RefCell<HashMap<u32, u64>>,
+    /// Rate limits, with the secret and the place of the first as the loaded gate has them.
+    pub rates: RateImage,
+    /// Words of the rate limits' buckets.
+    pub rate_buckets: RefCell<HashMap<u32, u64>>,
+    /// Words of the table of known sources.
+    pub known: RefCell<HashMap<u32, u64>>,
+    /// Words of the table of UDP flows.
+    pub flows: RefCell<HashMap<u32, u64>>,
     /// Words of the hint; [`World::seal`] computes them.
     pub hints: BTreeMap<u32, u64>,
     /// Words of the filter before the verdicts, likewise.
@@ -85,6 +95,23 @@ impl World {
         let rules = self.rules.iter().map(|rule| rule.slot);
         prefixes.chain(rules).chain(self.verdicts.values().map(|value| value.rule)).max().unwrap_or(0)
     }
+
+    /// The services in the order of their numbers.
+    pub fn services(&self) -> Vec<ServiceKey> {
+        let mut services: Vec<ServiceKey> = self.bindings.iter().copied().collect();
+        services.sort_unstable_by_key(|key| (key.proto, key.port, key.addr));
+        services
+    }
+
+    /// Notes a source that completed a handshake.
+    pub fn note_known(&self, source: IpAddr) {
+        let hash = rates::known_hash(addr(source), v6_mask(64), &self.rates.settings);
+        let mut known = self.known.borrow_mut();
+        let (first, second) = seen::slots(hash);
+        let word = |slot| known.get(&slot).copied().unwrap_or(0);
+        let slot = if seen::takes_second(word(first), word(second), hash, self.now) { second } else { first };
+        known.insert(slot, seen::word(hash, self.now));
+    }
 }
 
 impl Tables for World {
@@ -97,6 +124,7 @@ impl Tables for World {
             (!self.deny.is_empty(), GATE_HAS_DENY),
             (!self.allow.is_empty(), GATE_HAS_ALLOW),
             (!self.rules.is_empty(), GATE_HAS_RULES),
+            (!self.rates.limits.is_empty(), GATE_HAS_RATES),
         ] {
             flags |= if set { flag } else { 0 };
         }
@@ -187,5 +215,40 @@ impl Tables for World {
 
     fn set_bucket(&self, index: u32, word: u64) {
         self.buckets.borrow_mut().insert(index, word);
+    }
+
+    fn service(&self, key: &ServiceKey) -> Option<u32> {
+        self.services().iter().position(|service| service == key).map(|index| index as u32)
+    }
+
+    fn rate_settings(&self) -> RateSettings {
+        self.rates.settings
+    }
+
+    fn rate_limit(&self, index: u32) -> Option<RateLimit> {
+        self.rates.limits.get((index - self.rates.settings.first) as usize).copied()
+    }
+
+    fn rate_bucket(&self, index: u32) -> u64 {
+        assert!(index < RATE_BUCKETS, "bucket {index} is beyond the map");
+        self.rate_buckets.borrow().get(&index).copied().unwrap_or(0)
+    }
+
+    fn set_rate_bucket(&self, index: u32, word: u64) {
+        self.rate_buckets.borrow_mut().insert(index, word);
+    }
+
+    fn known(&self, slot: u32) -> u64 {
+        assert!(slot < SEEN_SLOTS, "slot {slot} is beyond the map");
+        self.known.borrow().get(&slot).copied().unwrap_or(0)
+    }
+
+    fn flow(&self, slot: u32) -> u64 {
+        assert!(slot < SEEN_SLOTS, "slot {slot} is beyond the map");
+        self.flows.borrow().get(&slot).copied().unwrap_or(0)
+    }
+
+    fn set_flow(&self, slot: u32, word: u64) {
+        self.flows.borrow_mut().insert(slot, word);
     }
 }

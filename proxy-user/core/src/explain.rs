@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use proxy_common::abi::{
-    CheckSettings, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey,
-    Reason, ServiceKey, VERDICT_OWN_ONLY, frag, proto, rule_action,
+    CheckSettings, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig,
+    HINT_WORDS, HostKey, RateLimit, RateSettings, Reason, ServiceKey, VERDICT_OWN_ONLY, frag, proto, rate_unit,
+    rule_action,
 };
 use proxy_common::addr::Addr;
 use proxy_common::classify::Found;
@@ -82,6 +83,7 @@ pub fn explain<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T, name: &dyn F
         Reason::Verdict | Reason::Expired => Some("VERDICTS"),
         Reason::Denied => Some("DENY_"),
         Reason::Rule => Some("RULE_CLASSES"),
+        reason if reason.is_rate() => Some("RATE_LIMITS"),
         Reason::Allowed => steps.last().map(|step| step.table.as_str()),
         _ => None,
     };
@@ -114,6 +116,16 @@ impl<T> Traced<'_, T> {
         self.steps.borrow_mut().push(step);
     }
 
+    fn note_binding(&self, key: &ServiceKey, answer: impl Into<String>) {
+        let asked =
+            format!("{} port {} of {}", protocol(key.proto), key.port, IpAddr::from(Addr::from_bytes(key.addr)));
+        let mut bytes = key.addr.to_vec();
+        bytes.extend(key.port.to_ne_bytes());
+        bytes.extend([key.proto, key.pad]);
+        bytes.extend(key.pad_word.to_ne_bytes());
+        self.note("BINDINGS", asked, Some(&bytes), answer);
+    }
+
     fn rule(&self, slot: Option<u32>) -> String {
         slot.map_or_else(|| "none".to_owned(), |slot| format!("rule {}", (self.name)(slot)))
     }
@@ -129,7 +141,8 @@ impl<T: Tables> Tables for Traced<'_, T> {
         let has = |flag, text| if config.flags & flag != 0 { text } else { "" };
         let (deny, allow) = (has(GATE_HAS_DENY, ", denied prefixes"), has(GATE_HAS_ALLOW, ", allowed prefixes"));
         let rules = has(GATE_HAS_RULES, ", packet rules");
-        let answer = format!("revision {}, {scope}{deny}{allow}{rules}", config.revision);
+        let rates = has(GATE_HAS_RATES, ", rate limits");
+        let answer = format!("revision {}, {scope}{deny}{allow}{rules}{rates}", config.revision);
         self.note("GATE", "settings", Some(&0_u32.to_ne_bytes()), answer);
         config
     }
@@ -199,13 +212,7 @@ impl<T: Tables> Tables for Traced<'_, T> {
 
     fn bound(&self, key: &ServiceKey) -> bool {
         let found = self.tables.bound(key);
-        let asked =
-            format!("{} port {} of {}", protocol(key.proto), key.port, IpAddr::from(Addr::from_bytes(key.addr)));
-        let mut bytes = key.addr.to_vec();
-        bytes.extend(key.port.to_ne_bytes());
-        bytes.extend([key.proto, key.pad]);
-        bytes.extend(key.pad_word.to_ne_bytes());
-        self.note("BINDINGS", asked, Some(&bytes), if found { "a listener" } else { "none" });
+        self.note_binding(key, if found { "a listener" } else { "none" });
         found
     }
 
@@ -257,6 +264,46 @@ impl<T: Tables> Tables for Traced<'_, T> {
 
     fn set_bucket(&self, _: u32, _: u64) {}
 
+    fn service(&self, key: &ServiceKey) -> Option<u32> {
+        let found = self.tables.service(key);
+        let answer = found.map_or_else(|| "none".to_owned(), |service| format!("service {service}"));
+        self.note_binding(key, answer);
+        found
+    }
+
+    fn rate_settings(&self) -> RateSettings {
+        self.tables.rate_settings()
+    }
+
+    fn rate_limit(&self, index: u32) -> Option<RateLimit> {
+        let found = self.tables.rate_limit(index);
+        let answer = found.map_or_else(|| "none".to_owned(), |limit| limit_text(&limit));
+        self.note("RATE_LIMITS", format!("limit {index}"), Some(&index.to_ne_bytes()), answer);
+        found
+    }
+
+    fn rate_bucket(&self, index: u32) -> u64 {
+        let word = self.tables.rate_bucket(index);
+        self.note("RATE_BUCKETS", format!("bucket {index}"), Some(&index.to_ne_bytes()), format!("full at {word} ns"));
+        word
+    }
+
+    fn set_rate_bucket(&self, _: u32, _: u64) {}
+
+    fn known(&self, slot: u32) -> u64 {
+        let word = self.tables.known(slot);
+        self.note("KNOWN", format!("source, slot {slot}"), Some(&slot.to_ne_bytes()), format!("{word:#018x}"));
+        word
+    }
+
+    fn flow(&self, slot: u32) -> u64 {
+        let word = self.tables.flow(slot);
+        self.note("FLOWS", format!("UDP flow, slot {slot}"), Some(&slot.to_ne_bytes()), format!("{word:#018x}"));
+        word
+    }
+
+    fn set_flow(&self, _: u32, _: u64) {}
+
     fn examine(&self, packet: &Packet, quic: bool, fact: u64) -> u64 {
         let failed = self.tables.examine(packet, quic, fact);
         let names: Vec<_> = Reason::ALL.into_iter().filter(|r| failed & r.bit() != 0).map(Reason::name).collect();
@@ -264,6 +311,20 @@ impl<T: Tables> Tables for Traced<'_, T> {
         self.note("headers", "checks, whether made or not", None, answer);
         failed
     }
+}
+
+/// What a rate limit counts, and against what.
+fn limit_text(limit: &RateLimit) -> String {
+    let of = match limit.unit {
+        rate_unit::PACKETS => "packets",
+        rate_unit::BYTES => "bytes",
+        rate_unit::SYNS => "SYNs",
+        rate_unit::UDP_FLOWS => "new UDP flows",
+        _ => "QUIC Initials",
+    };
+    let does = if limit.enforce != 0 { "enforced" } else { "only counted" };
+    let ms = limit.limit.burst_ns / 1_000_000;
+    format!("{}: {of}, a bucket that fills in {ms} ms, {does}", Reason::of(limit.reason).name())
 }
 
 /// The tries' key of one address: prefix length, then the address.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use proxy_core::config::{Config, Listener, Protocol, Route, ServerUrl, Upstream};
+use proxy_core::config::{Config, Listener, Protocol, Rate, Route, ServerUrl, Upstream};
 use proxy_core::policy::{self, Phase, PolicySet, RuleInfo};
 use proxy_user::daemon::load;
 use serde::Serialize;
@@ -47,6 +47,7 @@ struct Report {
     listeners: Vec<Listener>,
     routes: Vec<Route>,
     upstreams: Vec<UpstreamLine>,
+    rates: Vec<Rate>,
     rules: Vec<RuleInfo>,
 }
 
@@ -114,6 +115,7 @@ impl Report {
     fn take_config(&mut self, config: &Config) {
         self.listeners.clone_from(&config.listeners);
         self.routes.clone_from(&config.routes);
+        self.rates.clone_from(&config.gate.rates);
         let line = |(name, upstream): (&String, &Upstream)| UpstreamLine {
             name: name.clone(),
             servers: upstream.servers.clone(),
@@ -156,6 +158,9 @@ fn print(report: &Report) -> io::Result<()> {
     for upstream in &report.upstreams {
         let servers = upstream.servers.iter().map(ToString::to_string).collect::<Vec<_>>();
         writeln!(out, "upstream  {} {}", upstream.name, servers.join(", "))?;
+    }
+    for rate in &report.rates {
+        writeln!(out, "rate      {rate}")?;
     }
     if report.rules.is_empty() {
         return writeln!(out, "rules     none");

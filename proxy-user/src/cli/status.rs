@@ -54,6 +54,9 @@ fn print_gate(out: &mut impl Write, gate: &GateState) -> io::Result<()> {
     let on = if interfaces.is_empty() { "on no interface".to_owned() } else { format!("on {}", interfaces.join(", ")) };
     let steer = if gate.steer { "steering" } else { "not steering" };
     writeln!(out, "gate       {GOOD}loaded{GOOD:#} {on}, {steer}, policy revision {}", gate.revision)?;
+    for rate in &gate.rates {
+        writeln!(out, "rate       {rate}")?;
+    }
     for address in &gate.syn_cookies {
         writeln!(out, "gate       {WARN}SYN cookies{WARN:#} at {address}")?;
     }

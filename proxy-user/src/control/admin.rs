@@ -298,7 +298,10 @@ async fn status(shared: &Arc<Shared>) -> Result<Status, Refusal> {
         pid: std::process::id(),
         uptime_seconds: shared.started.elapsed().as_secs_f64(),
         generation: snapshot.generation,
-        kernel: shared.kernel.as_ref().map(|kernel| GateState::from(kernel.status())),
+        kernel: shared.kernel.as_ref().map(|kernel| GateState {
+            rates: snapshot.config.gate.rates.iter().map(ToString::to_string).collect(),
+            ..GateState::from(kernel.status())
+        }),
         kernel_missing: shared.kernel_missing.clone(),
         listeners: snapshot.config.listeners.iter().map(listener).collect(),
         workers: workers(shared),

@@ -44,6 +44,9 @@ pub struct GateState {
     /// Addresses of the listeners whose SYNs are answered with cookies now.
     #[serde(default)]
     pub syn_cookies: Vec<String>,
+    /// Rate limits in force, as people read them.
+    #[serde(default)]
+    pub rates: Vec<String>,
 }
 
 /// One interface of the gate.
@@ -59,7 +62,7 @@ impl From<KernelStatus> for GateState {
     fn from(status: KernelStatus) -> Self {
         let interfaces = status.interfaces.into_iter().map(|(name, mode)| GateInterface { name, mode }).collect();
         let KernelStatus { steer, revision, syn_cookies, .. } = status;
-        Self { interfaces, steer, revision, syn_cookies }
+        Self { interfaces, steer, revision, syn_cookies, rates: Vec::new() }
     }
 }
 

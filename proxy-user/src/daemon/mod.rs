@@ -244,6 +244,7 @@ impl Daemon {
             Some(kernel) => kernel
                 .apply(loaded.policies.kernel_image())
                 .and_then(|applied| kernel.set_checks(&loaded.config).map(|()| applied))
+                .and_then(|applied| kernel.set_rates(&loaded.config).map(|()| applied))
                 .map_err(|error| format!("{error:#}"))?,
             None => Applied::default(),
         };

@@ -131,6 +131,10 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming) {
             return;
         }
     };
+    if let Some(kernel) = &connection.worker.shared.kernel {
+        // Its handshake is done, so it receives what is sent to it; where it began may be elsewhere by now.
+        kernel.note_known(quic.remote_address().ip());
+    }
     match h3::Connection::start(quic.clone(), limits.snapshot.config.limits.header_bytes.0).await {
         Ok(http3) => {
             if let Err(Gone(error)) = requests(&connection, http3, &quic).await {

@@ -9,8 +9,8 @@ use aya::maps::{MapData, ProgramArray};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use proxy_common::abi::{
-    Binding, CheckSettings, Counter, GateConfig, HostKey, LAYOUT_VERSION, PrefixData, PrefixValue, QuicKey, RuleName,
-    Service, ServiceKey, SynState, VerdictValue, WorkerLoad, verdict_words,
+    Binding, CheckSettings, Counter, GateConfig, HostKey, LAYOUT_VERSION, PrefixData, PrefixValue, QuicKey, RateLimit,
+    RateSettings, RuleName, Service, ServiceKey, SynState, VerdictValue, WorkerLoad, verdict_words,
 };
 use proxy_common::classify::{ClassTable, RowTable};
 use proxy_common::event::{EventControl, EventCounts};
@@ -25,7 +25,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ti
 const SYN_STAGE: u32 = 0;
 
 /// Maps that are pinned, in the order in which they are checked.
-pub const PINNED: [&str; 32] = [
+pub const PINNED: [&str; 37] = [
     "GATE",
     "VERDICTS",
     "VERDICT_HINT",
@@ -56,6 +56,11 @@ pub const PINNED: [&str; 32] = [
     "OWN",
     "FRAGMENTS",
     "BUCKETS",
+    "RATES",
+    "RATE_LIMITS",
+    "RATE_BUCKETS",
+    "KNOWN",
+    "FLOWS",
     "SYN_STATE",
     "STAGES",
 ];
@@ -104,6 +109,11 @@ pub struct Maps {
     pub(super) own: Map<HostKey, u32>,
     pub(super) fragments: Map<u32, u64>,
     pub(super) buckets: Map<u32, u64>,
+    pub(super) rates: Map<u32, RateSettings>,
+    pub(super) rate_limits: Map<u32, RateLimit>,
+    pub(super) rate_buckets: Map<u32, u64>,
+    pub(super) known: Map<u32, u64>,
+    pub(super) flows: Map<u32, u64>,
     pub(super) syn_state: Map<u32, SynState>,
 }
 
@@ -183,6 +193,11 @@ impl Maps {
             own: handle(ebpf, "OWN")?,
             fragments: handle(ebpf, "FRAGMENTS")?,
             buckets: handle(ebpf, "BUCKETS")?,
+            rates: handle(ebpf, "RATES")?,
+            rate_limits: handle(ebpf, "RATE_LIMITS")?,
+            rate_buckets: handle(ebpf, "RATE_BUCKETS")?,
+            known: handle(ebpf, "KNOWN")?,
+            flows: handle(ebpf, "FLOWS")?,
             syn_state: handle(ebpf, "SYN_STATE")?,
         })
     }

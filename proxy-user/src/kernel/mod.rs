@@ -9,6 +9,7 @@ mod filter;
 mod load;
 mod log;
 mod mapped;
+mod rates;
 mod sockets;
 mod syn;
 mod syscall;
@@ -55,6 +56,8 @@ pub struct Kernel {
     filter: filter::Filter,
     /// SYN cookies.
     syn: syn::SynDefence,
+    /// Sources that completed a handshake lately.
+    known: rates::Known,
     interfaces: Vec<(String, String)>,
     scope: Scope,
     ipv6_prefix: u8,
@@ -105,6 +108,8 @@ impl Kernel {
         }
         maps.gate.set(&0, &GateConfig { layout: LAYOUT_VERSION, flags, v6_mask, verdict_bits, ..before })?;
         checks::set(&maps, config)?;
+        rates::set(&maps, config)?;
+        let known = rates::Known::map(&maps, gate.ipv6_prefix)?;
         log::start(&mut ebpf, gate.log)?;
         let stage = load::load_syn(&mut ebpf).err().map(|error| {
             let whole = format!("{error:#}");
@@ -122,6 +127,7 @@ impl Kernel {
             workers,
             filter,
             syn,
+            known,
             interfaces,
             scope: gate.scope,
             ipv6_prefix: gate.ipv6_prefix,
@@ -158,9 +164,9 @@ impl Kernel {
         self.by_reason(&self.maps.counters, |_| true)
     }
 
-    /// What counted checks would have dropped, by reason name, summed over CPUs.
+    /// What counted checks and rate limits would have dropped, by reason name, summed over CPUs.
     pub fn would_counters(&self) -> Result<Vec<(&'static str, Counter)>> {
-        self.by_reason(&self.maps.would, Reason::is_check)
+        self.by_reason(&self.maps.would, |reason| reason.is_check() || reason.is_rate())
     }
 
     fn by_reason(

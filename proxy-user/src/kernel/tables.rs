@@ -6,7 +6,9 @@ use std::cell::RefCell;
 use std::io;
 
 use anyhow::{Context, Result};
-use proxy_common::abi::{CheckSettings, GateConfig, HINT_WORDS, HostKey, PrefixValue, ServiceKey, VerdictValue};
+use proxy_common::abi::{
+    CheckSettings, GateConfig, HINT_WORDS, HostKey, PrefixValue, RateLimit, RateSettings, ServiceKey, VerdictValue,
+};
 use proxy_common::addr::Addr;
 use proxy_common::classify::{Found, classify, first_candidate};
 use proxy_common::decide::Tables;
@@ -109,6 +111,34 @@ impl Tables for Live<'_> {
     }
 
     fn set_bucket(&self, _: u32, _: u64) {}
+
+    fn service(&self, key: &ServiceKey) -> Option<u32> {
+        self.read(self.maps.bindings.get(key)).map(|binding| binding.service)
+    }
+
+    fn rate_settings(&self) -> RateSettings {
+        self.read(self.maps.rates.get(&0)).unwrap_or_default()
+    }
+
+    fn rate_limit(&self, index: u32) -> Option<RateLimit> {
+        self.read(self.maps.rate_limits.get(&index))
+    }
+
+    fn rate_bucket(&self, index: u32) -> u64 {
+        self.read(self.maps.rate_buckets.get(&index)).unwrap_or(0)
+    }
+
+    fn set_rate_bucket(&self, _: u32, _: u64) {}
+
+    fn known(&self, slot: u32) -> u64 {
+        self.read(self.maps.known.get(&slot)).unwrap_or(0)
+    }
+
+    fn flow(&self, slot: u32) -> u64 {
+        self.read(self.maps.flows.get(&slot)).unwrap_or(0)
+    }
+
+    fn set_flow(&self, _: u32, _: u64) {}
 }
 
 fn longest(live: &Live<'_>, trie: &Map<TrieKey, PrefixValue>, addr: Addr) -> Option<u32> {

@@ -55,6 +55,7 @@ fn start(
 ) {
     if let Some(kernel) = &worker.shared.kernel {
         kernel.accepted(info.service);
+        kernel.note_known(client.ip());
     }
     // The client may have left already; then there is nobody to serve.
     let Ok(local) = stream.local_addr() else { return };

@@ -10,6 +10,7 @@ mod inspect;
 mod install;
 mod lifecycle;
 mod protocols;
+mod rates;
 mod reload;
 mod swap;
 mod syn;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
 
-use super::checks;
+use super::{checks, rates};
 use crate::differential;
 use crate::gate::Gate;
 use crate::halves::Bench;
@@ -45,6 +45,7 @@ pub fn trials(skip: bool) -> Vec<Trial> {
         }])
         .chain([super::filter::trial(skip), super::swap::trial(skip)])
         .chain(checks::trials(skip, SEED))
+        .chain(rates::trials(skip, SEED))
         .collect()
 }
 

@@ -163,6 +163,7 @@ pub(crate) fn begin_again(bench: &mut Bench, begin: u64) -> Result<()> {
     bench.world.now = begin;
     bench.world.fragments.borrow_mut().clear();
     bench.world.buckets.borrow_mut().clear();
+    bench.gate.forget_rates(&bench.world)?;
     bench.gate.reset(&bench.world)
 }
 

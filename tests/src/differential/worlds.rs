@@ -27,7 +27,7 @@ use crate::halves::Bench;
 use crate::random::Random;
 use crate::tables::{World, addr};
 use crate::verdict_table::{EDGE, EDGE6, OTHER, Scope};
-use crate::{check_rows, verdict_table};
+use crate::{check_rows, rate_rows, verdict_table};
 
 /// A loaded world and what its frames are made of.
 pub struct Place {
@@ -86,7 +86,7 @@ pub fn load(seed: u64, number: u64) -> Result<Place> {
 
 /// Frames of both tables, and their addresses.
 pub fn table_pool() -> Pool {
-    let rows = verdict_table::rows().into_iter().map(|row| row.frame);
+    let rows = verdict_table::rows().into_iter().map(|row| row.frame).chain(rate_rows::frames());
     let corpus: Vec<Vec<u8>> =
         rows.chain(check_rows::rows().into_iter().map(|row| row.frame)).map(|frame| frame.build()).collect();
     let ips = |texts: &[&str]| texts.iter().filter_map(|text| text.parse().ok()).collect();
@@ -145,16 +145,43 @@ fn made_up(random: &mut Random, number: u64) -> Result<Place> {
         &format!("search-{number}"),
         json!({ "scope": scope, "max_verdicts": 4_096, "checks": checks, "own_addresses": [EDGE, EDGE6] }),
     )?;
+    let rates = rates(random);
     let name = format!(
-        "made up {number}: scope {scope}, {} rules, {} verdicts, {} denied and {} allowed prefixes, {} checks",
+        "made up {number}: scope {scope}, {} rules, {} verdicts, {} denied and {} allowed prefixes, {} checks, {} rates",
         world.rules.len(),
         world.verdicts.len(),
         world.deny.len(),
         world.allow.len(),
         world.checked.count_ones(),
+        rates.len(),
     );
     let pool = Pool { sources, destinations: destinations(), ports, corpus: table_pool().corpus };
-    Ok(Place { name, bench: Bench::of(gate, world.seal())?, pool })
+    let mut bench = Bench::of(gate, world.seal())?;
+    bench.world.rates = bench.gate.set_rates(&json!(rates))?;
+    Ok(Place { name, bench, pool })
+}
+
+/// Rate limits, in half of the worlds, low enough to bite.
+fn rates(random: &mut Random) -> Vec<Value> {
+    let count = random.pick(&[0, 0, 0, 1, 3, 16]);
+    (0..count)
+        .map(|_| {
+            let per = random.pick(&["source", "prefix", "service", "total"]);
+            let of = random.pick(&["packets", "bytes", "syns", "udp_flows", "quic_initials"]);
+            let least = if of == "bytes" { 100_000 } else { 2 };
+            let limit = least * random.between(1, 60);
+            let mode = random.pick(&["enforce", "enforce", "count", "off"]);
+            let mut rate = json!({ "per": per, "of": of, "limit": limit, "mode": mode });
+            if random.once_in(3) && !matches!(of, "udp_flows" | "quic_initials") {
+                rate["listener"] = json!("web");
+            }
+            if matches!(per, "source" | "prefix") && random.once_in(3) {
+                rate["ipv4_prefix"] = json!(random.between(8, 32));
+                rate["ipv6_prefix"] = json!(random.between(16, 64));
+            }
+            rate
+        })
+        .collect()
 }
 
 /// A mode for each check, written into the world and returned for the config. One world in four has them all off.

@@ -8,7 +8,7 @@ use proxy_common::syn::MAX_HOLD_MS;
 
 use super::limits::{MAX_HEADER_BYTES, MAX_TIMEOUT, MIN_HEADER_BYTES};
 use super::upstream::is_host_name;
-use super::{Config, Protocol, Scheme, Span};
+use super::{Config, Protocol, Scheme, Span, rates};
 use crate::diagnostic::hint;
 use crate::host::HostPattern;
 use crate::json::join;
@@ -25,6 +25,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     upstreams(config, &mut faults);
     gate(config, &mut faults);
     syn_cookies(config, &mut faults);
+    rates::faults(config, &mut faults);
     bounds(config, &mut faults);
     paths(config, &mut faults);
     faults

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use proxy_common::abi::{DEFAULT_MAX_VERDICTS, MAX_OWN_ADDRESSES, MAX_SERVICES, MAX_VERDICTS};
+use proxy_common::abi::{DEFAULT_MAX_VERDICTS, MAX_OWN_ADDRESSES, MAX_RATES, MAX_SERVICES, MAX_VERDICTS};
 use proxy_common::event::{MAX_SAMPLE, MIN_SAMPLE};
 use proxy_common::syn::MAX_SYN_RATE;
 use schemars::JsonSchema;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Span;
 use super::checks::Checks;
+use super::rates::Rate;
 
 /// Most interfaces that `front` is attached to.
 pub const MAX_INTERFACES: u32 = 64;
@@ -53,6 +54,12 @@ pub struct Gate {
     /// ICMP messages a second that `checks.icmp_limit` lets by, on all CPUs together.
     #[schemars(range(min = 1, max = MAX_PER_SECOND))]
     pub icmp_per_second: u32,
+    /// Rate limits, at most 16: per source, prefix and service, and in all.
+    #[schemars(length(max = MAX_RATES))]
+    pub rates: Vec<Rate>,
+    /// How long a source is known that completed a TCP or QUIC handshake; at most "30d". Limits per service and in all drop what
+    /// comes from others first.
+    pub known_for: Span,
     /// Answering SYNs with cookies from XDP.
     pub syn_cookies: SynCookies,
     /// Log level of the kernel programs.
@@ -161,6 +168,8 @@ impl Default for Gate {
             checks: Checks::default(),
             own_addresses: Vec::new(),
             icmp_per_second: 1_000,
+            rates: Vec::new(),
+            known_for: Span(Duration::from_secs(600)),
             syn_cookies: SynCookies::default(),
             log: KernelLog::Off,
             events: Events::default(),
