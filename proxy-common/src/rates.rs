@@ -170,7 +170,7 @@ pub fn run<F: Frame + ?Sized, T: Tables>(frame: &F, packet: &Packet, tables: &T)
     while index < MAX_RATES && index < settings.count {
         let said = tables.take_rate(packet, settings.first + index, units, service);
         if said & DROPS != 0 {
-            return found | (said & NUMBER_MASK) as u64;
+            return found | u64::from(said & NUMBER_MASK);
         }
         if said != 0 {
             found |= 1 << (said & NUMBER_MASK);
@@ -200,7 +200,7 @@ pub fn take<T: Tables>(packet: &Packet, index: u32, units: u32, service: u32, ta
         if service >= MAX_SERVICES {
             return 0;
         }
-        let word = (service * SERVICE_STRIDE) as u64;
+        let word = u64::from(service * SERVICE_STRIDE);
         word << 32 | word
     } else {
         let settings = tables.rate_settings();
@@ -210,7 +210,7 @@ pub fn take<T: Tables>(packet: &Packet, index: u32, units: u32, service: u32, ta
     let second = limit.base + limit.second + ((place >> 32) as u32 & limit.row_mask);
     let (in_first, in_second) = (tables.rate_bucket(first), tables.rate_bucket(second));
     let full_at = if in_first < in_second { in_first } else { in_second };
-    let count = if limit.unit == rate_unit::BYTES { packet.len as u32 } else { 1 };
+    let count = if limit.unit == rate_unit::BYTES { u32::from(packet.len) } else { 1 };
     let now_ns = tables.now_ns();
     let taken = match bucket::take(full_at, now_ns, Limit { burst_ns: limit.new_ns, ..limit.limit }, count) {
         None if limit.new_ns != limit.limit.burst_ns && is_known(packet.src, tables, now_ns) => {

@@ -17,6 +17,7 @@ use ipnet::{IpNet, Ipv4Net};
 use proxy_common::abi::{MAX_VERDICTS, VERDICT_OWN_ONLY, VerdictValue, proto};
 use proxy_user::kernel::now_ns;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::gate::Gate;
 use crate::packets::tcp;
@@ -51,12 +52,12 @@ pub struct Line {
 }
 
 /// The randomiser with a program behind it.
-struct Range {
+pub(crate) struct Range {
     ebpf: Ebpf,
 }
 
 impl Range {
-    fn load(object: &Path) -> Result<Self> {
+    pub(crate) fn load(object: &Path) -> Result<Self> {
         let mut ebpf = EbpfLoader::new()
             .load_file(object)
             .with_context(|| format!("{}: run `cargo xtask bench xdp`, which builds it", object.display()))?;
@@ -73,7 +74,7 @@ impl Range {
     }
 
     /// Mean nanoseconds of a run of `program` over `sources` random sources; checks that it answers `action`.
-    fn run(&mut self, program: &ProgramFd, sources: u32, action: u32) -> Result<u64> {
+    pub(crate) fn run(&mut self, program: &ProgramFd, sources: u32, action: u32) -> Result<u64> {
         let mut next = ProgramArray::try_from(self.ebpf.map_mut("NEXT").context("`NEXT` is missing")?)?;
         next.set(0, program, 0)?;
         let mut state: Array<_, u64> = Array::try_from(self.ebpf.map_mut("STATE").context("`STATE` is missing")?)?;
@@ -167,6 +168,15 @@ fn world(hit: Option<&str>, sources: u32) -> World {
     }
 }
 
+/// The rate limits of a case: one per source that no source reaches, or one in all that lets hardly a packet by.
+fn rates(hit: Option<&str>) -> Value {
+    match hit {
+        Some("source rate") => json!([{ "per": "source", "of": "packets", "limit": 1_000_000 }]),
+        Some("total rate") => json!([{ "per": "total", "of": "packets", "limit": 2 }]),
+        _ => json!([]),
+    }
+}
+
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 
@@ -183,12 +193,15 @@ pub fn run(object: &Path, mut say: impl FnMut(&str)) -> Result<Vec<Line>> {
         say(&format!("{sources} sources"));
         let cases = [
             ("front: pass", None, XDP_PASS),
+            ("front: within a rate limit", Some("source rate"), XDP_PASS),
+            ("front: beyond a rate limit", Some("total rate"), XDP_DROP),
             ("front: verdict hit", Some("verdict"), XDP_DROP),
             ("front: LPM hit", Some("lpm"), XDP_DROP),
         ];
         for (case, hit, action) in cases {
             let gate = Gate::load("bench", "own", MAX_VERDICTS)?;
             gate.fill(&world(hit, sources))?;
+            gate.set_rates(&rates(hit))?;
             let front = gate.kernel.front()?.fd()?.try_clone()?;
             for _ in 0..ROUNDS {
                 times.entry((sources, "empty program")).or_default().push(range.run(&empty, sources, XDP_PASS)?);

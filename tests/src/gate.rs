@@ -2,6 +2,7 @@
 //! fed through the daemon's own loader and run with `BPF_PROG_TEST_RUN`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -124,6 +125,14 @@ impl Gate {
         self.kernel.set_rates(&config)?;
         let settings: Array<_, RateSettings> = Array::try_from(Map::Array(self.data("RATES")?))?;
         Ok(RateImage { settings: settings.get(&0, 0)?, ..RateImage::of(&config) })
+    }
+
+    /// Bytes that the kernel holds for a map.
+    pub fn memory(&self, name: &str) -> Result<String> {
+        let map = self.data(name)?;
+        let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))?;
+        let line = facts.lines().find_map(|line| line.strip_prefix("memlock:"));
+        Ok(line.with_context(|| format!("no memlock in {facts}"))?.trim().to_owned())
     }
 
     /// Stops the programs' clock at `ns`.

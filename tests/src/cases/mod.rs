@@ -38,7 +38,7 @@ pub struct Case {
 }
 
 /// All cases, by group.
-const GROUPS: [(&str, &[Case]); 12] = [
+const GROUPS: [(&str, &[Case]); 13] = [
     ("protocols", protocols::CASES),
     ("bodies", bodies::CASES),
     ("verdicts", verdicts::CASES),
@@ -51,6 +51,7 @@ const GROUPS: [(&str, &[Case]); 12] = [
     ("diagnosis", diagnosis::CASES),
     ("install", install::CASES),
     ("syn", syn::CASES),
+    ("rates", rates::CASES),
 ];
 
 /// All cases as trials. `skip` ignores them: [`cannot_run`] says why.

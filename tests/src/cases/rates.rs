@@ -3,17 +3,27 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Failed, Trial};
+use proxy_core::explain::to_hex;
 use proxy_user::kernel::now_ns;
 use serde_json::json;
 
+use super::Case;
+use crate::bench_xdp::Range;
+use crate::clients::Version;
 use crate::differential;
+use crate::edge::Edge;
 use crate::gate::Gate;
 use crate::halves::Bench;
+use crate::packets::tcp;
+use crate::process::Daemon;
 use crate::rate_rows::{Row, Step, rows};
-use crate::verdict_table::{Scope, world};
+use crate::street::{EDGE_V4, EDGE_V6, GOOD_V4, GOOD_V6, SCANNER_V4};
+use crate::tools;
+use crate::verdict_table::{EDGE, Scope, world};
 use crate::ward::{self, BPFFS, Item};
 
 /// One trial a row, and mutated frames for each scope; ignored where the programs cannot be loaded.
@@ -29,8 +39,34 @@ pub fn trials(skip: bool, seed: u64) -> Vec<Trial> {
     for scope in [Scope::Own, Scope::All] {
         trial(format!("a slice of the search, scope {scope:?}"), Box::new(move || searched(scope, seed)));
     }
+    trial("a million random sources".to_owned(), Box::new(a_million_sources));
     trials
 }
+
+/// A million packets of random sources at one moment: the maps take as much memory as before, and a good source has nearly all
+/// of its burst, although nothing came in meanwhile.
+fn a_million_sources() -> Result<()> {
+    const BURST: u32 = 100;
+    let mut bench = bench(Scope::Own)?;
+    set_rates(&mut bench, &json!([{ "per": "source", "of": "packets", "limit": BURST }]))?;
+    let memory = || ["RATE_BUCKETS", "KNOWN", "FLOWS"].map(|name| bench.gate.memory(name));
+    let before = memory();
+    let mut range = Range::load(&tools::object()?)?;
+    range.run(&bench.gate.kernel.front()?.fd()?.try_clone()?, 1_000_000, XDP_PASS)?;
+    for (before, after) in before.into_iter().zip(memory()) {
+        let (before, after) = (before?, after?);
+        ensure!(before == after, "a map took {before} before, {after} after");
+    }
+    // Random sources share the words with it: with four packets a word, far less than a tenth of the burst.
+    let good = tcp("9.9.9.9", EDGE, 443).build();
+    for number in 0..BURST * 9 / 10 {
+        let (action, _) = bench.gate.kernel.try_frame(&good, 1)?;
+        ensure!(action == XDP_PASS, "packet {number} of a good source was dropped");
+    }
+    Ok(())
+}
+
+const XDP_PASS: u32 = 2;
 
 fn follow(row: &Row) -> Result<()> {
     let mut bench = bench(row.scope)?;
@@ -103,4 +139,83 @@ fn bench(scope: Scope) -> Result<MutexGuard<'static, Bench>> {
 
 fn load(name: &str, scope: Scope) -> Result<Bench> {
     Bench::of(Gate::load(name, if scope == Scope::Own { "own" } else { "all" }, 4_096)?, world(scope))
+}
+
+/// Limits on real traffic.
+pub const CASES: &[Case] = &[
+    Case { name: "a_source_at_its_limit_harms_nobody_else", run: a_source_at_its_limit },
+    Case { name: "a_total_limit_spares_known_sources", run: a_total_spares_the_known },
+];
+
+/// How long a counter may take to show.
+const SHOWS_WITHIN: Duration = Duration::from_secs(60);
+/// Some source that nobody has seen.
+const STRANGER: &str = "203.0.113.77";
+
+/// hping3 in the scanner's namespace against the edge's HTTPS port; it ends by itself after `count` packets.
+fn flood(edge: &Edge, flags: &[&str], count: u64) -> Result<Daemon> {
+    let mut hping = edge.street.scanner.command(tools::find("hping3")?)?;
+    hping.args(["-q", "-n", "-S", "-p", "443", "-c", &count.to_string(), "-i", "u1000"]).args(flags).arg(EDGE_V4);
+    Daemon::spawn(hping, &edge.dir().join("hping3.log"))
+}
+
+/// What the gate would do with a SYN now: the reason, and whether a rate limit was asked.
+fn told(edge: &Edge, source: &str, target: &str) -> Result<(String, bool)> {
+    let hex = to_hex(&tcp(source, target, 443).build());
+    let told = edge.ctl(&["explain", "--packet", &hex, "--json"])?;
+    let reason = told[0]["reason"].as_str().with_context(|| format!("no reason in {told}"))?;
+    Ok((reason.to_owned(), told.to_string().contains("RATE_LIMITS")))
+}
+
+fn a_source_at_its_limit() -> Result<()> {
+    let edge = Edge::start_with(|config| {
+        config["gate"]["rates"] = json!([{ "per": "source", "of": "syns", "limit": 20 }]);
+    })?;
+    let status = edge.ctl(&["status", "--json"])?;
+    ensure!(status["kernel"]["rates"][0] == "20 SYNs a second per source, 20 at once", "{status}");
+    edge.good().expect_origin(Version::H2, "https://edge.test/")?;
+    ensure!(edge.packets("rate_source")? == 0, "an honest client was held to a limit that it did not reach");
+    let hping = flood(&edge, &[], 20_000)?;
+    edge.until("drops by the limit", SHOWS_WITHIN, || Ok(edge.packets("rate_source")? >= 500))
+        .with_context(|| hping.log_tail())?;
+    for _ in 0..5 {
+        edge.good().expect_origin(Version::H2, "https://edge.test/")?;
+    }
+    edge.until("what explain says of the flooder", SHOWS_WITHIN, || {
+        Ok(told(&edge, SCANNER_V4, EDGE_V4)? == ("rate_source".to_owned(), true))
+    })?;
+    ensure!(told(&edge, GOOD_V4, EDGE_V4)? == ("pass".to_owned(), true), "explain says otherwise of the good client");
+    drop(hping);
+    // Its bucket fills again by itself.
+    edge.until("the flooder's return", SHOWS_WITHIN, || Ok(told(&edge, SCANNER_V4, EDGE_V4)?.0 == "pass"))?;
+    edge.scanner().expect_origin(Version::H1, "http://edge.test/")?;
+    Ok(())
+}
+
+fn a_total_spares_the_known() -> Result<()> {
+    let mut edge = Edge::start()?;
+    // Known before there is a limit: by TCP here, by QUIC there.
+    edge.good().expect_origin(Version::H2, "https://edge.test/")?;
+    let answers = edge.good_v6().h3("https://edge.test/", &[])?;
+    ensure!(answers.iter().all(|answer| answer.status == Some(200)), "{answers:?}");
+    edge.config["gate"]["rates"] = json!([{ "per": "total", "of": "syns", "limit": 50, "burst": 100 }]);
+    edge.reload()?;
+    let hping = flood(&edge, &["--rand-source"], 60_000)?;
+    edge.until("drops by the limit", SHOWS_WITHIN, || Ok(edge.packets("rate_total")? >= 500))
+        .with_context(|| hping.log_tail())?;
+    for _ in 0..5 {
+        edge.good().expect_origin(Version::H2, "https://edge.test/")?;
+    }
+    edge.until("what explain says of a stranger", SHOWS_WITHIN, || {
+        Ok(told(&edge, STRANGER, EDGE_V4)? == ("rate_total".to_owned(), true))
+    })?;
+    for (source, target) in [(GOOD_V4, EDGE_V4), (GOOD_V6, EDGE_V6)] {
+        let (reason, asked) = told(&edge, source, target)?;
+        ensure!(reason == "pass" && asked, "explain says {reason} of {source}, which is known");
+    }
+    // A reload takes the limit away.
+    edge.config["gate"]["rates"] = json!([]);
+    edge.reload()?;
+    ensure!(!told(&edge, STRANGER, EDGE_V4)?.1, "the limit is still asked");
+    Ok(())
 }
