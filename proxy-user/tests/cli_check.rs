@@ -87,6 +87,43 @@ fn a_missing_file_is_a_fault_not_a_crash() {
 }
 
 #[test]
+fn a_request_is_explained_rule_by_rule() {
+    let scratch = Scratch::new("explain-request");
+    let mut all = config();
+    all["policies"] = json!(["edge.policy.json"]);
+    write(&scratch, "edge.json", &all);
+    write(&scratch, "edge.policy.json", &policy("lower(http.user_agent) contains \"sqlmap\""));
+    let explain = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let command = command.current_dir(scratch.path()).args(["explain", "--config", "edge.json"]).args(args);
+        command.output().unwrap()
+    };
+    let request = ["--request", "GET http://shop.example/api", "--header", "User-Agent: SQLMap/1.8", "--from"];
+    let out = explain(&[&request[..], &["2001:db8::9"]].concat());
+    let said = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    for part in [
+        "edge/office (both, allow): no match\n    false ip.src in {192.0.2.0/24}; saw 2001:db8::9\n",
+        "edge/scan (request, block): match\n    true  lower(http.user_agent) contains \"sqlmap\"; saw \"sqlmap/1.8\"\n",
+        "block 403 by edge/scan; writes to VERDICTS: prefix 2001:db8::/64, for 600 s",
+    ] {
+        assert!(said.contains(part), "{part} is missing in\n{said}");
+    }
+    let out = explain(&[&request[..], &["192.0.2.9", "--json"]].concat());
+    let told: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((&told["action"], &told["rule"]), (&json!("allow"), &json!("edge/office")));
+    assert_eq!(told["rules"][1]["outcome"], json!("not-asked"));
+    for (args, said) in [
+        (&["--request", "GET /x", "--from", "192.0.2.9"][..], "not a whole URL"),
+        (&["--request", "GET http://a/"], "--from"),
+        (&[], "--packet"),
+    ] {
+        let out = explain(args);
+        assert!(!out.status.success() && text(&out.stderr).contains(said), "{args:?}: {}", text(&out.stderr));
+    }
+}
+
+#[test]
 fn policies_are_checked_by_themselves_and_each_rule_tells_its_phase() {
     let scratch = Scratch::new("check-policy");
     write(&scratch, "good.json", &policy("http.request.uri.path eq \"/wp-login.php\""));

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::build;
 use crate::progress::Progress;
-use crate::{runner, setup};
+use crate::{run, runner, setup};
 
 /// Options of `bench`.
 #[derive(clap::Args)]
@@ -31,12 +31,17 @@ enum What {
     Rules,
     /// From a worker's decision to the verdict in the kernel map
     Verdicts,
+    /// Nanoseconds a request through the request rules, by the number of rules
+    Policy,
     /// Good clients' goodput under a mixed flood, beside a control and nginx behind nftables
     Flood,
 }
 
 /// Runs the task.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if matches!(args.what, What::Policy) {
+        return policy();
+    }
     let progress = Progress { quiet: false };
     let toolchain = setup::for_build(progress)?;
     let built = build::workspace(&toolchain, build::TEST_PROFILE, &["proxy-user", "tidegate-tests"], progress)?;
@@ -48,6 +53,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         What::Rules => "rules",
         What::Verdicts => "verdicts",
         What::Flood => "flood",
+        What::Policy => "policy",
     });
     if let Some(rate) = args.rate {
         command.args(["--rate", &rate.to_string()]);
@@ -56,4 +62,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         command.arg("--json");
     }
     Ok(runner::exit_code(runner::supervise(command, None)?))
+}
+
+/// The bench of `proxy-core`, which needs no kernel half.
+fn policy() -> Result<ExitCode> {
+    let mut command = run::cargo();
+    command.args(["bench", "--package", "proxy-core", "--bench", "policy", "--profile", build::TEST_PROFILE]);
+    let status = command.status().with_context(|| format!("could not start `{}`", run::line(&command)))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,4 +1,4 @@
-//! `tidegate explain`: what the gate would do with a packet, step by step.
+//! `tidegate explain`: what the gate would do with a packet, step by step; requests are [`super::request`]'s.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Seek as _, Write};
@@ -14,6 +14,7 @@ use proxy_user::events::record::{from_hex, to_hex};
 
 use super::output::{self, BAD, GOOD, HEADING};
 use super::remote::Ask;
+use super::request;
 
 /// Most packets of a file that are explained.
 const MAX_PACKETS: usize = 1_000;
@@ -22,24 +23,31 @@ const MAX_BYTES: usize = 2_048;
 /// First bytes of a pcapng file (its section header block).
 const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
-/// Show what the gate would do with a packet, and why: each step, the rule, the map key
+/// Show what becomes of a packet or a request, and why: each step, the rule, the map key
 ///
-/// The running daemon decides as its kernel programs do, over the live maps. Nothing is counted or changed.
+/// Of a packet the running daemon decides as its kernel programs do, over the live maps. Of a request every rule of the
+/// config's policies is shown, with the values it sees; no daemon is asked. Nothing is counted or changed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   tidegate explain --packet drops.pcap
+  tidegate explain --request 'POST https://shop.example/login' --header 'User-Agent: curl/8' --from 203.0.113.9
   tidegate explain --packet 0200000000010200000000020800450000281234... --json")]
 pub(super) struct Args {
     /// The packet from its Ethernet header on: in hex, or a pcap or pcapng file with one or more
-    #[arg(long, short, value_name = "HEX|FILE")]
-    packet: String,
+    #[arg(long, short, value_name = "HEX|FILE", required_unless_present = "request", conflicts_with = "request")]
+    packet: Option<String>,
+    #[command(flatten)]
+    request: request::Args,
     #[command(flatten)]
     ask: Ask,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let questions = questions(&args.packet)?;
+    let Some(packet) = &args.packet else {
+        return request::run(&args.request, args.request.request.as_deref().unwrap_or_default(), args.ask.form.json);
+    };
+    let questions = questions(packet)?;
     let ask = |question: &Question| args.ask.socket.post::<Explanation>("/v1/explain", question);
     let answers = questions.iter().map(ask).collect::<anyhow::Result<Vec<_>>>()?;
     if args.ask.form.json {

@@ -14,6 +14,7 @@ mod man;
 mod output;
 mod reload;
 mod remote;
+mod request;
 mod run;
 mod schema;
 mod status;

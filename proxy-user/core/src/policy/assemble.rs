@@ -10,7 +10,8 @@ use super::RuleSlot;
 use super::build::{Unit, UnitRule};
 use super::classes::{PacketRule, RuleTables, compile};
 use super::cubes::Cube;
-use super::lang::{Field, HttpInt, IntField};
+use super::explain::Told;
+use super::lang::{Field, HttpInt, IntField, Lists};
 use super::model::{ActionKind, MAX_RATE_RULES};
 use super::packet::Lowered;
 use super::rate::{RateTable, RateTerms};
@@ -46,7 +47,7 @@ pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet
     let mut assembly = Assembly::default();
     for (index, (file, unit)) in units.iter().enumerate() {
         for rule in &unit.rules {
-            assembly.rule(index, file, rule, terms);
+            assembly.rule(index, file, rule, &unit.lists, terms);
         }
         let (hosts, listeners) = (unit.hosts.clone(), unit.listeners.clone());
         assembly.set.policies.push(RequestPolicy { hosts, listeners });
@@ -92,7 +93,7 @@ struct Assembly {
 }
 
 impl Assembly {
-    fn rule(&mut self, unit: usize, file: &str, rule: &UnitRule, terms: &Terms<'_>) {
+    fn rule(&mut self, unit: usize, file: &str, rule: &UnitRule, lists: &Arc<Lists>, terms: &Terms<'_>) {
         let slot = RuleSlot(terms.slots.get(&rule.name).copied().unwrap_or_default());
         let (on, shadow) = match terms.purpose {
             Purpose::Live(now) => (rule.expires.is_none_or(|at| at > now), rule.shadow),
@@ -117,6 +118,13 @@ impl Assembly {
         if let Some(lowered) = packet {
             self.packet(unit, rule, slot, shadow, lowered);
         }
+        self.set.told.push(Told {
+            when: rule.text.clone(),
+            lists: Arc::clone(lists),
+            expr: Arc::clone(&rule.when),
+            policy: unit,
+            request: request.then_some(self.set.requests.len()),
+        });
         if request {
             self.cost(unit, rule);
             let effect = match rule.action {

@@ -24,6 +24,7 @@ pub(super) struct Unit {
     pub id: String,
     pub hosts: Vec<Wildcard>,
     pub listeners: Vec<String>,
+    pub lists: Arc<Lists>,
     pub rules: Vec<UnitRule>,
 }
 
@@ -37,6 +38,8 @@ pub(super) struct UnitRule {
     /// JSON pointer.
     pub pointer: String,
     pub when: Arc<Expr>,
+    /// The condition as written.
+    pub text: String,
     /// Units that evaluating it may cost.
     pub cost: u64,
     pub action: ActionKind,
@@ -56,7 +59,7 @@ pub(super) fn build(policy: &Policy, listeners: &[String]) -> Result<Unit, Vec<F
     let mut faults = Vec::new();
     let hosts = scope_hosts(policy, &mut faults);
     scope_listeners(policy, listeners, &mut faults);
-    let lists = policy.lists.iter().map(|(name, list)| (name.clone(), items(name, list, &mut faults))).collect();
+    let lists: Lists = policy.lists.iter().map(|(name, list)| (name.clone(), items(name, list, &mut faults))).collect();
     let mut ids = HashMap::new();
     let mut rules = Vec::new();
     for (index, rule) in policy.rules.iter().enumerate() {
@@ -69,7 +72,7 @@ pub(super) fn build(policy: &Policy, listeners: &[String]) -> Result<Unit, Vec<F
     }
     if faults.is_empty() {
         let listeners = policy.scope.listeners.clone();
-        Ok(Unit { id: policy.id.clone(), hosts, listeners, rules })
+        Ok(Unit { id: policy.id.clone(), hosts, listeners, lists: Arc::new(lists), rules })
     } else {
         Err(faults)
     }
@@ -161,6 +164,7 @@ fn checked_rule(
         description: rule.description.clone(),
         pointer: pointer.to_owned(),
         when: Arc::new(when),
+        text: rule.when.clone(),
         cost,
         action: rule.action.kind,
         status: rule.action.status.unwrap_or(DEFAULT_STATUS),

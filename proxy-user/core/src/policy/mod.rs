@@ -6,6 +6,7 @@ mod build;
 mod classes;
 mod compile;
 mod cubes;
+mod explain;
 mod index;
 mod lang;
 mod model;
@@ -33,6 +34,7 @@ pub use build::MAX_RULE_COST;
 pub use classes::{PacketRule, RuleTables, compile as compile_rules};
 pub use compile::{Options, compile};
 pub use cubes::Cube;
+pub use explain::{Comparison, ExplainedRule, Outcome, RequestExplanation};
 pub use lang::{MAX_DEPTH, MAX_EXPRESSION_BYTES, MAX_LANGUAGES, MAX_NODES, MAX_REFERENCES, MAX_REGEX_BYTES};
 pub use lang::{MAX_SET_ITEMS, MAX_SPLITS, MAX_URL_DECODES, MAX_VALUE_BYTES, MAX_WILDCARDS};
 pub use model::{
@@ -41,6 +43,11 @@ pub use model::{
 pub use model::{MAX_RULES, MAX_TEST_TIMES, MAX_TESTS, MIN_PUSH_TTL, MIN_RATE_PERIOD, schema};
 pub use set::{Phase, PolicySet, RuleInfo};
 pub use view::{RequestView, ResponseView};
+
+/// Most values of one comparison that an explanation shows.
+pub const MAX_EXPLAINED_VALUES: usize = 16;
+/// Most bytes of each that it shows.
+pub const MAX_EXPLAINED_BYTES: usize = 256;
 
 /// Number of a rule in counters and verdicts, stable over reloads for the same `policy/rule` name. 0 is the operator.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, serde::Serialize)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::explain::Told;
 use super::index::{Index, each_set};
 use super::lang::{Expr, Source, Text, TextField, TextTest, Wildcard};
 use super::rate::RateTable;
@@ -26,6 +27,8 @@ pub struct PolicySet {
     pub(super) image: KernelImage,
     pub(super) names: HashMap<u32, String>,
     pub(super) rules: Vec<RuleInfo>,
+    /// About each of `rules`, for explanations.
+    pub(super) told: Vec<Told>,
     pub(super) warnings: Vec<FileDiagnostic>,
     pub(super) next_expiry: Option<jiff::Timestamp>,
     /// A rule looks at the time of day.
@@ -184,7 +187,7 @@ impl RequestPolicy {
         (!self.hosts.is_empty()).then(|| Expr::Or(self.hosts.iter().map(host).collect()))
     }
 
-    fn looks_at(&self, request: &RequestView<'_>) -> bool {
+    pub(super) fn looks_at(&self, request: &RequestView<'_>) -> bool {
         let hosts = self.hosts.is_empty() || self.hosts.iter().any(|host| host.matches(request.host_name().as_bytes()));
         hosts && (self.listeners.is_empty() || self.listeners.iter().any(|name| name == request.listener))
     }

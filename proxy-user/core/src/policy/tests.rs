@@ -320,6 +320,70 @@ fn tests_see_rates_and_shadow_rules() {
     assert_eq!(faults(&[policy("p", &json!({ "rules": rules, "tests": tests }))]), Vec::<String>::new());
 }
 
+#[test]
+fn explanations_say_what_was_seen_and_agree_with_the_evaluation() {
+    let rules = [
+        rule("deny", "ip.src in {198.51.100.0/24}", "drop", &json!({})),
+        rule("flags", "tcp.flags.syn", "drop", &json!({})),
+        rule("seen", "len(http.request.uri.path) gt 3", "log", &json!({})),
+        rule("limited", "http.host eq \"shop.example\"", "block", &json!({ "rate": { "limit": 5, "period": "60s" } })),
+        rule("friends", "ip.src in $friends and not ssl eq false", "allow", &json!({})),
+        rule(
+            "admin",
+            "starts_with(lower(http.request.uri.path), \"/admin\")",
+            "block",
+            &json!({ "push": { "ttl": "10m" } }),
+        ),
+        rule("none", "http.user_agent eq \"\"", "block", &json!({})),
+        rule("old", "true", "block", &json!({ "expires": "2020-01-01T00:00:00Z" })),
+    ];
+    let lists = json!({ "friends": { "type": "cidr", "items": ["192.0.2.0/24"] } });
+    let set = compile(&[policy("p", &json!({ "rules": rules, "lists": lists }))], &options()).expect("a policy");
+    let view = |src: &str| RequestView {
+        src: src.parse().expect("address"),
+        dst: "192.0.2.1:443".parse().expect("address"),
+        listener: "web",
+        scheme: "https",
+        version: Version::HTTP_2,
+        method: &Method::GET,
+        host: "shop.example",
+        path: "/ADMIN/x",
+        query: None,
+        headers: Box::leak(Box::default()),
+        body_size: Some(0),
+        wall_ms: 0,
+    };
+    let told = set.explain(&view("203.0.113.9"));
+    let outcomes: Vec<Outcome> = told.rules.iter().map(|rule| rule.outcome).collect();
+    assert_eq!(
+        outcomes,
+        [
+            Outcome::NoMatch,
+            Outcome::NeedsPacket,
+            Outcome::Match,
+            Outcome::MatchWithinRate,
+            Outcome::NoMatch,
+            Outcome::Match,
+            Outcome::NotAsked,
+            Outcome::Off,
+        ]
+    );
+    assert_eq!((told.action, told.status, told.push_seconds), ("block", Some(403), Some(600)));
+    assert_eq!((told.rule.as_deref(), told.logged.as_slice()), (Some("p/admin"), &["p/seen".to_owned()][..]));
+    assert_eq!(blocked(&set.evaluate(&view("203.0.113.9"), 0)), Some((6, 403)));
+    let saw = |rule: usize, comparison: usize| told.rules[rule].comparisons[comparison].saw.join(" ");
+    assert_eq!([saw(0, 0), saw(2, 0), saw(5, 0)], ["203.0.113.9", "8", "\"/admin/x\""]);
+    assert_eq!((told.rules[1].comparisons[0].saw.len(), told.rules[6].comparisons[0].saw.len()), (0, 0), "missing");
+    let friend = set.explain(&view("192.0.2.7"));
+    assert_eq!((friend.action, friend.rule.as_deref()), ("allow", Some("p/friends")));
+    let comparison = &friend.rules[4].comparisons[0];
+    assert_eq!((comparison.text.as_str(), comparison.list.as_deref()), ("ip.src in $friends", Some("$friends")));
+    assert_eq!(set.evaluate(&view("192.0.2.7"), 0).action, Action::Allow(RuleSlot(5)));
+    let dropped = set.explain(&view("198.51.100.3"));
+    assert_eq!((dropped.action, dropped.rule.as_deref(), dropped.status), ("drop", Some("p/deny"), None));
+    assert_eq!(dropped.rules[5].outcome, Outcome::NotAsked);
+}
+
 proptest::proptest! {
     #[test]
     fn never_panics(text in "\\PC*") {

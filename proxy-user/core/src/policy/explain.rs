@@ -1,0 +1,236 @@
+//! Why the policies do with a request what they do: every rule, the values that its comparisons saw, and what came of it.
+//!
+//! Each comparison of a rule is a condition by itself, so that it is parsed and asked again alone. Nothing is counted: of a
+//! rule with a rate it is said that it would match, not whether the source is over its limit.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::lang::{Expr, Facts, Lists, ProtoSet, parse};
+use super::set::{Effect, Phase, PolicySet};
+use super::{MAX_EXPLAINED_BYTES, MAX_EXPLAINED_VALUES, RequestView};
+
+/// What a rule said where people read it.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// Its condition as written.
+    pub when: String,
+    /// The lists that it may name.
+    pub lists: Arc<Lists>,
+    /// Its condition.
+    pub expr: Arc<Expr>,
+    /// Index of its policy.
+    pub policy: usize,
+    /// Index among the request rules, if it is one.
+    pub request: Option<usize>,
+}
+
+/// What would become of a request, and why.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RequestExplanation {
+    /// Every rule, in the order of the files.
+    pub rules: Vec<ExplainedRule>,
+    /// `pass`, `allow`, `block` or `drop`.
+    pub action: &'static str,
+    /// Status of a blocked request.
+    pub status: Option<u16>,
+    /// `policy/rule` that decided.
+    pub rule: Option<String>,
+    /// Rules that would count it: those of action `log` and those in shadow mode.
+    pub logged: Vec<String>,
+    /// Seconds that the source would be dropped in the kernel.
+    pub push_seconds: Option<u64>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedRule {
+    /// `policy/rule`
+    pub rule: String,
+    /// Where it is decided.
+    pub phase: Phase,
+    /// As written.
+    pub action: &'static str,
+    /// Whether it only counts.
+    pub shadow: bool,
+    /// Its condition.
+    pub when: String,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Its comparisons.
+    pub comparisons: Vec<Comparison>,
+}
+
+/// What came of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The condition holds.
+    Match,
+    /// It does not.
+    NoMatch,
+    /// The condition holds; the rule applies once the source is over its limit.
+    MatchWithinRate,
+    /// The policy does not look at this host or listener.
+    OutOfScope,
+    /// It needs values that only packets have.
+    NeedsPacket,
+    /// It has expired.
+    Off,
+    /// A rule before it ended the evaluation; what stands here is what it would have seen.
+    NotAsked,
+}
+
+impl Outcome {
+    /// In words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Match => "match",
+            Self::NoMatch => "no match",
+            Self::MatchWithinRate => "match, counts for its rate",
+            Self::OutOfScope => "out of scope",
+            Self::NeedsPacket => "needs a packet",
+            Self::Off => "off, expired",
+            Self::NotAsked => "not asked",
+        }
+    }
+}
+
+/// One comparison of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// As written.
+    pub text: String,
+    /// Whether it holds.
+    pub holds: bool,
+    /// Values that it looked at, after functions; none where they are missing.
+    pub saw: Vec<String>,
+    /// The list that the value is in, if it was looked for in one.
+    pub list: Option<String>,
+}
+
+impl PolicySet {
+    /// Explains what becomes of a request.
+    pub fn explain(&self, request: &RequestView<'_>) -> RequestExplanation {
+        let mut told = RequestExplanation { action: "pass", ..RequestExplanation::default() };
+        // In the kernel the order does not count: what allows beats what drops.
+        let packet = |action: &str| {
+            let rules = self.rules.iter().zip(&self.told);
+            let mut rules = rules.filter(|(rule, _)| matches!(rule.phase, Phase::Packet | Phase::Both) && !rule.shadow);
+            rules.find(|(rule, told)| rule.action == action && in_kernel(&told.expr, request) == Some(true))
+        };
+        let mut ended = false;
+        if let (None, Some((rule, _))) = (packet("allow"), packet("drop")) {
+            (told.action, told.rule, ended) = ("drop", Some(rule.name.clone()), true);
+        }
+        for (rule, about) in self.rules.iter().zip(&self.told) {
+            let outcome = match about.request.and_then(|at| self.requests.get(at)) {
+                _ if rule.phase == Phase::Off => Outcome::Off,
+                None => match in_kernel(&about.expr, request) {
+                    None => Outcome::NeedsPacket,
+                    Some(true) => Outcome::Match,
+                    Some(false) => Outcome::NoMatch,
+                },
+                Some(_) if ended => Outcome::NotAsked,
+                Some(_) if !self.policies.get(about.policy).is_some_and(|policy| policy.looks_at(request)) => {
+                    Outcome::OutOfScope
+                }
+                Some(asked) if !asked.when.holds(request) => Outcome::NoMatch,
+                Some(asked) if asked.rate.is_some() => Outcome::MatchWithinRate,
+                Some(asked) => {
+                    ended = told.take(&rule.name, &asked.effect, self.allows_source(request.src));
+                    Outcome::Match
+                }
+            };
+            told.rules.push(ExplainedRule {
+                rule: rule.name.clone(),
+                phase: rule.phase,
+                action: rule.action,
+                shadow: rule.shadow,
+                when: about.when.clone(),
+                outcome,
+                comparisons: about.comparisons(request),
+            });
+        }
+        told
+    }
+}
+
+impl RequestExplanation {
+    /// What a match does; says whether it ends the evaluation.
+    fn take(&mut self, rule: &str, effect: &Effect, allowed: bool) -> bool {
+        match effect {
+            Effect::Log => {
+                self.logged.push(rule.to_owned());
+                return false;
+            }
+            Effect::Allow => self.action = "allow",
+            Effect::Block(status, push) => {
+                (self.action, self.status) = ("block", Some(*status));
+                self.push_seconds = push.filter(|_| !allowed).map(|ttl| ttl.as_secs());
+            }
+        }
+        self.rule = Some(rule.to_owned());
+        true
+    }
+}
+
+/// Whether the condition holds for the packets of the request; None where only a packet can tell.
+fn in_kernel(when: &Expr, request: &RequestView<'_>) -> Option<bool> {
+    when.phases().request.then(|| when.holds(request))
+}
+
+impl Told {
+    fn comparisons(&self, request: &RequestView<'_>) -> Vec<Comparison> {
+        let mut leaves = Vec::new();
+        // It was parsed when it was loaded.
+        let _ = parse(&self.when, &self.lists, Some(&mut leaves));
+        let comparison = |(from, to): &(usize, usize)| {
+            let text = self.when.get(*from..*to)?;
+            let expr = parse(text, &self.lists, None).ok()?;
+            let holds = expr.holds(request);
+            let list = text.rsplit_once('$').map(|(_, name)| format!("${}", name.trim_end_matches([')', ' '])));
+            let mut saw = Vec::new();
+            expr.saw(request, &mut saw);
+            Some(Comparison { text: text.to_owned(), holds, saw, list: list.filter(|_| holds) })
+        };
+        leaves.iter().filter_map(comparison).collect()
+    }
+}
+
+impl Expr {
+    /// The values that a comparison looks at.
+    fn saw<F: Facts>(&self, facts: &F, saw: &mut Vec<String>) {
+        let mut see = |value: String| {
+            saw.push(value);
+            saw.len() >= MAX_EXPLAINED_VALUES
+        };
+        match self {
+            Self::All(inner) | Self::Not(inner) => inner.saw(facts, saw),
+            Self::And(list) => list.iter().for_each(|part| part.saw(facts, saw)),
+            Self::Text(value, _) => {
+                value.any(facts, &mut |bytes| {
+                    let shown = String::from_utf8_lossy(bytes.get(..MAX_EXPLAINED_BYTES).unwrap_or(bytes));
+                    see(format!("\"{}\"", shown.escape_debug()))
+                });
+            }
+            Self::Int(term, _) | Self::Bits(term, _) => {
+                term.any(facts, &mut |place| see((place.cast_signed() + term.least()).to_string()));
+            }
+            Self::Ip(field, _) => {
+                facts.ip(*field).map(|number| see(crate::ranges::address(number).to_string()));
+            }
+            Self::Flag(field) => {
+                facts.flag(*field).map(|flag| see(flag.to_string()));
+            }
+            Self::Proto(_) => {
+                let name = |proto: ProtoSet| {
+                    ProtoSet::NAMES.iter().find(|(name, _)| ProtoSet::by_name(name.as_bytes()) == Some(proto))
+                };
+                facts.proto().and_then(name).map(|(name, _)| see((*name).to_owned()));
+            }
+            Self::Const(_) | Self::Or(_) | Self::Xor(..) => {}
+        }
+    }
+}

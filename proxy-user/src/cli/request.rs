@@ -1,0 +1,213 @@
+//! `tidegate explain --request`: what the policies of a config would do with a request. It asks no daemon and counts nothing.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, anyhow, bail};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use proxy_core::config::{Listener, Protocol};
+use proxy_core::policy::{Comparison, Outcome, Phase, RequestExplanation, RequestView};
+use proxy_user::daemon::load;
+
+use super::DEFAULT_CONFIG;
+use super::output::{self, BAD, GOOD, WARN};
+
+/// The request, and by whose policies it is judged.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    // A URL in a doc comment would have to be a link.
+    #[arg(
+        long,
+        short,
+        value_name = "REQUEST",
+        requires = "from",
+        help = "The request: a method and a URL, such as 'GET https://shop.example/login?next=/'"
+    )]
+    pub(super) request: Option<String>,
+    /// Who asks
+    #[arg(long, value_name = "ADDRESS", requires = "request")]
+    from: Option<IpAddr>,
+    /// A header of the request; may be given more than once
+    #[arg(long, short = 'H', value_name = "NAME: VALUE", requires = "request")]
+    header: Vec<String>,
+    /// HTTP version: 1.0, 1.1, 2 or 3
+    #[arg(long, value_name = "VERSION", default_value = "2", requires = "request")]
+    http: String,
+    /// Listener that is asked; the first that speaks the URL's scheme unless given
+    #[arg(long, value_name = "NAME", requires = "request")]
+    listener: Option<String>,
+    /// Declared size of the body in bytes
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "request")]
+    body_size: u64,
+    /// Config whose policies judge
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG, requires = "request")]
+    config: PathBuf,
+}
+
+/// Explains `request`.
+pub(super) fn run(args: &Args, request: &str, json: bool) -> anyhow::Result<()> {
+    let loaded = load::load(&args.config, &[]).map_err(|faults| anyhow!("the config has faults:\n{faults}"))?;
+    let (method, uri) = line(request)?;
+    let scheme = uri.scheme_str().unwrap_or("https");
+    let listener = listener(&loaded.config.listeners, args.listener.as_deref(), scheme)?;
+    let source = args.from.context("--from is missing: who asks?")?.to_canonical();
+    let version = version(&args.http)?;
+    let headers = headers(&args.header)?;
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    let port = uri.port_u16().unwrap_or(listener.address.port());
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let view = RequestView {
+        src: source,
+        dst: SocketAddr::new(listener.address.ip(), port),
+        listener: &listener.name,
+        scheme,
+        version,
+        method: &method,
+        host: &host,
+        path: uri.path(),
+        query: uri.query(),
+        headers: &headers,
+        body_size: Some(args.body_size),
+        wall_ms: wall.as_millis() as u64,
+    };
+    let told = loaded.policies.explain(&view);
+    if json {
+        return output::json(&told);
+    }
+    let verdict = told.push_seconds.map(|seconds| (banned(source, loaded.config.gate.ipv6_prefix), seconds));
+    Ok(print(&mut output::stdout(), &view, &told, verdict)?)
+}
+
+/// `GET https://host/path`; without a method it is GET.
+fn line(request: &str) -> anyhow::Result<(Method, Uri)> {
+    let (method, url) = request.trim().split_once(' ').unwrap_or(("GET", request.trim()));
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| anyhow!("`{method}` is not a method"))?;
+    let uri: Uri = url.trim().parse().with_context(|| format!("`{url}` is not a URL"))?;
+    match uri.scheme_str() {
+        Some("http" | "https") => Ok((method, uri)),
+        _ => bail!("`{url}` is not a whole URL; write --request 'GET https://host/path'"),
+    }
+}
+
+fn listener<'c>(all: &'c [Listener], name: Option<&str>, scheme: &str) -> anyhow::Result<&'c Listener> {
+    let speaks = |listener: &&Listener| (listener.protocol == Protocol::Https) == (scheme == "https");
+    let names = || all.iter().map(|listener| listener.name.as_str()).collect::<Vec<_>>().join(", ");
+    match name {
+        Some(name) => all
+            .iter()
+            .find(|listener| listener.name == name)
+            .ok_or_else(|| anyhow!("the config has no listener `{name}`; it has {}", names())),
+        None => all
+            .iter()
+            .find(speaks)
+            .ok_or_else(|| anyhow!("no listener of the config speaks {scheme}; it has {}", names())),
+    }
+}
+
+fn version(text: &str) -> anyhow::Result<Version> {
+    Ok(match text {
+        "1.0" => Version::HTTP_10,
+        "1.1" => Version::HTTP_11,
+        "2" => Version::HTTP_2,
+        "3" => Version::HTTP_3,
+        other => bail!("`{other}` is none of the HTTP versions 1.0, 1.1, 2 and 3"),
+    })
+}
+
+fn headers(lines: &[String]) -> anyhow::Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) =
+            line.split_once(':').with_context(|| format!("`{line}` is no header; write --header 'Name: value'"))?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).with_context(|| format!("in the header `{line}`"))?;
+        headers.append(name, HeaderValue::from_str(value.trim()).with_context(|| format!("in the header `{line}`"))?);
+    }
+    Ok(headers)
+}
+
+/// What a verdict on the source would cover.
+fn banned(source: IpAddr, ipv6_prefix: u8) -> String {
+    match source {
+        IpAddr::V4(v4) => format!("host {v4}"),
+        IpAddr::V6(v6) => {
+            let bits = ipv6_prefix.clamp(1, 64);
+            let first = v6.to_bits() & (u128::MAX << (128 - bits));
+            format!("prefix {}/{bits}", std::net::Ipv6Addr::from_bits(first))
+        }
+    }
+}
+
+fn print(
+    out: &mut impl Write,
+    view: &RequestView<'_>,
+    told: &RequestExplanation,
+    verdict: Option<(String, u64)>,
+) -> io::Result<()> {
+    let query = view.query.map(|query| format!("?{query}")).unwrap_or_default();
+    let (method, scheme, host, path) = (view.method, view.scheme, view.host, view.path);
+    writeln!(out, "request   {method} {scheme}://{host}{path}{query} from {} at {}", view.src, view.listener)?;
+    for rule in &told.rules {
+        let style = match rule.outcome {
+            Outcome::Match | Outcome::MatchWithinRate => WARN,
+            _ => GOOD,
+        };
+        let phase = match rule.phase {
+            Phase::Packet => "packet",
+            Phase::Request => "request",
+            Phase::Both => "both",
+            Phase::Off => "off",
+        };
+        let mode = if rule.shadow { ", shadow" } else { "" };
+        let outcome = rule.outcome.name();
+        writeln!(out, "{} ({phase}, {}{mode}): {style}{outcome}{style:#}", rule.rule, rule.action)?;
+        for comparison in &rule.comparisons {
+            writeln!(out, "    {:<5} {}; {}", comparison.holds, comparison.text, saw(comparison))?;
+        }
+    }
+    let style = if matches!(told.action, "block" | "drop") { BAD } else { GOOD };
+    write!(out, "{style}{}{style:#}", told.action)?;
+    if let Some(status) = told.status {
+        write!(out, " {status}")?;
+    }
+    match &told.rule {
+        Some(rule) => write!(out, " by {rule}")?,
+        None => write!(out, ": no rule decides")?,
+    }
+    if let Some((covered, seconds)) = verdict {
+        write!(out, "; writes to VERDICTS: {covered}, for {seconds} s, on Tidegate's own listeners")?;
+    }
+    if !told.logged.is_empty() {
+        write!(out, "; counted by {}", told.logged.join(", "))?;
+    }
+    writeln!(out)
+}
+
+fn saw(comparison: &Comparison) -> String {
+    let saw = if comparison.saw.is_empty() { "missing".to_owned() } else { comparison.saw.join(", ") };
+    match &comparison.list {
+        Some(list) => format!("saw {saw}, in {list}"),
+        None => format!("saw {saw}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read() {
+        let (method, uri) = line("POST https://a.example:8443/x?y=1").unwrap();
+        assert_eq!((method, uri.path(), uri.port_u16()), (Method::POST, "/x", Some(8443)));
+        assert_eq!(line("http://a.example/").unwrap().0, Method::GET);
+        for (text, said) in [("GET /x", "not a whole URL"), ("G@T http://a/", "not a method"), ("GET :::", "not a URL")]
+        {
+            let error = line(text).unwrap_err().to_string();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+        assert!(headers(&["no colon".to_owned()]).is_err());
+        assert_eq!(headers(&["X-A:  b ".to_owned()]).unwrap()["x-a"], "b");
+        assert_eq!(banned("2001:db8:1:2:3::4".parse().unwrap(), 64), "prefix 2001:db8:1:2::/64");
+    }
+}
