@@ -175,6 +175,12 @@ fn print(
         Some(rule) => write!(out, " by {rule}")?,
         None => write!(out, ": no rule decides")?,
     }
+    if let Some(location) = &told.location {
+        write!(out, ", to {location}")?;
+    }
+    for change in &told.changes {
+        write!(out, "; {change}")?;
+    }
     if let Some((covered, seconds)) = verdict {
         write!(out, "; writes to VERDICTS: {covered}, for {seconds} s, on Tidegate's own listeners")?;
     }

@@ -83,6 +83,7 @@ impl Stage for Write {
             Action::Pass => (None, None),
             Action::Allow(rule) => (Some("allow"), policies.rule_name(rule)),
             Action::Block { rule, .. } => (Some("block"), policies.rule_name(rule)),
+            Action::Redirect { rule, .. } => (Some("redirect"), policies.rule_name(rule)),
         };
         let mut clock = log.clock.borrow_mut();
         log.write(&AccessRecord {

@@ -24,7 +24,7 @@ pub static JOURNEY: [&dyn Stage; 8] = [
     &validate::Validate,       // host, framing, header count, declared body size
     &policy::Evaluate,         // what the policies say of it
     &feedback::KernelFeedback, // verdicts that follow from that, written to the kernel at once
-    &policy::Enforce,          // the blocked answer
+    &policy::Enforce,          // the blocked answer, the redirect, or the changes
     &route::FindUpstream,      // host and path to an upstream
     &headers::Forwarded,       // hop-by-hop, X-Forwarded-*, Via; on the way back also Alt-Svc and the request id
     // -> upstream::forward

@@ -1,11 +1,13 @@
-//! The policies: one stage asks them, another gives the blocked answer, so that what follows from a decision
-//! (kernel feedback) can stand between the two.
+//! The policies: one stage asks them, another gives the answer or makes the changes that they want, so that what follows
+//! from a decision (kernel feedback) can stand between the two.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::StatusCode;
-use http::header::CONTENT_LENGTH;
-use proxy_core::policy::{Action, RequestView};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, response};
+use proxy_core::policy::{Action, Change, RequestView, ResponseView};
 
 use super::exchange::Exchange;
 use super::{Flow, Stage, path};
@@ -34,16 +36,98 @@ impl Stage for Evaluate {
         exchange.decision = exchange.live.snapshot.policies.evaluate(&view, now_ns);
         Flow::Continue
     }
+
+    fn on_response(&self, exchange: &Exchange, response: &mut response::Parts) {
+        if exchange.decision.pending.is_empty() {
+            return;
+        }
+        let view = ResponseView {
+            src: exchange.connection.client.ip(),
+            dst: exchange.connection.local.ip(),
+            status: response.status,
+            headers: &response.headers,
+        };
+        let now_ns = exchange.worker.monotonic_ns(exchange.started);
+        exchange.live.snapshot.policies.count(&exchange.decision.pending, &view, now_ns);
+    }
 }
 
 pub(super) struct Enforce;
 
 impl Stage for Enforce {
     fn on_request(&self, exchange: &mut Exchange) -> Flow {
-        let Action::Block { status, .. } = exchange.decision.action else { return Flow::Continue };
-        bump(&exchange.worker.stats.blocked, 1);
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-        Flow::Respond(exchange.answer(status, "blocked by policy"))
+        match exchange.decision.action {
+            Action::Block { rule, status } => {
+                bump(&exchange.worker.stats.blocked, 1);
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+                let mut answer = exchange.answer(status, "blocked by policy");
+                if let Some(own) = exchange.live.snapshot.policies.answer(rule) {
+                    answer.headers_mut().insert(CONTENT_TYPE, own.content_type.clone());
+                    *answer.body_mut() = Bytes::copy_from_slice(own.body.as_bytes());
+                }
+                Flow::Respond(answer)
+            }
+            Action::Redirect { status, .. } => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
+                let mut answer = exchange.answer(status, "moved by policy");
+                if let Some(location) = exchange.decision.location.take() {
+                    answer.headers_mut().insert(LOCATION, location);
+                }
+                Flow::Respond(answer)
+            }
+            Action::Pass | Action::Allow(_) => {
+                if !exchange.decision.changes.is_empty() {
+                    change(exchange);
+                }
+                Flow::Continue
+            }
+        }
+    }
+
+    fn on_response(&self, exchange: &Exchange, response: &mut response::Parts) {
+        for change in &exchange.decision.changes {
+            if let Change::ResponseHeader(name, value) = change {
+                set(&mut response.headers, name, value.as_ref());
+            }
+        }
+    }
+}
+
+/// Makes the changes of the request.
+fn change(exchange: &mut Exchange) {
+    let (mut path, mut query) = (None, None);
+    for change in &exchange.decision.changes {
+        match change {
+            Change::Path(to) => path = Some(to.as_str()),
+            Change::Query(to) => query = Some(to.as_str()),
+            Change::RequestHeader(name, value) => set(&mut exchange.request.headers, name, value.as_ref()),
+            Change::ResponseHeader(..) => {}
+        }
+    }
+    if path.is_none() && query.is_none() {
+        return;
+    }
+    let uri = &exchange.request.uri;
+    let path = path.unwrap_or(uri.path());
+    let query = query.or(uri.query()).filter(|query| !query.is_empty());
+    let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let mut parts = uri.clone().into_parts();
+    match PathAndQuery::try_from(target) {
+        Ok(target) => parts.path_and_query = Some(target),
+        Err(error) => {
+            tracing::warn!(%error, "a rewritten path is none; the request goes on with its own");
+            return;
+        }
+    }
+    if let Ok(uri) = Uri::from_parts(parts) {
+        exchange.request.uri = uri;
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: &HeaderName, value: Option<&HeaderValue>) {
+    match value {
+        Some(value) => _ = headers.insert(name.clone(), value.clone()),
+        None => _ = headers.remove(name),
     }
 }
 

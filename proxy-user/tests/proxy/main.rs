@@ -7,5 +7,6 @@ mod http3;
 mod lifecycle;
 mod limits;
 mod origin;
+mod policies;
 mod strictness;
 mod versions;

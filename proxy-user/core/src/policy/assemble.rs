@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use proxy_common::abi::{MAX_PACKET_RULES, MAX_PREFIXES, rule_action};
 
 use super::RuleSlot;
+use super::answer::Deed;
 use super::build::{Unit, UnitRule};
 use super::classes::{PacketRule, RuleTables, compile};
 use super::cubes::Cube;
@@ -49,6 +50,7 @@ pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet
         for rule in &unit.rules {
             assembly.rule(index, file, rule, &unit.lists, terms);
         }
+        assembly.set.find_skipped(index);
         let (hosts, listeners) = (unit.hosts.clone(), unit.listeners.clone());
         assembly.set.policies.push(RequestPolicy { hosts, listeners });
     }
@@ -132,6 +134,9 @@ impl Assembly {
                 ActionKind::Allow => Effect::Allow,
                 ActionKind::Block => Effect::Block(rule.status, rule.push),
                 ActionKind::Log | ActionKind::Drop => Effect::Log,
+                ActionKind::Redirect => Effect::Redirect,
+                ActionKind::Rewrite | ActionKind::SetHeader | ActionKind::RemoveHeader => Effect::Change,
+                ActionKind::Skip => Effect::Skip,
             };
             rule.when.fields(&mut |field| {
                 let clock = [HttpInt::Seconds, HttpInt::Milliseconds].map(|unit| Field::Int(IntField::Http(unit)));
@@ -139,7 +144,13 @@ impl Assembly {
             });
             let rate = rule.rate.map(|rate| self.rate(unit, rule, rate, terms));
             let (name, when) = (rule.name.clone(), Arc::clone(&rule.when));
-            self.set.requests.push(RequestRule { policy: unit, slot, name, when, rate, effect });
+            let (deed, count_when) = (Arc::clone(&rule.deed), rule.count_when.clone());
+            if let Deed::Answer(answer) = &*deed {
+                self.set.answers.insert(slot.0, answer.clone());
+            }
+            let skips = Vec::new();
+            let rule = RequestRule { policy: unit, slot, name, when, rate, count_when, effect, deed, skips };
+            self.set.requests.push(rule);
         }
         self.set.rules.push(RuleInfo {
             name: rule.name.clone(),

@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answer::{Deed, deed};
 use super::lang::{self, Expr, Lists, NamedList, Phases, Wildcard};
 use super::model::{self, ActionKind, List, ListKind, Mode, Policy, Rule};
-use super::packet::{Lowered, lower};
+use super::packet::{Lowered, lower, lower_alternatives};
 use crate::config::Span;
 use crate::json::join;
 use crate::json::shape::Fault;
@@ -45,7 +46,11 @@ pub(super) struct UnitRule {
     pub action: ActionKind,
     pub status: u16,
     pub shadow: bool,
+    /// What the action's terms come to.
+    pub deed: Arc<Deed>,
     pub rate: Option<(u32, Duration)>,
+    /// On the response: whether the request counts for the rate.
+    pub count_when: Option<Arc<Expr>>,
     pub push: Option<Duration>,
     pub expires: Option<jiff::Timestamp>,
     /// Its packet form, where the packet phase has it.
@@ -157,6 +162,11 @@ fn checked_rule(
         faults.push(Fault::at(format!("{pointer}/when"), message));
     }
     let (packet, request) = phases(policy, rule, &when, pointer, faults);
+    let later = policy.rules.iter().skip_while(|other| !std::ptr::eq(*other, rule)).skip(1);
+    let later: Vec<&str> = later.map(|rule| rule.id.as_str()).collect();
+    let deed = deed(&rule.action, lists, &format!("{pointer}/action"), &later, faults);
+    let count_when = rule.rate.as_ref().and_then(|rate| rate.count_when.as_deref());
+    let count_when = count_when.and_then(|text| response(text, lists, &format!("{pointer}/rate/count_when"), faults));
     let bounds = |span: Span| span.0;
     (faults.len() == before).then(|| UnitRule {
         name: format!("{}/{}", policy.id, rule.id),
@@ -169,6 +179,8 @@ fn checked_rule(
         action: rule.action.kind,
         status: rule.action.status.unwrap_or(DEFAULT_STATUS),
         shadow: policy.mode == Mode::Shadow || rule.mode == Mode::Shadow,
+        deed: Arc::new(deed),
+        count_when: count_when.map(Arc::new),
         rate: rule.rate.as_ref().map(|rate| (rate.limit, bounds(rate.period))),
         push: rule.push.as_ref().map(|push| bounds(push.ttl)),
         expires: rule.expires.map(|expiry| expiry.0),
@@ -177,13 +189,31 @@ fn checked_rule(
     })
 }
 
+/// A condition on the response.
+fn response(text: &str, lists: &Lists, pointer: &str, faults: &mut Vec<Fault>) -> Option<Expr> {
+    let fault = match lang::parse(text, lists, None) {
+        Ok(expr) if expr.phases().response && expr.cost() <= MAX_RULE_COST => return Some(expr),
+        Ok(expr) if expr.phases().response => {
+            Fault::at(pointer, format!("this may cost {} units, at most {MAX_RULE_COST} are taken", expr.cost()))
+        }
+        Ok(expr) => {
+            let mut fields = Vec::new();
+            expr.fields(&mut |field| fields.extend((!field.of_responses()).then(|| format!("`{}`", field.name()))));
+            let message = format!(
+                "{}: not known of a response; `count_when` looks at `http.response.code`, `http.response.headers`, `ip.src`",
+                fields.join(", ")
+            );
+            Fault::at(pointer, message)
+        }
+        Err(e) => Fault { inside: Some(e.at), ..Fault::at(pointer, e.render(text)) },
+    };
+    faults.push(fault);
+    None
+}
+
 /// What goes together, and times within their bounds.
 fn terms(rule: &Rule, pointer: &str, faults: &mut Vec<Fault>) {
     let action = rule.action.kind;
-    if rule.action.status.is_some() && action != ActionKind::Block {
-        let message = format!("`status` is for `block`; `{}` answers nothing", action.name());
-        faults.push(Fault::at_key(format!("{pointer}/action/status"), message));
-    }
     if rule.push.is_some() && action != ActionKind::Block {
         let message = match action {
             ActionKind::Drop => "a drop rule is in the kernel already; `push` is for `block`".to_owned(),
@@ -192,7 +222,7 @@ fn terms(rule: &Rule, pointer: &str, faults: &mut Vec<Fault>) {
         faults.push(Fault::at_key(format!("{pointer}/push"), message));
     }
     if rule.rate.is_some() && matches!(action, ActionKind::Allow | ActionKind::Drop) {
-        let message = format!("rates count requests, for `block` and `log`; `{}` takes none", action.name());
+        let message = format!("rates count requests, which `{}` is not about", action.name());
         faults.push(Fault::at_key(format!("{pointer}/rate"), message));
     }
     let mut within = |key: &str, span: Span, least: Duration, most: Duration| {
@@ -235,12 +265,6 @@ fn phases(
         return (None, false);
     }
     match rule.action.kind {
-        ActionKind::Block | ActionKind::Log if !request => {
-            let name = rule.action.kind.name();
-            let fields = named(when, lang::Availability::Packet);
-            fault("action/type", format!("`{name}` is decided on requests, which have no {fields}; write `drop`"));
-            (None, false)
-        }
         ActionKind::Drop if !packet => {
             let fields = named(when, lang::Availability::Request);
             fault("action/type", format!("`drop` is decided on packets, which have no {fields}; write `block`"));
@@ -264,8 +288,21 @@ fn phases(
             fault("when", format!("the policy's scope is known for requests only, which have no {fields}"));
             (None, false)
         }
+        // What packets decide of it spares them in the kernel too.
+        ActionKind::Allow if !scoped => match lower_alternatives(when) {
+            Ok(lowered) => (lowered, true),
+            Err(message) => {
+                fault("when", message);
+                (None, false)
+            }
+        },
+        kind if !request => {
+            let (name, fields) = (kind.name(), named(when, lang::Availability::Packet));
+            fault("action/type", format!("`{name}` is decided on requests, which have no {fields}; write `drop`"));
+            (None, false)
+        }
         // On requests alone.
-        ActionKind::Block | ActionKind::Log | ActionKind::Drop | ActionKind::Allow => (None, true),
+        _ => (None, true),
     }
 }
 

@@ -3,13 +3,14 @@
 //! Each comparison of a rule is a condition by itself, so that it is parsed and asked again alone. Nothing is counted: of a
 //! rule with a rate it is said that it would match, not whether the source is over its limit.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::lang::{Expr, Facts, Lists, ProtoSet, parse};
-use super::set::{Effect, Phase, PolicySet};
-use super::{MAX_EXPLAINED_BYTES, MAX_EXPLAINED_VALUES, RequestView};
+use super::set::{Effect, Phase, PolicySet, RequestRule};
+use super::{Change, MAX_EXPLAINED_BYTES, MAX_EXPLAINED_VALUES, RequestView};
 
 /// What a rule said where people read it.
 #[derive(Debug)]
@@ -31,13 +32,17 @@ pub(super) struct Told {
 pub struct RequestExplanation {
     /// Every rule, in the order of the files.
     pub rules: Vec<ExplainedRule>,
-    /// `pass`, `allow`, `block` or `drop`.
+    /// `pass`, `allow`, `block`, `redirect` or `drop`.
     pub action: &'static str,
-    /// Status of a blocked request.
+    /// Status of a blocked or redirected request.
     pub status: Option<u16>,
+    /// Where it is redirected to.
+    pub location: Option<String>,
+    /// Changes of the request and its response.
+    pub changes: Vec<String>,
     /// `policy/rule` that decided.
     pub rule: Option<String>,
-    /// Rules that would count it: those of action `log` and those in shadow mode.
+    /// Rules that count it and let the evaluation go on: shadow mode, `log`, changes, `skip`.
     pub logged: Vec<String>,
     /// Seconds that the source would be dropped in the kernel.
     pub push_seconds: Option<u64>,
@@ -78,6 +83,8 @@ pub enum Outcome {
     NeedsPacket,
     /// It has expired.
     Off,
+    /// A rule before it says that it is not asked.
+    Skipped,
     /// A rule before it ended the evaluation; what stands here is what it would have seen.
     NotAsked,
 }
@@ -92,6 +99,7 @@ impl Outcome {
             Self::OutOfScope => "out of scope",
             Self::NeedsPacket => "needs a packet",
             Self::Off => "off, expired",
+            Self::Skipped => "skipped",
             Self::NotAsked => "not asked",
         }
     }
@@ -120,7 +128,7 @@ impl PolicySet {
             let mut rules = rules.filter(|(rule, _)| matches!(rule.phase, Phase::Packet | Phase::Both) && !rule.shadow);
             rules.find(|(rule, told)| rule.action == action && in_kernel(&told.expr, request) == Some(true))
         };
-        let mut ended = false;
+        let (mut ended, mut skipped) = (false, HashSet::new());
         if let (None, Some((rule, _))) = (packet("allow"), packet("drop")) {
             (told.action, told.rule, ended) = ("drop", Some(rule.name.clone()), true);
         }
@@ -133,13 +141,17 @@ impl PolicySet {
                     Some(false) => Outcome::NoMatch,
                 },
                 Some(_) if ended => Outcome::NotAsked,
+                Some(_) if about.request.is_some_and(|at| skipped.contains(&at)) => Outcome::Skipped,
                 Some(_) if !self.policies.get(about.policy).is_some_and(|policy| policy.looks_at(request)) => {
                     Outcome::OutOfScope
                 }
                 Some(asked) if !asked.when.holds(request) => Outcome::NoMatch,
                 Some(asked) if asked.rate.is_some() => Outcome::MatchWithinRate,
                 Some(asked) => {
-                    ended = told.take(&rule.name, &asked.effect, self.allows_source(request.src));
+                    ended = told.take(asked, request, self.allows_source(request.src));
+                    if asked.effect == Effect::Skip {
+                        skipped.extend(asked.skips.iter().copied());
+                    }
                     Outcome::Match
                 }
             };
@@ -159,19 +171,26 @@ impl PolicySet {
 
 impl RequestExplanation {
     /// What a match does; says whether it ends the evaluation.
-    fn take(&mut self, rule: &str, effect: &Effect, allowed: bool) -> bool {
-        match effect {
-            Effect::Log => {
-                self.logged.push(rule.to_owned());
-                return false;
+    fn take(&mut self, rule: &RequestRule, request: &RequestView<'_>, allowed: bool) -> bool {
+        let place = rule.deed.location(request, request.query);
+        match rule.effect {
+            Effect::Redirect if place.is_some() => {
+                self.action = "redirect";
+                self.status = place.as_ref().map(|(status, _)| *status);
+                self.location = place.and_then(|(_, location)| location.to_str().ok().map(str::to_owned));
             }
             Effect::Allow => self.action = "allow",
             Effect::Block(status, push) => {
-                (self.action, self.status) = ("block", Some(*status));
+                (self.action, self.status) = ("block", Some(status));
                 self.push_seconds = push.filter(|_| !allowed).map(|ttl| ttl.as_secs());
             }
+            Effect::Log | Effect::Redirect | Effect::Change | Effect::Skip => {
+                self.changes.extend(rule.deed.changes(request).iter().map(Change::to_string));
+                self.logged.push(rule.name.clone());
+                return false;
+            }
         }
-        self.rule = Some(rule.to_owned());
+        self.rule = Some(rule.name.clone());
         true
     }
 }

@@ -1,6 +1,8 @@
 //! Policies: what requests and packets are allowed, blocked, dropped or logged. JSON and an expression language in,
 //! a [`PolicySet`] out, which workers ask for each request and whose [`KernelImage`] the kernel half writes to its maps.
 
+mod action;
+mod answer;
 mod assemble;
 mod build;
 mod classes;
@@ -25,10 +27,12 @@ mod tests;
 
 use std::time::Duration;
 
+use http::HeaderValue;
 use smallvec::SmallVec;
 
 pub use crate::diagnostic::{Diagnostic, FileDiagnostic};
 pub use crate::image::KernelImage;
+pub use answer::{Answer, Change, MAX_ANSWER_BYTES, MAX_MADE_BYTES, MAX_SKIPPED};
 pub use assemble::MAX_SET_COST;
 pub use build::MAX_RULE_COST;
 pub use classes::{PacketRule, RuleTables, compile as compile_rules};
@@ -60,8 +64,14 @@ pub struct Decision {
     pub action: Action,
     /// Verdicts to write to the kernel at once.
     pub pushes: SmallVec<[Push; 1]>,
-    /// Rules that matched in shadow mode or with action `log`: they only count and are logged.
+    /// Rules that matched and let the evaluation go on (shadow mode, `log`, changes, `skip`): they are counted and logged.
     pub logged: SmallVec<[RuleSlot; 2]>,
+    /// Changes of the request and its response, to be made in this order; of those of one thing the last counts.
+    pub changes: Vec<Change>,
+    /// Where [`Action::Redirect`] leads.
+    pub location: Option<HeaderValue>,
+    /// For [`PolicySet::count`], once the response is known.
+    pub pending: SmallVec<[u32; 2]>,
 }
 
 /// The terminating action.
@@ -77,6 +87,13 @@ pub enum Action {
         /// The rule that decided.
         rule: RuleSlot,
         /// HTTP status, 400 to 599.
+        status: u16,
+    },
+    /// Answer with [`Decision::location`].
+    Redirect {
+        /// The rule that decided.
+        rule: RuleSlot,
+        /// HTTP status, one of 301, 302, 303, 307 and 308.
         status: u16,
     },
 }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use super::action::{Action, ActionKind};
 use crate::config::Span;
 
 /// Most policy files of one set.
@@ -171,6 +172,9 @@ pub(crate) struct Rate {
     pub limit: u32,
     /// In this time, 1s to 1d.
     pub period: Span,
+    /// Only requests whose response fits this condition count, such as `http.response.code in {401 403}`; all unless set.
+    #[serde(default)]
+    pub count_when: Option<String>,
 }
 
 impl Rate {
@@ -185,45 +189,6 @@ pub(crate) enum RateKey {
     /// The IPv4 address, or the IPv6 prefix of `gate.ipv6_prefix` bits.
     #[serde(rename = "ip.src")]
     Source,
-}
-
-/// What a rule does.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Action {
-    /// Which action.
-    #[serde(rename = "type")]
-    pub kind: ActionKind,
-    /// HTTP status of the answer, 403 unless set; with `block`.
-    #[serde(default)]
-    #[schemars(range(min = 400, max = 599))]
-    pub status: Option<u16>,
-}
-
-/// Which action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ActionKind {
-    /// Ends the evaluation; the request goes on. On packet fields alone it also beats verdicts and drops in the kernel.
-    Allow,
-    /// Ends the evaluation; the request is answered with `status`.
-    Block,
-    /// Drops the packet in the kernel; for conditions on packet fields.
-    Drop,
-    /// Counts and logs; the evaluation goes on.
-    Log,
-}
-
-impl ActionKind {
-    /// As written.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Block => "block",
-            Self::Drop => "drop",
-            Self::Log => "log",
-        }
-    }
 }
 
 /// A verdict that is written when the rule blocks.
@@ -268,10 +233,12 @@ pub(crate) enum Expect {
     Allow,
     /// It goes on, and no rule applied.
     Pass,
-    /// It goes on, and a `log` rule applied.
+    /// It goes on, and a rule applied that lets it: `log`, a change, `skip`.
     Log,
     /// It is answered with the rule's status.
     Block,
+    /// It is answered with another place.
+    Redirect,
     /// It is dropped in the kernel.
     Drop,
 }
@@ -284,6 +251,7 @@ impl Expect {
             Self::Pass => "pass",
             Self::Log => "log",
             Self::Block => "block",
+            Self::Redirect => "redirect",
             Self::Drop => "drop",
         }
     }

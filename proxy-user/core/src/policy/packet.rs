@@ -15,10 +15,23 @@ pub(super) enum Lowered {
 
 /// Lowers an expression over packet fields.
 pub(super) fn lower(expr: &Expr) -> Result<Lowered, String> {
-    let cubes = cubes(expr)?;
+    Ok(lowered(cubes(expr)?))
+}
+
+/// Lowers those alternatives of an expression that packet fields alone decide; None where there are none.
+pub(super) fn lower_alternatives(expr: &Expr) -> Result<Option<Lowered>, String> {
+    let Expr::Or(parts) = expr else { return Ok(None) };
+    let mut found = Vec::new();
+    for part in parts.iter().filter(|part| part.phases().packet) {
+        found.extend(cubes(part)?);
+    }
+    Ok((!found.is_empty()).then(|| lowered(found)))
+}
+
+fn lowered(cubes: Vec<Cube>) -> Lowered {
     if cubes.iter().all(Cube::is_source_only) {
         let sources = cubes.iter().fold(RangeSet::default(), |all, cube| all.union(&cube.src));
-        return Ok(Lowered::Sources(sources));
+        return Lowered::Sources(sources);
     }
-    Ok(Lowered::Rules(cubes))
+    Lowered::Rules(cubes)
 }

@@ -108,6 +108,19 @@ impl RateTable {
         count(before).is_some_and(|word| self.estimate(State::unpack(word), left_ns) > u64::from(self.terms.limit))
     }
 
+    /// Whether the source has used up its limit, this request not counted.
+    pub fn used_up(&self, source: IpAddr, now_ns: u64) -> bool {
+        let hash = self.hash(source).max(1);
+        let epoch = (now_ns / self.period_ns) & EPOCH_MASK;
+        let left_ns = self.period_ns - now_ns % self.period_ns;
+        let set = self.entries.get((hash % SETS) as usize).map_or(&[][..], |set| &set[..]);
+        let entry = set.iter().find(|entry| entry.tag.load(Ordering::Acquire) == hash);
+        entry.is_some_and(|entry| {
+            let state = State::unpack(entry.state.load(Ordering::Relaxed)).at(epoch);
+            self.estimate(state, left_ns) >= u64::from(self.terms.limit)
+        })
+    }
+
     /// The source's entry, claimed if it has none yet. None where another worker was quicker: one request goes uncounted.
     fn entry<'s>(&self, set: &'s [Entry; WAYS], hash: u64, epoch: u64, left_ns: u64) -> Option<&'s Entry> {
         let mut least: Option<(u64, u64, &Entry)> = None;

@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use proxy_common::abi::{frag, proto};
 use proxy_common::addr::Addr;
 use proxy_common::parse::{NO_VLAN, Packet};
 use serde_json::Value;
 
-use super::RequestView;
 use super::lang::{
     Availability, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, ProtoSet, TextField, Type, unfed,
 };
+use super::{RequestView, ResponseView};
 use crate::diagnostic::hint;
 use crate::json::join;
 use crate::json::shape::{Fault, describe};
@@ -52,6 +52,9 @@ pub(super) struct Sample {
     headers: HeaderMap,
     body_size: u64,
     wall_ms: u64,
+    status: StatusCode,
+    /// Headers of the response.
+    none: HeaderMap,
 }
 
 impl Sample {
@@ -84,6 +87,8 @@ impl Sample {
             headers: HeaderMap::new(),
             body_size: 0,
             wall_ms: 0,
+            status: StatusCode::OK,
+            none: HeaderMap::new(),
         };
         for (key, value) in given {
             if let Err(fault) = reader.entry(&mut sample, key, value) {
@@ -110,6 +115,11 @@ impl Sample {
             body_size: Some(self.body_size),
             wall_ms: self.wall_ms,
         }
+    }
+
+    /// Its response, of which a test says no more than the status.
+    pub fn response(&self) -> ResponseView<'_> {
+        ResponseView { src: self.src, dst: self.dst, status: self.status, headers: &self.none }
     }
 
     /// As the kernel sees it.
@@ -161,10 +171,10 @@ impl Reader<'_> {
         let field = field_of(key).map_err(|message| Fault::at_key(at.clone(), message))?;
         match field.availability() {
             Availability::Packet => sample.packet_only = true,
-            Availability::Response => {
-                return Err(Fault::at_key(at, "a test ends before the response, which has this field"));
+            Availability::Response if field != Field::Int(IntField::Http(HttpInt::Status)) => {
+                return Err(Fault::at_key(at, "of a response a test says `http.response.code` only"));
             }
-            Availability::Both | Availability::Request => {}
+            Availability::Both | Availability::Request | Availability::Response => {}
         }
         let expected = |kind: Type| wrong(format!("found {}, expected {}", describe(value), kind.name()));
         match field {
@@ -220,7 +230,10 @@ impl Reader<'_> {
             IntField::Http(HttpInt::BodySize) => sample.body_size = number,
             IntField::Http(HttpInt::Seconds) => sample.wall_ms = number.saturating_mul(1_000),
             IntField::Http(HttpInt::Milliseconds) => sample.wall_ms = number,
-            IntField::Http(HttpInt::Status) => {}
+            IntField::Http(HttpInt::Status) => match StatusCode::from_u16(port) {
+                Ok(status) => sample.status = status,
+                Err(_) => self.faults.push(Fault::at(self.pointer, "an HTTP status has three digits, 100 to 999")),
+            },
         }
         if matches!(field, IntField::IcmpType | IntField::IcmpCode) {
             self.icmp = true;

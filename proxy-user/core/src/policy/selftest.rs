@@ -80,9 +80,11 @@ fn judge(set: &PolicySet, sample: &Sample, times: u32) -> Outcome {
     let mut decision = super::Decision::default();
     for _ in 0..times {
         decision = set.evaluate(&request, START_NS);
+        set.count(&decision.pending, &sample.response(), START_NS);
     }
     match decision.action {
         Action::Block { rule, .. } => Outcome { what: Expect::Block, rule: Some(rule) },
+        Action::Redirect { rule, .. } => Outcome { what: Expect::Redirect, rule: Some(rule) },
         Action::Allow(rule) => Outcome { what: Expect::Allow, rule: Some(rule) },
         Action::Pass => match decision.logged.first() {
             Some(rule) => Outcome { what: Expect::Log, rule: Some(*rule) },

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::answer::{Answer, Deed};
 use super::explain::Told;
-use super::index::{Index, each_set};
+use super::index::{Index, clear, next_set};
 use super::lang::{Expr, Source, Text, TextField, TextTest, Wildcard};
 use super::rate::RateTable;
-use super::{Action, Decision, FileDiagnostic, KernelImage, Push, RequestView, RuleSlot};
+use super::{Action, Decision, FileDiagnostic, KernelImage, Push, RequestView, ResponseView, RuleSlot};
 use crate::ranges::{RangeSet, number};
 
 /// All loaded policies, compiled; immutable, shared by the workers behind an `Arc`.
@@ -26,6 +27,8 @@ pub struct PolicySet {
     pub(super) allowed: RangeSet,
     pub(super) image: KernelImage,
     pub(super) names: HashMap<u32, String>,
+    /// Own answers of blocking rules, by slot.
+    pub(super) answers: HashMap<u32, Answer>,
     pub(super) rules: Vec<RuleInfo>,
     /// About each of `rules`, for explanations.
     pub(super) told: Vec<Told>,
@@ -51,7 +54,12 @@ pub(super) struct RequestRule {
     pub name: String,
     pub when: Arc<Expr>,
     pub rate: Option<Arc<RateTable>>,
+    /// On the response: whether the request counts.
+    pub count_when: Option<Arc<Expr>>,
     pub effect: Effect,
+    pub deed: Arc<Deed>,
+    /// Places of the rules that a match leaves out.
+    pub skips: Vec<usize>,
 }
 
 /// What a match does.
@@ -61,6 +69,12 @@ pub(super) enum Effect {
     Allow,
     /// Ends the evaluation with a status, and a verdict if a time is given.
     Block(u16, Option<Duration>),
+    /// Ends the evaluation with another place.
+    Redirect,
+    /// Changes the request or its response.
+    Change,
+    /// Leaves later rules out.
+    Skip,
     /// Action `log`, or any action in shadow mode.
     Log,
 }
@@ -88,7 +102,7 @@ pub struct RuleInfo {
     pub slot: RuleSlot,
     /// Where it is decided.
     pub phase: Phase,
-    /// `allow`, `block`, `drop` or `log`.
+    /// As written, such as `block`.
     pub action: &'static str,
     /// Whether it only counts.
     pub shadow: bool,
@@ -104,15 +118,26 @@ impl PolicySet {
     /// Evaluates the request rules. `now_ns` is `CLOCK_MONOTONIC` in nanoseconds (rates).
     pub fn evaluate(&self, request: &RequestView<'_>, now_ns: u64) -> Decision {
         let mut decision = Decision::default();
+        let mut candidates = self.index.candidates(request);
         // The policy asked last, and whether it looks at the request.
         let mut scope = (usize::MAX, false);
-        for place in each_set(&self.index.candidates(request)) {
+        let mut from = 0;
+        while let Some(place) = next_set(&candidates, from) {
+            from = place + 1;
             let Some(rule) = self.requests.get(place) else { continue };
             if scope.0 != rule.policy {
                 scope = (rule.policy, self.policies.get(rule.policy).is_some_and(|policy| policy.looks_at(request)));
             }
-            if !scope.1 || !rule.matches(request, now_ns) {
+            if !scope.1 || !rule.when.holds(request) {
                 continue;
+            }
+            match (&rule.rate, &rule.count_when) {
+                (Some(rate), None) if !rate.exceeded(request.src, now_ns) => continue,
+                (Some(rate), Some(_)) if !rate.used_up(request.src, now_ns) => {
+                    decision.pending.push(place as u32);
+                    continue;
+                }
+                _ => {}
             }
             match rule.effect {
                 Effect::Log => decision.logged.push(rule.slot),
@@ -127,9 +152,56 @@ impl PolicySet {
                     }
                     return decision;
                 }
+                Effect::Redirect => match rule.deed.location(request, request.query) {
+                    Some((status, location)) => {
+                        decision.action = Action::Redirect { rule: rule.slot, status };
+                        decision.location = Some(location);
+                        return decision;
+                    }
+                    // Its value is missing: there is no place to lead to.
+                    None => decision.logged.push(rule.slot),
+                },
+                Effect::Change => {
+                    decision.changes.extend(rule.deed.changes(request));
+                    decision.logged.push(rule.slot);
+                }
+                Effect::Skip => {
+                    rule.skips.iter().for_each(|skipped| clear(&mut candidates, *skipped));
+                    decision.logged.push(rule.slot);
+                }
             }
         }
         decision
+    }
+
+    /// Counts a request whose response is known, for the rules of [`Decision::pending`] whose `count_when` holds.
+    pub fn count(&self, pending: &[u32], response: &ResponseView<'_>, now_ns: u64) {
+        for rule in pending.iter().filter_map(|place| self.requests.get(*place as usize)) {
+            if let (Some(rate), Some(count_when)) = (&rule.rate, &rule.count_when)
+                && count_when.holds(response)
+            {
+                rate.exceeded(response.src, now_ns);
+            }
+        }
+    }
+
+    /// The own answer of a blocking rule.
+    pub fn answer(&self, rule: RuleSlot) -> Option<&Answer> {
+        self.answers.get(&rule.0)
+    }
+
+    /// Finds the rules that those of a policy leave out.
+    pub(super) fn find_skipped(&mut self, policy: usize) {
+        let own = |rule: &RequestRule| rule.policy == policy;
+        let first = self.requests.iter().position(own).unwrap_or(self.requests.len());
+        let id = |rule: &RequestRule| rule.name.rsplit('/').next().unwrap_or_default().to_owned();
+        let ids: Vec<String> = self.requests.iter().skip(first).map(id).collect();
+        for (place, rule) in self.requests.iter_mut().enumerate().skip(first) {
+            if let Deed::Skip(named) = &*rule.deed {
+                let later = ids.iter().enumerate().map(|(at, id)| (first + at, id)).filter(|(at, _)| *at > place);
+                rule.skips = later.filter(|(_, id)| named.is_empty() || named.contains(id)).map(|(at, _)| at).collect();
+            }
+        }
     }
 
     /// Makes the look-ups for the rules that are there.
@@ -190,11 +262,5 @@ impl RequestPolicy {
     pub(super) fn looks_at(&self, request: &RequestView<'_>) -> bool {
         let hosts = self.hosts.is_empty() || self.hosts.iter().any(|host| host.matches(request.host_name().as_bytes()));
         hosts && (self.listeners.is_empty() || self.listeners.iter().any(|name| name == request.listener))
-    }
-}
-
-impl RequestRule {
-    fn matches(&self, request: &RequestView<'_>, now_ns: u64) -> bool {
-        self.when.holds(request) && self.rate.as_ref().is_none_or(|rate| rate.exceeded(request.src, now_ns))
     }
 }

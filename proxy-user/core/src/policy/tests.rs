@@ -384,6 +384,98 @@ fn explanations_say_what_was_seen_and_agree_with_the_evaluation() {
     assert_eq!(dropped.rules[5].outcome, Outcome::NotAsked);
 }
 
+#[test]
+fn changes_redirects_and_skips() {
+    let action = |id: &str, when: &str, action: Value| json!({ "id": id, "when": when, "action": action });
+    let set = set(&[
+        action(
+            "name",
+            "http.request.uri.path eq \"/go\"",
+            json!({
+                "type": "redirect", "status": 308, "to_expression": "concat(\"https://new.example/\", http.host, \"\\x0d\\x0aX: y\")",
+            }),
+        ),
+        action(
+            "path",
+            "http.request.uri.path contains \"/a\"",
+            json!({
+                "type": "rewrite", "path_expression": "regex_replace(http.request.uri.path, \"/a\", \"/b ?\")", "query": "q=1",
+            }),
+        ),
+        action(
+            "none",
+            "true",
+            json!({ "type": "set_header", "header": "x-ua", "value_expression": "http.user_agent" }),
+        ),
+        action(
+            "set",
+            "true",
+            json!({ "type": "set_header", "header": "x-host", "value_expression": "upper(http.host)" }),
+        ),
+        action("gone", "true", json!({ "type": "remove_header", "header": "server", "on": "response" })),
+        action("skip", "http.request.uri.path eq \"/a1\"", json!({ "type": "skip", "rules": ["stop"] })),
+        action(
+            "stop",
+            "starts_with(http.request.uri.path, \"/a\")",
+            json!({ "type": "block", "status": 410, "body": "gone" }),
+        ),
+        action("skip-all", "true", json!({ "type": "skip" })),
+        action("never", "true", json!({ "type": "block" })),
+    ]);
+    let header = |text: &'static str| http::HeaderValue::from_static(text);
+    let name = |text: &'static str| http::HeaderName::from_static(text);
+    let moved = ask(&set, "192.0.2.1", "/go");
+    assert_eq!(moved.action, Action::Redirect { rule: RuleSlot(1), status: 308 });
+    assert_eq!(moved.location, Some(header("https://new.example/shop.example%0D%0AX:%20y")), "no line is added");
+    let changed = ask(&set, "192.0.2.1", "/a1");
+    assert_eq!((changed.action, changed.location.as_ref()), (Action::Pass, None));
+    assert_eq!(
+        changed.changes,
+        [
+            Change::Path("/b%20%3F1".to_owned()),
+            Change::Query("q=1".to_owned()),
+            Change::RequestHeader(name("x-host"), Some(header("SHOP.EXAMPLE"))),
+            Change::ResponseHeader(name("server"), None),
+        ]
+    );
+    assert_eq!(changed.logged.as_slice(), [2, 3, 4, 5, 6, 8].map(RuleSlot));
+    assert_eq!(blocked(&ask(&set, "192.0.2.1", "/a2")), Some((7, 410)));
+    assert_eq!(set.answer(RuleSlot(7)).map(|answer| answer.body.as_str()), Some("gone"));
+    assert_eq!(ask(&set, "192.0.2.1", "/").action, Action::Pass);
+}
+
+#[test]
+fn rates_count_by_the_response() {
+    let rate = json!({ "rate": { "limit": 2, "period": "60s", "count_when": "http.response.code eq 401" } });
+    let set = set(&[rule("r", "http.request.uri.path eq \"/login\"", "block", &rate)]);
+    let respond = |status: u16| {
+        let decision = ask(&set, "192.0.2.1", "/login");
+        let response = ResponseView {
+            src: "192.0.2.1".parse().expect("address"),
+            dst: "192.0.2.1".parse().expect("address"),
+            status: http::StatusCode::from_u16(status).expect("a status"),
+            headers: &HeaderMap::new(),
+        };
+        set.count(&decision.pending, &response, 1);
+        blocked(&decision).is_some()
+    };
+    assert_eq!([200, 401, 303, 200, 401].map(respond), [false; 5]);
+    assert!(respond(200) && respond(401), "two were counted");
+    assert!(ask(&set, "192.0.2.1", "/other").pending.is_empty());
+    assert_eq!(ask(&set, "192.0.2.2", "/login").action, Action::Pass);
+}
+
+#[test]
+fn what_packets_decide_of_alternatives_is_in_the_kernel() {
+    let set =
+        set(&[rule("in", "ip.src in {192.0.2.0/24} or http.host eq \"a\" or tcp.dstport eq 81", "allow", &json!({}))]);
+    assert_eq!(set.rules()[0].phase, Phase::Both);
+    assert_eq!(set.kernel_image().rules.len(), 2);
+    let set = self::set(&[rule("in", "ip.src in {192.0.2.0/24} or http.host eq \"a\"", "allow", &json!({}))]);
+    assert_eq!(set.kernel_image().allow, [("192.0.2.0/24".parse().expect("net"), 1)]);
+    assert!(set.allows_source("192.0.2.1".parse().expect("address")));
+}
+
 proptest::proptest! {
     #[test]
     fn never_panics(text in "\\PC*") {

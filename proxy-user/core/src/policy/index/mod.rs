@@ -164,14 +164,20 @@ fn mark(words: &mut [u64], rules: &[u32]) {
     }
 }
 
-/// The rules of a set, in order.
-pub(super) fn each_set(words: &[u64]) -> impl Iterator<Item = usize> {
-    words.iter().enumerate().filter(|(_, word)| **word != 0).flat_map(|(place, word)| {
-        let mut left = *word;
-        std::iter::from_fn(move || {
-            let bit = left.trailing_zeros() as usize;
-            left = left.checked_sub(1).map(|less| left & less)?;
-            Some(place * 64 + bit)
-        })
-    })
+/// The first rule of a set from a place on.
+pub(super) fn next_set(words: &[u64], from: usize) -> Option<usize> {
+    let mut place = from / 64;
+    let mut word = words.get(place)? & u64::MAX << (from % 64);
+    while word == 0 {
+        place += 1;
+        word = *words.get(place)?;
+    }
+    Some(place * 64 + word.trailing_zeros() as usize)
+}
+
+/// Takes a rule out of a set.
+pub(super) fn clear(words: &mut [u64], rule: usize) {
+    if let Some(word) = words.get_mut(rule / 64) {
+        *word &= !(1 << (rule % 64));
+    }
 }

@@ -77,6 +77,16 @@ impl Text {
             self.functions.iter().all(|function| function.apply(&mut buffer)) && test(&buffer)
         })
     }
+
+    /// The first value.
+    pub fn first<F: Facts>(&self, facts: &F) -> Option<Vec<u8>> {
+        let mut found = None;
+        self.any(facts, &mut |value| {
+            found = Some(value.to_vec());
+            true
+        });
+        found
+    }
 }
 
 impl Source {

@@ -107,7 +107,7 @@ impl Expr {
     pub fn phases(&self) -> Phases {
         let mut phases = Phases { packet: true, request: true, response: true };
         self.fields(&mut |field| match field.availability() {
-            Availability::Both => phases.response &= matches!(field, Field::Ip(_)),
+            Availability::Both => phases.response &= field.of_responses(),
             Availability::Packet => (phases.request, phases.response) = (false, false),
             Availability::Request => (phases.packet, phases.response) = (false, false),
             Availability::Response => (phases.packet, phases.request) = (false, false),

@@ -331,6 +331,11 @@ impl Field {
         KNOWN_FIELDS.into_iter().find(|name| Self::by_name(name).as_ref() == Some(self)).unwrap_or_default()
     }
 
+    /// Whether it is known of a response.
+    pub fn of_responses(&self) -> bool {
+        matches!(self, Self::Ip(_)) || self.availability() == Availability::Response
+    }
+
     /// When it is known.
     pub fn availability(&self) -> Availability {
         match self {

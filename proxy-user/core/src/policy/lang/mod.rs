@@ -27,7 +27,7 @@ pub(crate) use facts::Facts;
 pub(crate) use field::{
     Availability, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, TextField, Type, unfed,
 };
-pub(crate) use parser::{Lists, NamedList, parse};
+pub(crate) use parser::{Lists, NamedList, parse, parse_value};
 pub(crate) use value::{Function, IntTerm, ProtoSet, Source, Text};
 pub(crate) use wildcard::Wildcard;
 

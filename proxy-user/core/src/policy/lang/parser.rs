@@ -9,6 +9,7 @@ use super::call::CONDITIONS;
 use super::expr::Expr;
 use super::lexer::{Span, Token, tokens};
 use super::operand::{Operand, OperandKind};
+use super::value::{Source, Text};
 use super::{LangError, MAX_DEPTH, MAX_EXPRESSION_BYTES, MAX_NODES};
 use crate::ranges::RangeSet;
 
@@ -33,6 +34,28 @@ pub(crate) fn parse(text: &str, lists: &Lists, leaves: Option<&mut Vec<Span>>) -
         *leaves = parser.leaves;
     }
     Ok(expr)
+}
+
+/// Parses and type-checks a value: a string, a field, or a function of those. It has one value at most.
+pub(crate) fn parse_value(text: &str, lists: &Lists) -> Result<Text, LangError> {
+    let mut parser = Parser::new(text, lists)?;
+    let value = if let Token::Text(bytes) = parser.peek().clone() {
+        parser.next();
+        Text::new(Source::Literal(bytes.into()))
+    } else {
+        let operand = parser.operand()?;
+        if operand.each || operand.open {
+            return Err(LangError::new(operand.span, "one value is needed here; name it by `[0]`"));
+        }
+        let found = operand.type_name();
+        let OperandKind::Text(text) = operand.kind else {
+            let message = format!("a string is needed here, but this is {found}; write `to_string(…)`");
+            return Err(LangError::new(operand.span, message));
+        };
+        text
+    };
+    parser.finish("the end")?;
+    Ok(value)
 }
 
 /// A place in the tokens, and the bounds used up so far.
