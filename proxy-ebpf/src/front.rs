@@ -17,11 +17,12 @@ use proxy_common::classify::{Found, classify, first_candidate};
 use proxy_common::decide::{Decision, Tables, decide, is_for_a_service};
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse_any};
 use proxy_common::plain::plain;
-use proxy_common::{rates, sanity};
+use proxy_common::sanity;
 
 use crate::count;
 use crate::events;
 use crate::frame::Packet;
+use crate::rates::{limit_rates, service_of, take_rate};
 use crate::maps::{
     ALLOW_A, ALLOW_B, BINDINGS, BUCKETS, CHECKS, CLOCK, DENY_A, DENY_B, DENY_HINT, FLOWS, FRAGMENTS, GATE, KNOWN, OWN,
     PORTS, RATE_BUCKETS, RATE_LIMITS, RATES, RULE_CLASSES, RULE_HITS, RULE_ROWS, SHADOW_HITS, VERDICT_HINT, VERDICTS,
@@ -138,7 +139,7 @@ extern "C" fn parse_frame(ctx: *mut xdp_md, headers: *mut IpPacket) -> u32 {
 }
 
 /// The maps, and the context for the functions that read the packet once more.
-struct Maps(*mut xdp_md);
+pub struct Maps(pub *mut xdp_md);
 
 impl Tables for Maps {
     type Verdict = *mut VerdictValue;
@@ -386,36 +387,6 @@ extern "C" fn note_fragment(ctx: *mut xdp_md, packet: *const IpPacket, passed: u
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
     checks::note_fragment(&Packet(&ctx), packet, &Maps(ctx.ctx), passed != 0);
     0
-}
-
-/// [`rates::run`], likewise.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn limit_rates(ctx: *mut xdp_md, packet: *const IpPacket) -> u64 {
-    let ctx = XdpContext::new(ctx);
-    // SAFETY: as in `find_rule`.
-    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    rates::run(&Packet(&ctx), packet, &Maps(ctx.ctx))
-}
-
-/// [`rates::take`], likewise.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn take_rate(packet: *const IpPacket, index: u32, units: u32, service: u32) -> u32 {
-    // SAFETY: as in `find_rule`.
-    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    // As in `for_a_service`.
-    rates::take(packet, index, units, service, &Maps(core::ptr::null_mut()))
-}
-
-/// [`rates::service_of`], likewise.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn service_of(packet: *const IpPacket) -> u32 {
-    // SAFETY: as in `find_rule`.
-    let Some(packet) = (unsafe { packet.as_ref() }) else { return rates::NO_SERVICE };
-    // As in `for_a_service`.
-    rates::service_of(packet, &Maps(core::ptr::null_mut()))
 }
 
 /// The first matching rule as [`Found`] reads it. A global function: the verifier checks it once, for any arguments.

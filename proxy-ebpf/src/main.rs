@@ -10,6 +10,7 @@ mod front;
 mod local;
 mod maps;
 mod quic;
+mod rates;
 mod steer;
 mod syn;
 
