@@ -53,6 +53,38 @@ pub fn randomize(ctx: XdpContext) -> u32 {
     xdp_action::XDP_ABORTED
 }
 
+/// Bytes of a SYN with one option, the MSS.
+const SYN_BYTES: usize = 58;
+
+/// A frame in whole words.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SynFrame([u8; 64]);
+
+/// Entry 0: the SYN that `resyn` writes.
+#[btf_map]
+static RESYN: Array<SynFrame, 1> = Array::new();
+
+/// Writes a SYN from a random source over the frame, which an answer may have taken the place of, and tail-calls.
+#[xdp]
+pub fn resyn(ctx: XdpContext) -> u32 {
+    let at = ctx.data();
+    if at + SYN_BYTES > ctx.data_end() {
+        return xdp_action::XDP_ABORTED;
+    }
+    let Some(syn) = RESYN.get(0) else { return xdp_action::XDP_ABORTED };
+    // SAFETY: a helper without arguments.
+    let source = FIRST_SOURCE + (unsafe { bpf_get_prandom_u32() } & 0x0fff_ffff);
+    // SAFETY: `[at, at + SYN_BYTES)` lies inside the packet, checked above, and within the map's value.
+    unsafe {
+        (at as *mut [u8; SYN_BYTES]).write_unaligned(*syn.0.as_ptr().cast::<[u8; SYN_BYTES]>());
+        ((at + SOURCE) as *mut u32).write_unaligned(source.to_be());
+    }
+    // SAFETY: the context and the map are live; on success the call does not return.
+    unsafe { bpf_tail_call(ctx.ctx.cast(), (&raw const NEXT).cast_mut().cast(), 0) };
+    xdp_action::XDP_ABORTED
+}
+
 /// Drops everything: the far end of a control.
 #[xdp]
 pub fn swallow(_: XdpContext) -> u32 {

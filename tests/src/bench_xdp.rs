@@ -15,11 +15,12 @@ use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use ipnet::{IpNet, Ipv4Net};
 use proxy_common::abi::{MAX_VERDICTS, VERDICT_OWN_ONLY, VerdictValue, proto};
+use proxy_core::config::Mode;
 use proxy_user::kernel::now_ns;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::gate::Gate;
+use crate::bench_cases;
 use crate::packets::tcp;
 use crate::tables::{World, addr};
 
@@ -37,6 +38,13 @@ const PER_PREFIX: u32 = 256;
 const FILTER_SOURCE: u64 = 1;
 /// Where packages put xdp-filter's programs.
 const FILTER_DIRS: [&str; 2] = ["/usr/lib/x86_64-linux-gnu/bpf", "/usr/lib/bpf"];
+
+/// What the others are quoted net of.
+const BASELINE: &str = "empty program";
+/// The case with checks, 1,000 packet rules, denied and allowed prefixes, of which none applies, and a rate limit that is not reached.
+const EVERYTHING: &str = "front: pass, all on";
+/// Sources of the SYNs that are answered.
+const SYN_SOURCES: u32 = 1 << 28;
 
 /// One line of the result.
 #[derive(Clone, Debug, Serialize)]
@@ -192,19 +200,22 @@ pub fn run(object: &Path, mut say: impl FnMut(&str)) -> Result<Vec<Line>> {
     for sources in SIZES {
         say(&format!("{sources} sources"));
         let cases = [
-            ("front: pass", None, XDP_PASS),
-            ("front: within a rate limit", Some("source rate"), XDP_PASS),
-            ("front: beyond a rate limit", Some("total rate"), XDP_DROP),
-            ("front: verdict hit", Some("verdict"), XDP_DROP),
-            ("front: LPM hit", Some("lpm"), XDP_DROP),
+            ("front: pass", None, XDP_PASS, Mode::Off),
+            ("front: pass, all checks", None, XDP_PASS, Mode::Enforce),
+            (EVERYTHING, Some("source rate"), XDP_PASS, Mode::Enforce),
+            ("front: within a rate limit", Some("source rate"), XDP_PASS, Mode::Off),
+            ("front: beyond a rate limit", Some("total rate"), XDP_DROP, Mode::Off),
+            ("front: verdict hit", Some("verdict"), XDP_DROP, Mode::Off),
+            ("front: LPM hit", Some("lpm"), XDP_DROP, Mode::Off),
         ];
-        for (case, hit, action) in cases {
-            let gate = Gate::load("bench", "own", MAX_VERDICTS)?;
-            gate.fill(&world(hit, sources))?;
+        for (case, hit, action, checks) in cases {
+            let gate = bench_cases::gate(checks)?;
+            let world = world(hit, sources);
+            gate.fill(&if case == EVERYTHING { bench_cases::with_everything(world) } else { world })?;
             gate.set_rates(&rates(hit))?;
             let front = gate.kernel.front()?.fd()?.try_clone()?;
             for _ in 0..ROUNDS {
-                times.entry((sources, "empty program")).or_default().push(range.run(&empty, sources, XDP_PASS)?);
+                times.entry((sources, BASELINE)).or_default().push(range.run(&empty, sources, XDP_PASS)?);
                 times.entry((sources, case)).or_default().push(range.run(&front, sources, action)?);
             }
         }
@@ -219,6 +230,10 @@ pub fn run(object: &Path, mut say: impl FnMut(&str)) -> Result<Vec<Line>> {
             }
         }
     }
+    say("SYN cookies");
+    let (without, with) = bench_cases::cookies(object, ROUNDS)?;
+    times.insert((SYN_SOURCES, BASELINE), without);
+    times.insert((SYN_SOURCES, "front_syn: cookie"), with);
     let median = |times: &[u64]| {
         let mut sorted = times.to_vec();
         sorted.sort_unstable();
@@ -226,7 +241,7 @@ pub fn run(object: &Path, mut say: impl FnMut(&str)) -> Result<Vec<Line>> {
     };
     let baseline: BTreeMap<u32, u64> = times
         .iter()
-        .filter(|((_, case), _)| *case == "empty program")
+        .filter(|((_, case), _)| *case == BASELINE)
         .map(|((sources, _), times)| (*sources, median(times)))
         .collect();
     Ok(times
@@ -241,11 +256,11 @@ pub fn run(object: &Path, mut say: impl FnMut(&str)) -> Result<Vec<Line>> {
 
 /// The lines as a table for people.
 pub fn table(lines: &[Line]) -> String {
-    let mut text = String::from("case                    sources      ns/packet   net of empty\n");
+    let mut text = String::from("case                      sources      ns/packet   net of empty\n");
     for line in lines {
         let Line { case, sources, ns, net_ns } = line;
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{case:<22} {sources:>9} {ns:>14} {net_ns:>14}");
+        let _ = writeln!(text, "{case:<24} {sources:>9} {ns:>14} {net_ns:>14}");
     }
     text
 }

@@ -147,7 +147,8 @@ impl Gate {
         Ok(Array::try_from(Map::Array(self.data(name)?))?)
     }
 
-    fn data(&self, name: &str) -> Result<MapData> {
+    /// A pinned map of it.
+    pub fn data(&self, name: &str) -> Result<MapData> {
         Ok(MapData::from_pin(self.config.gate.pins.join(name))?)
     }
 }

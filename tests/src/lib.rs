@@ -12,6 +12,7 @@
     reason = "builders of frames are used at once; a test that panics has failed; a table is as long as it has rows"
 )]
 
+pub mod bench_cases;
 pub mod bench_flood;
 pub mod bench_rules;
 pub mod bench_verdicts;
@@ -31,11 +32,13 @@ pub mod mutations;
 pub mod netns;
 pub mod origin;
 pub mod packets;
+pub mod parsers;
 pub mod process;
 pub mod random;
 pub mod rate_rows;
 pub mod scratch;
 pub mod street;
+pub mod syn_gate;
 pub mod tables;
 pub mod tools;
 pub mod verdict_rules;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use libtest_mimic::{Arguments, Trial};
-use tidegate_tests::{bench_flood, bench_rules, bench_verdicts, bench_xdp, cases, demo, fuzz, tools, ward};
+use tidegate_tests::{bench_flood, bench_rules, bench_verdicts, bench_xdp, cases, demo, fuzz, parsers, tools, ward};
 
 /// Most end-to-end cases that run side by side: each has a daemon, origins and clients of its own.
 const MOST_AT_ONCE: usize = 4;
@@ -111,6 +111,7 @@ fn test(arguments: &Arguments, verdicts: bool, e2e: bool) -> ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
     if verdicts {
         trials.extend(cases::table::trials(skip.is_some()));
+        trials.extend(parsers::trials());
     }
     if e2e {
         trials.extend(cases::trials(skip.is_some()));

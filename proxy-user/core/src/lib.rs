@@ -8,6 +8,7 @@ pub mod explain;
 pub mod host;
 pub mod image;
 mod json;
+pub mod planned;
 pub mod policy;
 pub mod ranges;
 pub mod route;

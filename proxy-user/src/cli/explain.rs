@@ -1,36 +1,35 @@
 //! `tidegate explain`: what the gate would do with a packet, step by step; requests are [`super::request`]'s.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
-use pcap_file::DataLink;
-use pcap_file::pcap::PcapReader;
-use pcap_file::pcapng::{Block, PcapNgReader};
-use proxy_core::explain::Explanation;
+use proxy_core::explain::{Explanation, Snapshot, explain};
+use proxy_core::planned::Planned;
 use proxy_user::control::wire::Question;
+use proxy_user::daemon::load;
+use proxy_user::events::packet_file;
 use proxy_user::events::record::{from_hex, to_hex};
+use proxy_user::kernel::host_facts;
 
 use super::output::{self, BAD, GOOD, HEADING};
 use super::remote::Ask;
 use super::request;
 
-/// Most packets of a file that are explained.
-const MAX_PACKETS: usize = 1_000;
 /// Bytes of a packet that are sent to the daemon: more than all headers that the gate reads.
 const MAX_BYTES: usize = 2_048;
-/// First bytes of a pcapng file (its section header block).
-const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 /// Show what becomes of a packet or a request, and why: each step, the rule, the map key
 ///
-/// Of a packet the running daemon decides as its kernel programs do, over the live maps. Of a request every rule of the
-/// config's policies is shown, with the values it sees; no daemon is asked. Nothing is counted or changed.
+/// Of a packet the running daemon decides as its kernel programs do, over the live maps; with --config no daemon is asked, and
+/// config and policies alone decide. Of a request every rule of the config's policies is shown, with the values it sees; no
+/// daemon is asked. Nothing is counted or changed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   tidegate explain --packet drops.pcap
+  tidegate explain --packet drops.pcap --config edge.json
   tidegate explain --request 'POST https://shop.example/login' --header 'User-Agent: curl/8' --from 203.0.113.9
   tidegate explain --packet 0200000000010200000000020800450000281234... --json")]
 pub(super) struct Args {
@@ -48,8 +47,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         return request::run(&args.request, args.request.request.as_deref().unwrap_or_default(), args.ask.form.json);
     };
     let questions = questions(packet)?;
-    let ask = |question: &Question| args.ask.socket.post::<Explanation>("/v1/explain", question);
-    let answers = questions.iter().map(ask).collect::<anyhow::Result<Vec<_>>>()?;
+    let answers = if let Some(path) = &args.request.config {
+        planned(path, &questions)?
+    } else {
+        let ask = |question: &Question| args.ask.socket.post::<Explanation>("/v1/explain", question);
+        questions.iter().map(ask).collect::<anyhow::Result<Vec<_>>>()?
+    };
     if args.ask.form.json {
         return output::json(&answers);
     }
@@ -63,11 +66,39 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Answers from a config and its policies, as a gate that was just started would give them.
+fn planned(path: &Path, questions: &[Question]) -> anyhow::Result<Vec<Explanation>> {
+    let (config, policies) = load::load_policies(path).map_err(|faults| anyhow!("{faults}"))?;
+    let tables = Planned::new(&config, policies.kernel_image(), host_facts(&config));
+    // For people; what is asked as JSON has stdout to itself.
+    writeln!(
+        anstream::stderr(),
+        "note: decided by {} alone: no verdicts, no fragments seen, no rates used up; without --config the running \
+         daemon is asked",
+        path.display()
+    )?;
+    let names = &policies.kernel_image().names;
+    let name = |slot: u32| {
+        let found = names.iter().find(|(number, _)| *number == slot);
+        found.map_or_else(|| format!("slot {slot}"), |(_, name)| name.clone())
+    };
+    questions
+        .iter()
+        .map(|question| {
+            let bytes = from_hex(&question.packet).map_err(anyhow::Error::msg)?;
+            let length = question.length.map_or(bytes.len(), |length| length as usize);
+            Ok(explain(&Snapshot { bytes: &bytes, length }, &tables, &name))
+        })
+        .collect()
+}
+
 /// Packets from hex or from a file.
 fn questions(text: &str) -> anyhow::Result<Vec<Question>> {
     let path = Path::new(text);
     let packets = if path.is_file() {
-        from_file(path).with_context(|| format!("cannot read {}", path.display()))?
+        let packets = File::open(path).map_err(anyhow::Error::from).and_then(packet_file::read);
+        let packets = packets.with_context(|| format!("cannot read {}", path.display()))?;
+        packets.iter().map(|packet| question(&packet.bytes, packet.length)).collect()
     } else {
         let bytes = from_hex(text).map_err(|error| {
             anyhow!("--packet is neither a file nor hex ({error}); give a packet from its Ethernet header on")
@@ -83,47 +114,6 @@ fn questions(text: &str) -> anyhow::Result<Vec<Question>> {
 fn question(bytes: &[u8], length: u32) -> Question {
     let first = bytes.get(..MAX_BYTES).unwrap_or(bytes);
     Question { packet: to_hex(first), length: Some(length) }
-}
-
-fn from_file(path: &Path) -> anyhow::Result<Vec<Question>> {
-    let mut file = File::open(path)?;
-    let mut magic = [0; 4];
-    file.read_exact(&mut magic).context("it is too short to hold packets")?;
-    file.rewind()?;
-    let file = BufReader::new(file);
-    let mut packets = Vec::new();
-    if magic == PCAPNG {
-        let mut reader = PcapNgReader::new(file)?;
-        while packets.len() < MAX_PACKETS
-            && let Some(block) = reader.next_block()
-        {
-            if let Block::EnhancedPacket(packet) = block?.into_owned() {
-                let link = reader.packet_interface(&packet).map(|interface| interface.linktype);
-                ethernet(link)?;
-                packets.push(question(&packet.data, packet.original_len));
-            }
-        }
-    } else {
-        let mut reader = PcapReader::new(file).context("it is neither a pcap nor a pcapng file")?;
-        ethernet(Some(reader.header().datalink))?;
-        while packets.len() < MAX_PACKETS
-            // Raw: a packet longer than the snapshot length is what a snapshot length is for.
-            && let Some(packet) = reader.next_raw_packet()
-        {
-            let packet = packet?;
-            packets.push(question(&packet.data, packet.orig_len));
-        }
-    }
-    Ok(packets)
-}
-
-fn ethernet(link: Option<DataLink>) -> anyhow::Result<()> {
-    match link {
-        Some(DataLink::ETHERNET) | None => Ok(()),
-        Some(other) => {
-            bail!("its packets are of link type {other:?}; the gate sees Ethernet: capture on one interface, not `any`")
-        }
-    }
 }
 
 fn print(out: &mut impl Write, answer: &Explanation) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -16,6 +16,8 @@ use super::output::{self, BAD, GOOD, WARN};
 
 /// The request, and by whose policies it is judged.
 #[derive(Debug, clap::Args)]
+// clap names a struct's group by the struct: `explain` has an `Args` of its own.
+#[group(skip)]
 pub(super) struct Args {
     // A URL in a doc comment would have to be a link.
     #[arg(
@@ -41,14 +43,15 @@ pub(super) struct Args {
     /// Declared size of the body in bytes
     #[arg(long, value_name = "N", default_value_t = 0, requires = "request")]
     body_size: u64,
-    /// Config whose policies judge
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG, requires = "request")]
-    config: PathBuf,
+    /// Config whose policies judge; for a request /etc/tidegate/tidegate.json unless given
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    pub(super) config: Option<PathBuf>,
 }
 
 /// Explains `request`.
 pub(super) fn run(args: &Args, request: &str, json: bool) -> anyhow::Result<()> {
-    let loaded = load::load(&args.config, &[]).map_err(|faults| anyhow!("the config has faults:\n{faults}"))?;
+    let config = args.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
+    let loaded = load::load(config, &[]).map_err(|faults| anyhow!("the config has faults:\n{faults}"))?;
     let (method, uri) = line(request)?;
     let scheme = uri.scheme_str().unwrap_or("https");
     let listener = listener(&loaded.config.listeners, args.listener.as_deref(), scheme)?;

@@ -54,18 +54,34 @@ pub fn load(path: &Path, slots: &[(u32, String)]) -> Result<Loaded, String> {
     load_after(path, slots, None)
 }
 
-/// [`load`] where `previous` policies are in force: counts of rates that did not change go on.
+/// Reads the config at `path` and its policies, and none of the other files that it names: what the kernel half needs.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_after(path: &Path, slots: &[(u32, String)], previous: Option<&PolicySet>) -> Result<Loaded, String> {
+pub fn load_policies(path: &Path) -> Result<(Config, PolicySet), String> {
+    let (config, base) = read_config(path)?;
+    let sources = Sources::read(&config, &base)
+        .map_err(|fault| named_where_placed(&fault, &|line: String| format!("{}: {line}", path.display())))?;
+    let policies = sources.compile(&config, &[], None)?;
+    Ok((config, policies))
+}
+
+fn read_config(path: &Path) -> Result<(Config, PathBuf), String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("{}: {error}; name a config with --config FILE", path.display()))?;
     let config = config::parse(&text).map_err(|faults| {
         let lines: Vec<_> = faults.iter().map(|fault| format!("{}:{fault}", path.display())).collect();
         lines.join("\n")
     })?;
-    let base = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    Ok((config, path.parent().map_or_else(PathBuf::new, Path::to_path_buf)))
+}
+
+/// [`load`] where `previous` policies are in force: counts of rates that did not change go on.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_after(path: &Path, slots: &[(u32, String)], previous: Option<&PolicySet>) -> Result<Loaded, String> {
+    let (config, base) = read_config(path)?;
     let named = |fault: String| {
         let lines: Vec<_> = fault.lines().map(|line| format!("{}: {line}", path.display())).collect();
         lines.join("\n")

@@ -7,4 +7,4 @@ pub mod h3;
 pub mod quic;
 pub mod reply;
 pub mod tcp;
-pub(crate) mod wire;
+pub mod wire;

@@ -16,7 +16,7 @@ const LOST: &str = "the request's framing is not valid";
 
 /// Follows one connection's requests.
 #[derive(Debug, Default)]
-pub(crate) struct Framing {
+pub struct Framing {
     state: State,
     line: Vec<u8>,
     heads: u64,
@@ -50,17 +50,17 @@ struct Head {
 
 impl Framing {
     /// Why the `ordinal`th request (from 1) or one before it cannot be trusted.
-    pub(crate) fn fault(&self, ordinal: u64) -> Option<&'static str> {
+    pub fn fault(&self, ordinal: u64) -> Option<&'static str> {
         self.bad.filter(|(bad, _)| *bad <= ordinal).map(|(_, why)| why)
     }
 
     /// Whether the bytes so far end within a head that has begun.
-    pub(crate) fn in_head(&self) -> bool {
+    pub fn in_head(&self) -> bool {
         self.state == State::Head && (self.head.begun || !self.line.is_empty())
     }
 
     /// Takes the next bytes from the client.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+    pub fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self.state {
                 State::Done => return,

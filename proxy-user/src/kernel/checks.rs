@@ -1,7 +1,6 @@
 //! The checks of the config in the maps: which are made, what they drop, whose addresses are our own.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use proxy_common::abi::{CheckSettings, GateConfig, HostKey, Reason};
@@ -9,6 +8,7 @@ use proxy_common::addr::Addr;
 use proxy_common::bucket::Limit;
 use proxy_common::sanity::own_bit;
 use proxy_core::config::{Config, Gate};
+use proxy_core::planned::Host;
 
 use super::attach::is_loopback;
 use super::load::Maps;
@@ -36,7 +36,7 @@ pub fn set(maps: &Maps, config: &Config) -> Result<()> {
     let settings = CheckSettings { seed, icmp: Limit::per_second(rate, rate), udp_below: ephemeral_ports(), pad: 0 };
     maps.checks.set(&0, &settings).context("writing CHECKS")?;
     let own: HashMap<HostKey, u32> =
-        own_addresses(config).into_iter().map(|ip| (Addr::from(ip).host_key(), 1)).collect();
+        config.own_addresses().into_iter().map(|ip| (Addr::from(ip).host_key(), 1)).collect();
     for key in own.keys() {
         maps.own.set(key, &1).context("writing OWN")?;
     }
@@ -52,6 +52,12 @@ pub fn set(maps: &Maps, config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// What this host adds to a config where no kernel half is loaded.
+pub fn host_facts(config: &Config) -> Host {
+    let loopback = config.gate.interfaces.iter().any(|name| is_loopback(name));
+    Host { ephemeral: ephemeral_ports(), loopback }
+}
+
 /// What is checked and enforced. On a loopback interface our own addresses talk to each other.
 fn words(gate: &Gate) -> (u64, u64) {
     let (checked, enforced) = gate.checks.words();
@@ -64,12 +70,6 @@ fn words(gate: &Gate) -> (u64, u64) {
         u64::MAX
     };
     (checked & keep, enforced & keep)
-}
-
-/// Those of the config, and those that listeners name.
-fn own_addresses(config: &Config) -> Vec<IpAddr> {
-    let listening = config.listeners.iter().map(|listener| listener.address.ip()).filter(|ip| !ip.is_unspecified());
-    config.gate.own_addresses.iter().copied().chain(listening).map(|ip| ip.to_canonical()).collect()
 }
 
 /// The first port that the kernel gives to clients.
@@ -89,7 +89,7 @@ mod tests {
             "routes":[{"upstream":"o"}],"upstreams":{"o":{"servers":["http://127.0.0.1:1"]}},
             "gate":{"own_addresses":["192.0.2.9","2001:db8::9"]}}"#;
         let config = proxy_core::config::parse(text).unwrap();
-        let own: Vec<String> = own_addresses(&config).iter().map(ToString::to_string).collect();
+        let own: Vec<String> = config.own_addresses().iter().map(ToString::to_string).collect();
         assert_eq!(own, ["192.0.2.9", "2001:db8::9", "192.0.2.1"]);
     }
 

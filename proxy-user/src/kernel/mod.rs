@@ -36,6 +36,7 @@ use serde::Serialize;
 
 pub use apply::Applied;
 pub use attach::{attached_program, link_state, program_name};
+pub use checks::host_facts;
 pub use events::EventRing;
 pub use load::in_bpffs;
 pub use verdicts::{MAX_TTL, VerdictInfo, now_ns};

@@ -14,6 +14,8 @@ mod rates;
 mod reload;
 mod swap;
 mod syn;
+mod syn_frames;
+mod syn_v6;
 pub mod table;
 mod verdicts;
 mod workers;
@@ -38,7 +40,7 @@ pub struct Case {
 }
 
 /// All cases, by group.
-const GROUPS: [(&str, &[Case]); 13] = [
+const GROUPS: [(&str, &[Case]); 14] = [
     ("protocols", protocols::CASES),
     ("bodies", bodies::CASES),
     ("verdicts", verdicts::CASES),
@@ -52,6 +54,7 @@ const GROUPS: [(&str, &[Case]); 13] = [
     ("install", install::CASES),
     ("syn", syn::CASES),
     ("rates", rates::CASES),
+    ("syn_v6", syn_v6::CASES),
 ];
 
 /// All cases as trials. `skip` ignores them: [`cannot_run`] says why.

@@ -24,12 +24,12 @@ pub const CASES: &[Case] = &[
 ];
 
 /// How long a change of mode or a counter may take to show.
-const SHOWS_WITHIN: Duration = Duration::from_secs(40);
+pub const SHOWS_WITHIN: Duration = Duration::from_secs(40);
 /// Acknowledgments that no handshake stands behind.
 const BOGUS: u64 = 50;
 
 /// An edge with `gate.syn_cookies`, and what makes its answers arrive: see [`xdp`].
-fn edge_with(syn_cookies: &Value) -> Result<(Attached, Edge)> {
+pub fn edge_with(syn_cookies: &Value) -> Result<(Attached, Edge)> {
     let mut edge = Edge::prepare()?;
     let peer = xdp::attach(&edge.street.wire, "edge", "empty")?;
     edge.config["gate"]["syn_cookies"] = syn_cookies.clone();
@@ -44,7 +44,7 @@ fn sysctl(netns: &Netns, path: &str) -> Result<String> {
 }
 
 /// A counter of the namespace's TCP, `TcpExt` in `/proc/net/netstat`.
-fn tcp_ext(netns: &Netns, name: &str) -> Result<u64> {
+pub fn tcp_ext(netns: &Netns, name: &str) -> Result<u64> {
     let text = netns.enter(|| std::fs::read_to_string("/proc/thread-self/net/netstat"))??;
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
     let (names, values) = (lines.next().context("no names")?, lines.next().context("no values")?);
@@ -71,9 +71,12 @@ fn always() -> Result<()> {
     let taken = tcp_ext(&edge.street.edge, "SyncookiesRecv")? - received;
     ensure!(taken >= 4, "the kernel took {taken} cookies of four connections");
 
+    let accepted = || -> Result<u64> { Ok(edge.workers()?.iter().map(|worker| worker.0).sum()) };
+    let before = accepted()?;
     let finished = run(&mut hping(&edge, &["-A"], BOGUS, "u2000")?, Duration::from_secs(30))?;
     edge.until("the drop of bogus acknowledgments", SHOWS_WITHIN, || Ok(edge.packets("syn_cookie_bad")? >= BOGUS))
         .with_context(|| format!("hping3 said: {}", finished.stderr))?;
+    ensure!(accepted()? == before, "an acknowledgment without a handshake opened a connection");
     edge.good().expect_origin(Version::H2, "https://edge.test/")?;
     let state = edge.bpftool(&["map", "dump", "pinned", &edge.pins().join("SYN_STATE").to_string_lossy()])?;
     for field in ["policy", "threshold", "release", "hold_ms", "accepted", "window_ns", "marked_ns", "syns", "cookies"]
@@ -121,7 +124,7 @@ fn options_are_kept() -> Result<()> {
 }
 
 /// Listeners whose SYNs are answered with cookies now.
-fn with_cookies(edge: &Edge) -> Result<Vec<String>> {
+pub fn with_cookies(edge: &Edge) -> Result<Vec<String>> {
     let status = edge.ctl(&["status", "--json"])?;
     let list = status["kernel"]["syn_cookies"].as_array().with_context(|| format!("no syn_cookies in {status}"))?;
     Ok(list.iter().filter_map(|address| address.as_str().map(str::to_owned)).collect())

@@ -43,7 +43,7 @@ pub fn trials(skip: bool) -> Vec<Trial> {
             let check = || differential::made_up_slice(SEED).map_err(|error| Failed::from(format!("{error:#}")));
             Trial::test("verdicts::made-up worlds", check).with_ignored_flag(skip)
         }])
-        .chain([super::filter::trial(skip), super::swap::trial(skip)])
+        .chain([super::filter::trial(skip), super::swap::trial(skip), super::syn_frames::trial(skip)])
         .chain(checks::trials(skip, SEED))
         .chain(rates::trials(skip, SEED))
         .collect()

@@ -11,6 +11,7 @@ mod units;
 pub mod upstream;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use proxy_common::abi::{MAX_SERVICES, MAX_WORKERS};
 use schemars::JsonSchema;
@@ -81,6 +82,14 @@ pub struct Config {
     /// Access log.
     #[serde(default)]
     pub access_log: AccessLog,
+}
+
+impl Config {
+    /// Our own addresses: those that `gate.own_addresses` names, and those that listeners do.
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        let listening = self.listeners.iter().map(|listener| listener.address.ip()).filter(|ip| !ip.is_unspecified());
+        self.gate.own_addresses.iter().copied().chain(listening).map(|ip| ip.to_canonical()).collect()
+    }
 }
 
 /// Reads and validates a config file's text. All faults that can be told apart are reported together.

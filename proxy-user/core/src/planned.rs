@@ -1,0 +1,268 @@
+//! The gate that config and policies ask for, without a kernel: what the maps would hold right after a start, as tables of a
+//! decision. What only a running gate knows is not in it: verdicts, fragments and flows seen, known sources, buckets that
+//! were drawn from.
+//!
+//! Pure: what this host says (its ephemeral ports) is an argument.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use proxy_common::abi::{
+    CheckSettings, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig,
+    HINT_WORDS, HostKey, LAYOUT_VERSION, RateLimit, RateSettings, Reason, ServiceKey, proto, verdict_bits,
+};
+use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
+use proxy_common::bucket::Limit;
+use proxy_common::classify::{ClassTable, Found, RowTable, classify, first_candidate};
+use proxy_common::decide::Tables;
+use proxy_common::hint;
+use proxy_common::parse::Packet;
+use proxy_common::sanity::own_bit;
+
+use crate::config::{Config, RateImage, Scope};
+use crate::image::KernelImage;
+
+/// What this host adds to the config.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// The first port that the kernel gives to clients.
+    pub ephemeral: u32,
+    /// The packets come in by a loopback interface, where our own addresses talk to each other.
+    pub loopback: bool,
+}
+
+/// The tables. No verdict stands in them.
+#[derive(Debug)]
+pub struct Planned<'a> {
+    config: GateConfig,
+    settings: CheckSettings,
+    image: &'a KernelImage,
+    rules: Option<(Box<ClassTable>, Box<RowTable>)>,
+    /// With their numbers, the listener's index.
+    services: Vec<(ServiceKey, u32)>,
+    own: HashSet<Addr>,
+    hints: Vec<u64>,
+    rates: RateImage,
+}
+
+/// Bits before an IPv4 address in the tries' keys.
+const V4_BITS: u8 = 96;
+const FULL: u32 = 128;
+
+impl<'a> Planned<'a> {
+    /// What a start with this config and these policies would put into the maps.
+    pub fn new(config: &Config, image: &'a KernelImage, host: Host) -> Self {
+        let gate = &config.gate;
+        let rates = RateImage::of(config);
+        let mut flags = 0;
+        for (set, flag) in [
+            (gate.scope == Scope::Own, GATE_OWN_ONLY),
+            (!image.deny.is_empty(), GATE_HAS_DENY),
+            (!image.allow.is_empty(), GATE_HAS_ALLOW),
+            (!image.rules.is_empty(), GATE_HAS_RULES),
+            (!rates.limits.is_empty(), GATE_HAS_RATES),
+        ] {
+            flags |= if set { flag } else { 0 };
+        }
+        let own: HashSet<Addr> = config.own_addresses().into_iter().map(Addr::from).collect();
+        let (checked, enforced) = gate.checks.words();
+        let keep = if host.loopback { !(Reason::Bogon.bit() | Reason::SpoofedOwn.bit()) } else { u64::MAX };
+        let rate = u64::from(gate.icmp_per_second);
+        let services = (0..).zip(&config.listeners).flat_map(|(number, listener)| {
+            let addr = Addr::from(listener.address.ip());
+            let udp = listener.http3.then_some(proto::UDP);
+            let protocols = std::iter::once(proto::TCP).chain(udp);
+            protocols.map(move |protocol| (addr.service_key(protocol, listener.address.port()), number))
+        });
+        Self {
+            config: GateConfig {
+                layout: LAYOUT_VERSION,
+                flags,
+                rules: image.rules.len() as u32,
+                v6_mask: v6_mask(gate.ipv6_prefix),
+                checked: checked & keep,
+                enforced: enforced & keep,
+                own_bits: own.iter().fold(0, |bits, addr| bits | (1 << own_bit(*addr))),
+                verdict_bits: verdict_bits(gate.max_verdicts),
+                ..GateConfig::default()
+            },
+            settings: CheckSettings { seed: 1, icmp: Limit::per_second(rate, rate), udp_below: host.ephemeral, pad: 0 },
+            rules: image.tables.classes().zip(image.tables.rows()),
+            services: services.collect(),
+            own,
+            hints: hints(&image.deny),
+            rates,
+            image,
+        }
+    }
+}
+
+/// The hint's words for these prefixes, both families.
+fn hints(deny: &[(IpNet, u32)]) -> Vec<u64> {
+    let mut words = vec![0_u64; 2 * HINT_WORDS as usize];
+    for (net, _) in deny {
+        hint::mark(net.network().into(), net.prefix_len(), |word, bit| {
+            if let Some(word) = words.get_mut(word as usize) {
+                *word |= 1 << bit;
+            }
+        });
+        if place(net).1 <= V4_BITS && covers(net, Addr::from(IpAddr::from([0, 0, 0, 0]))) {
+            // A prefix that holds the v4-mapped addresses covers all of IPv4.
+            words.fill(u64::MAX);
+        }
+    }
+    words
+}
+
+/// A network on the number line of the tries' keys: its first number and its bits.
+fn place(net: &IpNet) -> (u128, u8) {
+    let first = u128::from_be_bytes(Addr::from(net.network()).to_bytes());
+    let bits = if net.addr().is_ipv4() { net.prefix_len() + V4_BITS } else { net.prefix_len() };
+    (first, bits)
+}
+
+fn covers(net: &IpNet, addr: Addr) -> bool {
+    let (first, bits) = place(net);
+    let differing = first ^ u128::from_be_bytes(addr.to_bytes());
+    differing.checked_shr(FULL - u32::from(bits)).unwrap_or(0) == 0
+}
+
+fn longest(list: &[(IpNet, u32)], addr: Addr) -> Option<u32> {
+    let covering = list.iter().filter(|(net, _)| covers(net, addr));
+    covering.max_by_key(|(net, _)| place(net).1).map(|(_, rule)| *rule)
+}
+
+impl Tables for Planned<'_> {
+    type Verdict = ();
+
+    fn config(&self) -> GateConfig {
+        self.config
+    }
+
+    fn verdict_hint(&self, _: u32) -> u64 {
+        0
+    }
+
+    fn verdict(&self, _: &HostKey) -> Option<()> {
+        None
+    }
+
+    fn verdict_terms(&self, (): ()) -> (u64, u32, u32) {
+        (0, 0, 0)
+    }
+
+    // Nothing is remembered that a time could be compared with.
+    fn now_ns(&self) -> u64 {
+        0
+    }
+
+    fn hint(&self, _: u32, word: u32) -> u64 {
+        self.hints.get(word as usize).copied().unwrap_or(u64::MAX)
+    }
+
+    fn denied(&self, _: u32, addr: Addr) -> Option<u32> {
+        longest(&self.image.deny, addr)
+    }
+
+    fn allowed(&self, _: u32, addr: Addr) -> Option<u32> {
+        longest(&self.image.allow, addr)
+    }
+
+    fn port_word(&self, word: u32) -> u64 {
+        let here = self.services.iter().map(|(key, _)| key).filter(|key| port_place(key.port).0 == word);
+        here.fold(0, |bits, key| bits | (u64::from(port_bit(key)) << port_place(key.port).1))
+    }
+
+    fn bound(&self, key: &ServiceKey) -> bool {
+        self.service(key).is_some()
+    }
+
+    fn classify(&self, packet: &Packet, _: u32) -> Found {
+        let Some((classes, rows)) = &self.rules else { return Found::default() };
+        Found::of(classify(packet, classes, rows, |w, word| first_candidate(packet, rows, w, word)))
+    }
+
+    fn check_settings(&self) -> CheckSettings {
+        self.settings
+    }
+
+    fn own(&self, addr: Addr) -> bool {
+        self.own.contains(&addr)
+    }
+
+    fn fragment(&self, _: u32) -> u64 {
+        0
+    }
+
+    fn set_fragment(&self, _: u32, _: u64) {}
+
+    fn bucket(&self, _: u32) -> u64 {
+        0
+    }
+
+    fn set_bucket(&self, _: u32, _: u64) {}
+
+    fn service(&self, key: &ServiceKey) -> Option<u32> {
+        self.services.iter().find(|(service, _)| service == key).map(|(_, number)| *number)
+    }
+
+    fn rate_settings(&self) -> RateSettings {
+        self.rates.settings
+    }
+
+    fn rate_limit(&self, index: u32) -> Option<RateLimit> {
+        self.rates.limits.get(index as usize).copied()
+    }
+
+    fn rate_bucket(&self, _: u32) -> u64 {
+        0
+    }
+
+    fn set_rate_bucket(&self, _: u32, _: u64) {}
+
+    fn known(&self, _: u32) -> u64 {
+        0
+    }
+
+    fn flow(&self, _: u32) -> u64 {
+        0
+    }
+
+    fn set_flow(&self, _: u32, _: u64) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> Addr {
+        text.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn the_longest_prefix_counts_in_both_families() {
+        let list: Vec<(IpNet, u32)> =
+            [("10.0.0.0/8", 1), ("10.1.0.0/16", 2), ("::/0", 3), ("2001:db8::/32", 4), ("192.0.2.7/32", 5)]
+                .iter()
+                .map(|(net, slot)| (net.parse().unwrap(), *slot))
+                .collect();
+        for (ip, slot) in
+            [("10.2.0.1", 1), ("10.1.2.3", 2), ("192.0.2.7", 5), ("192.0.2.8", 3), ("2001:db8::1", 4), ("fe80::1", 3)]
+        {
+            assert_eq!(longest(&list, addr(ip)), Some(slot), "{ip}");
+        }
+        assert_eq!(longest(&list[..2], addr("11.0.0.1")), None);
+    }
+
+    #[test]
+    fn hints_know_every_denied_address() {
+        let one = |net: &str| hints(&[(net.parse().unwrap(), 1)]);
+        let hit = |words: &[u64], ip: &str| {
+            let (word, bit) = hint::place(addr(ip));
+            words[word as usize] >> bit & 1 == 1
+        };
+        assert!(hit(&one("192.0.2.0/24"), "192.0.2.9") && !hit(&one("192.0.2.0/24"), "198.51.100.1"));
+        assert!(hit(&one("::/0"), "198.51.100.1"));
+    }
+}

@@ -1,0 +1,251 @@
+//! The parsers, what they read every day, and what each promises.
+
+use std::io::Cursor;
+
+use anyhow::{Context as _, Result, ensure};
+use http::Method;
+use proxy_common::decide::decide;
+use proxy_common::parse::{Parsed, parse};
+use proxy_common::syn_ack::{Exchange, LONG_HEADER, MAX_OPTIONS, RawOptions, SHORT_HEADER, parse_options};
+use proxy_core::config;
+use proxy_core::policy::{self, Options};
+use proxy_user::control::api::Call;
+use proxy_user::events::packet_file;
+use proxy_user::http::wire::Framing;
+use serde_json::{Value, json};
+
+use super::Target;
+use crate::tables::World;
+use crate::{check_rows, verdict_table};
+
+/// Largest window scale, RFC 7323 section 2.3.
+const MAX_SCALE: u8 = 14;
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target { name: "packet", about: "headers of frames, and the decision on them", corpus: frames, read: packet },
+    Target { name: "syn-options", about: "TCP options of SYNs, and the answers to them", corpus: options, read: syn },
+    Target { name: "pcap", about: "pcap and pcapng files", corpus: captures, read: capture },
+    Target { name: "policy", about: "policy files", corpus: policies, read: policy },
+    Target { name: "expression", about: "conditions of rules", corpus: expressions, read: expression },
+    Target { name: "config", about: "config files", corpus: configs, read: configuration },
+    Target { name: "admin", about: "requests of the admin socket", corpus: calls, read: call },
+    Target { name: "http1", about: "framing of HTTP/1 requests", corpus: requests, read: framing },
+];
+
+fn frames() -> Vec<Vec<u8>> {
+    let rows = verdict_table::rows().into_iter().map(|row| row.frame);
+    rows.chain(check_rows::rows().into_iter().map(|row| row.frame)).map(|frame| frame.build()).collect()
+}
+
+fn packet(bytes: &[u8]) -> Result<()> {
+    let parsed = parse(bytes);
+    if let Parsed::Ip(packet) = &parsed {
+        ensure!(packet.end() <= bytes.len(), "the packet ends at {} of {} bytes", packet.end(), bytes.len());
+        ensure!(usize::from(packet.upper) <= packet.end(), "its upper header begins at {}", packet.upper);
+        ensure!(packet.ports || (packet.sport, packet.dport) == (0, 0), "ports where there are none");
+    }
+    let world = World { checked: u64::MAX, ..World::default() };
+    let decision = decide(bytes, parsed.as_ref(), &world);
+    ensure!(!decision.reason.drops(), "{:?} without a rule or a check that drops", decision.reason);
+    Ok(())
+}
+
+fn options() -> Vec<Vec<u8>> {
+    [
+        &[2, 4, 5, 180][..],
+        &[2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7],
+        &[2, 4, 5, 180, 1, 3, 3, 8, 1, 1, 4, 2],
+        &[1, 1, 8, 10, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 3, 3, 14, 0],
+        &[254, 4, 0xf9, 0x89, 34, 2, 2, 4, 0, 0],
+    ]
+    .map(<[u8]>::to_vec)
+    .into()
+}
+
+fn syn(bytes: &[u8]) -> Result<()> {
+    let mut raw = RawOptions { bytes: [0; MAX_OPTIONS] };
+    for (to, from) in raw.bytes.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    let options = parse_options(&raw);
+    ensure!(options.scale <= MAX_SCALE, "a window scale of {}", options.scale);
+    for v6 in [false, true] {
+        let mut exchange = Exchange::EMPTY;
+        exchange.raw = RawOptions { bytes: raw.bytes };
+        exchange.prepare(v6);
+        let length = exchange.answer(v6, 7, 9);
+        ensure!(length == SHORT_HEADER || length == LONG_HEADER, "an answer with a header of {length} bytes");
+    }
+    Ok(())
+}
+
+fn captures() -> Vec<Vec<u8>> {
+    let mut pcap = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0];
+    let mut big = vec![0xa1, 0xb2, 0xc3, 0xd4, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+    for frame in frames().iter().take(3) {
+        let length = frame.len() as u32;
+        pcap.extend([[0; 4], [0; 4], length.to_le_bytes(), length.to_le_bytes()].concat());
+        pcap.extend(frame);
+        big.extend([[0; 4], [0; 4], length.to_be_bytes(), length.to_be_bytes()].concat());
+        big.extend(frame);
+    }
+    // Section header, interface description, one enhanced packet.
+    let mut ng = vec![10, 13, 13, 10, 28, 0, 0, 0, 0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0];
+    ng.extend([[0xff; 8].as_slice(), &[28, 0, 0, 0]].concat());
+    ng.extend([1, 0, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 20, 0, 0, 0]);
+    ng.extend([6, 0, 0, 0, 48, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 0, 0, 0, 60, 0, 0, 0]);
+    ng.extend([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 6, 0, 0, 48, 0, 0, 0]);
+    vec![pcap, big, ng]
+}
+
+fn capture(bytes: &[u8]) -> Result<()> {
+    if let Ok(packets) = packet_file::read(Cursor::new(bytes)) {
+        ensure!(packets.len() <= packet_file::MAX_PACKETS, "{} packets", packets.len());
+        let held: usize = packets.iter().map(|packet| packet.bytes.len()).sum();
+        ensure!(held <= bytes.len(), "{held} bytes out of {}", bytes.len());
+    }
+    Ok(())
+}
+
+fn policies() -> Vec<Vec<u8>> {
+    [
+        include_str!("../../../policies/examples/api-methods.json"),
+        include_str!("../../../policies/examples/cidr-allow-deny.json"),
+        include_str!("../../../policies/examples/login-abuse.json"),
+        include_str!("../../../policies/examples/packet-ports.json"),
+        include_str!("../../../policies/examples/rate-limit.json"),
+        include_str!("../../../policies/examples/scanner-paths.json"),
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
+}
+
+fn compiles(text: &str) -> Result<()> {
+    let files = [("fuzz.json".to_owned(), text.to_owned())];
+    if let Err(faults) = policy::compile(&files, &Options::new(jiff::Timestamp::UNIX_EPOCH)) {
+        ensure!(!faults.is_empty(), "refused without a fault");
+        for fault in faults {
+            ensure!(!fault.to_string().is_empty(), "a fault without words");
+        }
+    }
+    Ok(())
+}
+
+fn policy(bytes: &[u8]) -> Result<()> {
+    compiles(&String::from_utf8_lossy(bytes))
+}
+
+/// The conditions of the examples, and some that they lack.
+fn expressions() -> Vec<Vec<u8>> {
+    let mut found: Vec<Vec<u8>> = Vec::new();
+    for text in policies() {
+        let file: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let rules = file["rules"].as_array().cloned().unwrap_or_default();
+        found.extend(rules.iter().filter_map(|rule| rule["when"].as_str().map(|when| when.as_bytes().to_vec())));
+    }
+    found.extend(
+        [
+            "not (ip.src in {192.0.2.0/24 2001:db8::/32}) and (tcp.dstport in {80 443..445} or udp.dstport eq 53)",
+            "ip.proto eq \"tcp\" and tcp.flags.syn and not tcp.flags.ack and ip.ttl lt 5",
+            "http.request.uri.path matches \"^/(a|b)+\\.php$\" || http.host contains \"x\" xor http.request.method in {\"GET\" \"PUT\"}",
+            "lower(http.request.uri.path) eq r#\"/wp-login.php\"# and http.user_agent wildcard \"*bot*\"",
+        ]
+        .map(|text| text.as_bytes().to_vec()),
+    );
+    found
+}
+
+fn expression(bytes: &[u8]) -> Result<()> {
+    let when = String::from_utf8_lossy(bytes);
+    let file = json!({
+        "schema": "tidegate.policy/v1", "id": "fuzz", "revision": 1,
+        "rules": [{ "id": "a", "when": when, "action": { "type": "log" } }],
+    });
+    compiles(&file.to_string())
+}
+
+fn configs() -> Vec<Vec<u8>> {
+    [
+        include_str!("../../../policies/tidegate.json"),
+        r#"{"workers":2,"listeners":[{"name":"w","address":"0.0.0.0:443","protocol":"https","http3":true}],
+            "certificates":[{"cert":"c.pem","key":"k.pem"}],"routes":[{"hosts":["*.a.test"],"path":"/","upstream":"u"}],
+            "upstreams":{"u":{"servers":["https://[::1]:8443"],"keepalive":8}},"policies":["p/*.json"],
+            "timeouts":{"drain":"10s"},"gate":{"interfaces":["eth0"],"scope":"own","ipv6_prefix":56,
+            "checks":{"land":"count"},"own_addresses":["192.0.2.1","2001:db8::1"],
+            "syn_cookies":{"mode":"auto","threshold":100,"release":10,"hold":"1m"}}}"#,
+        include_str!("../../../policies/invalid-config/meaning.json"),
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
+}
+
+fn configuration(bytes: &[u8]) -> Result<()> {
+    match config::parse(&String::from_utf8_lossy(bytes)) {
+        Ok(config) => {
+            config.own_addresses();
+        }
+        Err(faults) => ensure!(!faults.is_empty(), "refused without a fault"),
+    }
+    Ok(())
+}
+
+/// Method, path with query, body; a line each.
+fn calls() -> Vec<Vec<u8>> {
+    [
+        "GET\n/v1/status\n",
+        "GET\n/v1/verdicts?limit=10\n",
+        "POST\n/v1/verdicts\n{\"source\":\"192.0.2.1\",\"ttl\":\"10m\"}",
+        "DELETE\n/v1/verdicts/2001%3Adb8%3A%3A%2F64\n",
+        "GET\n/v1/events?reason=verdict&source=192.0.2.0%2F24&rule=a%2Fb&sample=64\n",
+        "POST\n/v1/explain\n{\"packet\":\"0a0b\",\"length\":60}",
+        "POST\n/v1/workers/1/stop\n",
+        "POST\n/v1/reload\n",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
+}
+
+fn call(bytes: &[u8]) -> Result<()> {
+    let mut parts = bytes.splitn(3, |byte| *byte == b'\n');
+    let mut next = || parts.next().unwrap_or_default();
+    let (method, target, body) = (next(), next(), next());
+    let Ok(method) = Method::from_bytes(method) else { return Ok(()) };
+    // What does not make a URI never reaches the API.
+    let Ok(uri) = http::Uri::try_from(target) else { return Ok(()) };
+    if let Err(refusal) = Call::parse(&method, uri.path(), uri.query(), body) {
+        ensure!(refusal.status.is_client_error(), "refused with {}", refusal.status);
+        ensure!(!refusal.error.is_empty(), "refused without a reason");
+    }
+    Ok(())
+}
+
+fn requests() -> Vec<Vec<u8>> {
+    [
+        "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: b\r\n\r\n",
+        "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5;x=\"y\"\r\nhello\r\n0\r\nTrail: x\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
+}
+
+/// What is said of a connection must not hang on how its bytes were cut.
+fn framing(bytes: &[u8]) -> Result<()> {
+    const ORDINALS: u64 = 64;
+    let mut whole = Framing::default();
+    whole.feed(bytes);
+    for size in [1, 3, 17] {
+        let mut cut = Framing::default();
+        for piece in bytes.chunks(size) {
+            cut.feed(piece);
+        }
+        ensure!(cut.in_head() == whole.in_head(), "in pieces of {size} bytes it ends elsewhere");
+        for ordinal in 1..ORDINALS {
+            let (one, other) = (whole.fault(ordinal), cut.fault(ordinal));
+            ensure!(one == other, "in pieces of {size} bytes request {ordinal} is {other:?}, not {one:?}");
+        }
+    }
+    whole.fault(1).map_or(Ok(()), |why| (!why.is_empty()).then_some(()).context("a fault without words"))
+}
