@@ -22,12 +22,12 @@ use proxy_common::sanity;
 use crate::count;
 use crate::events;
 use crate::frame::Packet;
-use crate::rates::{limit_rates, service_of, take_rate};
 use crate::maps::{
     ALLOW_A, ALLOW_B, BINDINGS, BUCKETS, CHECKS, CLOCK, DENY_A, DENY_B, DENY_HINT, FLOWS, FRAGMENTS, GATE, KNOWN, OWN,
     PORTS, RATE_BUCKETS, RATE_LIMITS, RATES, RULE_CLASSES, RULE_HITS, RULE_ROWS, SHADOW_HITS, VERDICT_HINT, VERDICTS,
     WOULD,
 };
+use crate::rates::{limit_rates, service_of, take_rate};
 
 /// What becomes of a packet.
 pub enum Outcome {
