@@ -47,7 +47,7 @@ pub(crate) fn apply<F: Frame + ?Sized, T: Tables>(
     if reason == Reason::NotOwn {
         return Some(Decision::new(reason));
     }
-    let drop = unless_spared(packet, tables, config, false, None, Decision::new(reason));
+    let drop = unless_spared(frame, packet, tables, config, false, None, Decision::new(reason));
     if drop.reason != Reason::Allowed {
         *counted = found & !NUMBERS & !config.enforced;
     }

@@ -7,15 +7,21 @@
 //! rule's priority: that, action and slot stand in an entry per bit.
 //!
 //! Fields that few rules look at are no dimensions: such a rule has a record, which is compared when the rule is the first
-//! candidate of its word. Where no rule has one, that costs one test of a bit.
+//! candidate of its word. Where no rule has one, that costs one test of a bit. What a rule wants of the packet's bytes is
+//! asked last, of candidates whose record holds.
 //!
 //! The tables are made by `proxy-core` and are read here, in the kernel and on the host; nothing here writes them. They
 //! are one pair of arrays for a revision. Every index is masked to its array: bounds hold whatever the tables say, and the
 //! verifier sees that they do.
 
+mod probe;
 mod record;
 
+mod work;
+
+pub use probe::{Answer, Base, Bits, MAX_PROBE_OFFSET, MAX_PROBES, PROBE_BYTES, PROBE_WORDS, Probe, Question, ask};
 pub use record::Record;
+pub use work::{PENDING, Rest, WANTS_SYN, Work, check_pending, check_rule, check_word, find};
 
 use crate::abi::proto;
 use crate::addr::Addr;
@@ -137,10 +143,10 @@ impl Found {
     }
 }
 
-/// The first rule for a packet, to be read by [`Found::of`]. One plain loop over at most [`MAX_WORDS`] words. `candidates` is
-/// [`first_candidate`], which the kernel side calls as a function of its own.
+/// The first rule for a packet, to be read by [`Found::of`], of all rules without a record; or [`PENDING`], where words are
+/// left to look through, which `rest` is told of. One plain loop over at most [`MAX_WORDS`] words.
 #[inline(always)]
-pub fn classify(packet: &Packet, classes: &ClassTable, rows: &RowTable, candidates: impl Fn(u64, u64) -> u64) -> u64 {
+pub fn classify(packet: &Packet, classes: &ClassTable, rows: &RowTable, rest: &impl Rest) -> u64 {
     let kind = class(classes, class_place::KIND as u64 + kind_of(packet));
     let ttl = class(classes, class_place::TTL as u64 + u64::from(packet.ttl));
     let src = address(packet.src, classes, rows, dimension::SRC4, dimension::SRC6);
@@ -169,6 +175,7 @@ pub fn classify(packet: &Packet, classes: &ClassTable, rows: &RowTable, candidat
     live &= summary;
 
     let (mut best, mut shadow) = (NOTHING, NOTHING);
+    let mut pending = 0_u64;
     let mut visited = 0;
     while visited < MAX_WORDS {
         if live == 0 {
@@ -180,11 +187,11 @@ pub fn classify(packet: &Packet, classes: &ClassTable, rows: &RowTable, candidat
         let word = both & word(rows, sport + w) & word(rows, ttl + w) & word(rows, len + w);
         if word != 0 {
             // Inside a word the bits stand in the order of priority.
-            let mut found = self::word(rows, row_place::ENTRY as u64 + w * 64 + lowest_bit(word));
+            let found = self::word(rows, row_place::ENTRY as u64 + w * 64 + lowest_bit(word));
             if found & CHECKED != 0 {
-                found = candidates(w, word);
-            }
-            if found & SHADOW != 0 {
+                rest.put(w, word);
+                pending |= 1 << w;
+            } else if found & SHADOW != 0 {
                 shadow = if found < shadow { found } else { shadow };
             } else {
                 best = if found < best { found } else { best };
@@ -192,26 +199,17 @@ pub fn classify(packet: &Packet, classes: &ClassTable, rows: &RowTable, candidat
         }
         visited += 1;
     }
-    (best & RULE) | ((shadow & RULE) << 32)
+    if pending != 0 {
+        rest.begin(pending, best, shadow);
+        return PENDING;
+    }
+    answer(best, shadow)
 }
 
-/// Entry of the first rule among the candidates of word `w` whose record holds, or that has none.
+/// As [`Found::of`] reads it.
 #[inline(always)]
-pub fn first_candidate(packet: &Packet, rows: &RowTable, w: u64, candidates: u64) -> u64 {
-    let mut left = candidates;
-    let mut visited = 0;
-    while visited < 64 {
-        if left == 0 {
-            break;
-        }
-        let found = word(rows, row_place::ENTRY as u64 + w * 64 + lowest_bit(left));
-        if found & CHECKED == 0 || record::holds(packet, rows, (found >> RECORD_SHIFT) & 0xfff) {
-            return found;
-        }
-        left &= left - 1;
-        visited += 1;
-    }
-    NOTHING
+const fn answer(best: u64, shadow: u64) -> u64 {
+    (best & RULE) | ((shadow & RULE) << 32)
 }
 
 /// Above every entry, with no rule in it.

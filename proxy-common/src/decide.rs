@@ -40,7 +40,7 @@ pub trait Tables {
     fn bound(&self, key: &ServiceKey) -> bool;
     /// The first packet rule that matches, allow rules before others ([`crate::classify`]). The kernel side calls it as a
     /// function of its own, which the verifier looks at once instead of once for each way through the parser.
-    fn classify(&self, packet: &Packet, side: u32) -> Found;
+    fn classify<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet, side: u32) -> Found;
     /// [`checks::run`], in the kernel as a function of its own too: what it does with the packet, times what it found
     /// before, would be more than the verifier looks at.
     #[inline(always)]
@@ -199,7 +199,7 @@ fn judge<F: Frame + ?Sized, T: Tables>(
             let own_only = own_only || flags & VERDICT_OWN_ONLY != 0;
             let drop =
                 Decision { reason: Reason::Verdict, rule: Some(rule), verdict: Some(verdict), would: None, counted: 0 };
-            return unless_spared(packet, tables, config, own_only, None, drop);
+            return unless_spared(frame, packet, tables, config, own_only, None, drop);
         }
         expired = true;
     }
@@ -211,7 +211,7 @@ fn judge<F: Frame + ?Sized, T: Tables>(
             && let Some(rule) = tables.denied(side, packet.src)
         {
             let drop = Decision::by_rule(Reason::Denied, rule);
-            return unless_spared(packet, tables, config, own_only, None, drop);
+            return unless_spared(frame, packet, tables, config, own_only, None, drop);
         }
     }
 
@@ -222,17 +222,17 @@ fn judge<F: Frame + ?Sized, T: Tables>(
     let mut would = None;
     let mut found = Found::default();
     if config.flags & GATE_HAS_RULES != 0 {
-        found = tables.classify(packet, config.rules_side());
+        found = tables.classify(frame, packet, config.rules_side());
         if found.action == rule_action::ALLOW {
             return Decision::by_rule(Reason::Allowed, found.slot);
         }
         if found.action == rule_action::DROP {
             let drop = Decision::by_rule(Reason::Rule, found.slot);
-            return unless_spared(packet, tables, config, own_only, Some(found), drop);
+            return unless_spared(frame, packet, tables, config, own_only, Some(found), drop);
         }
         if found.shadow_action == rule_action::DROP {
             let drop = Decision::by_rule(Reason::Rule, found.shadow_slot);
-            let would_be = unless_spared(packet, tables, config, own_only, Some(found), drop);
+            let would_be = unless_spared(frame, packet, tables, config, own_only, Some(found), drop);
             would = if would_be.reason.drops() { would_be.rule } else { None };
         }
     }
@@ -264,7 +264,8 @@ fn standing<T: Tables>(source: Addr, tables: &T, config: &GateConfig) -> Option<
 
 /// The drop, unless something spares the packet. `rules` is what the packet rules say, where they were asked already.
 #[inline(always)]
-pub(crate) fn unless_spared<T: Tables>(
+pub(crate) fn unless_spared<F: Frame + ?Sized, T: Tables>(
+    frame: &F,
     packet: &Packet,
     tables: &T,
     config: &GateConfig,
@@ -282,7 +283,7 @@ pub(crate) fn unless_spared<T: Tables>(
     }
     let found = match rules {
         Some(found) => found,
-        None if config.flags & GATE_HAS_RULES != 0 => tables.classify(packet, config.rules_side()),
+        None if config.flags & GATE_HAS_RULES != 0 => tables.classify(frame, packet, config.rules_side()),
         None => Found::default(),
     };
     if found.action == rule_action::ALLOW {

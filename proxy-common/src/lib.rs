@@ -14,6 +14,7 @@ pub mod cid;
 pub mod classify;
 pub mod decide;
 pub mod event;
+pub mod fingerprint;
 pub mod fragments;
 pub mod hint;
 pub mod parse;

@@ -23,11 +23,19 @@ pub trait Frame {
     }
     /// Bytes in the frame, link header included.
     fn len(&self) -> usize;
+    /// Index of the interface that it came in on.
+    fn interface(&self) -> u32 {
+        LOOPBACK
+    }
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
+
+/// Index of the loopback interface, the first of every network namespace. Frames that came in on none count as its, as
+/// `BPF_PROG_TEST_RUN` has it.
+pub const LOOPBACK: u32 = 1;
 
 impl Frame for [u8] {
     fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {

@@ -130,7 +130,7 @@ pub(crate) fn apply<F: Frame + ?Sized, T: Tables>(
         return None;
     }
     let reason = Reason::of(found as u32 & NUMBER_MASK);
-    let drop = unless_spared(packet, tables, config, false, Some(rules), Decision::new(reason));
+    let drop = unless_spared(frame, packet, tables, config, false, Some(rules), Decision::new(reason));
     if drop.reason != Reason::Allowed {
         *counted |= found & !NUMBERS;
     }

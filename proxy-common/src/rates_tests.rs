@@ -119,7 +119,7 @@ impl Tables for Gate {
     fn bound(&self, _: &ServiceKey) -> bool {
         false
     }
-    fn classify(&self, _: &Packet, _: u32) -> Found {
+    fn classify<F: Frame + ?Sized>(&self, _: &F, _: &Packet, _: u32) -> Found {
         Found::default()
     }
     fn check_settings(&self) -> CheckSettings {

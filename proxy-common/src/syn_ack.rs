@@ -26,12 +26,21 @@ const TTL: u8 = 64;
 /// Don't fragment.
 const DONT_FRAGMENT: u8 = 0x40;
 
-mod kind {
+/// Kinds of TCP options, RFC 9293 section 3.2, RFC 2018 and RFC 7323.
+pub mod kind {
+    /// Nothing follows.
     pub const END: u8 = 0;
+    /// One byte of padding.
     pub const NOP: u8 = 1;
+    /// Maximum segment size.
     pub const MSS: u8 = 2;
+    /// Window scale.
     pub const WINDOW_SCALE: u8 = 3;
+    /// Selective acknowledgments are understood.
     pub const SACK_PERMITTED: u8 = 4;
+    /// Selective acknowledgments.
+    pub const SACK: u8 = 5;
+    /// Timestamps.
     pub const TIMESTAMPS: u8 = 8;
 }
 

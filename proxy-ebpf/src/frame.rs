@@ -38,6 +38,12 @@ impl Frame for Packet<'_> {
     }
 
     #[inline(always)]
+    fn interface(&self) -> u32 {
+        // SAFETY: the context that the kernel passed.
+        unsafe { (*self.0.ctx).ingress_ifindex }
+    }
+
+    #[inline(always)]
     fn len(&self) -> usize {
         let length = self.0.data_end() - self.0.data();
         // SAFETY: a local. Read back so that the compiler does not know it: it would conclude from "the headers' lengths

@@ -13,7 +13,7 @@ use proxy_common::abi::{
 };
 use proxy_common::addr::Addr;
 use proxy_common::checks;
-use proxy_common::classify::{Found, classify, first_candidate};
+use proxy_common::classify::Found;
 use proxy_common::decide::{Decision, Tables, decide, is_for_a_service};
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse_any};
 use proxy_common::plain::plain;
@@ -24,10 +24,10 @@ use crate::events;
 use crate::frame::Packet;
 use crate::maps::{
     ALLOW_A, ALLOW_B, BINDINGS, BUCKETS, CHECKS, CLOCK, DENY_A, DENY_B, DENY_HINT, FLOWS, FRAGMENTS, GATE, KNOWN, OWN,
-    PORTS, RATE_BUCKETS, RATE_LIMITS, RATES, RULE_CLASSES, RULE_HITS, RULE_ROWS, SHADOW_HITS, VERDICT_HINT, VERDICTS,
-    WOULD,
+    PORTS, RATE_BUCKETS, RATE_LIMITS, RATES, RULE_HITS, SHADOW_HITS, VERDICT_HINT, VERDICTS, WOULD,
 };
 use crate::rates::{limit_rates, service_of, take_rate};
+use crate::rules;
 
 /// What becomes of a packet.
 pub enum Outcome {
@@ -209,8 +209,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn classify(&self, packet: &IpPacket, side: u32) -> Found {
-        Found::of(find_rule(packet, side))
+    fn classify<F: Frame + ?Sized>(&self, _: &F, packet: &IpPacket, side: u32) -> Found {
+        rules::find(self.0, packet, side)
     }
 
     #[inline(always)]
@@ -387,26 +387,6 @@ extern "C" fn note_fragment(ctx: *mut xdp_md, packet: *const IpPacket, passed: u
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
     checks::note_fragment(&Packet(&ctx), packet, &Maps(ctx.ctx), passed != 0);
     0
-}
-
-/// The first matching rule as [`Found`] reads it. A global function: the verifier checks it once, for any arguments.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn find_rule(packet: *const IpPacket, side: u32) -> u64 {
-    // SAFETY: the one caller passes a reference. The verifier, which does not know, wants the check for null.
-    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    let (Some(classes), Some(rows)) = (RULE_CLASSES.get(side), RULE_ROWS.get(side)) else { return 0 };
-    classify(packet, classes, rows, |w, word| check_candidates(packet, side, w, word))
-}
-
-/// [`first_candidate`]: a loop within the loop of `find_rule`, for the verifier to check once.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn check_candidates(packet: *const IpPacket, side: u32, w: u64, candidates: u64) -> u64 {
-    // SAFETY: as in `find_rule`.
-    let Some(packet) = (unsafe { packet.as_ref() }) else { return u64::MAX };
-    let Some(rows) = RULE_ROWS.get(side) else { return u64::MAX };
-    first_candidate(packet, rows, w, candidates)
 }
 
 /// A full-length trie key whose address lies on an eight-byte border: the stack takes only aligned words.

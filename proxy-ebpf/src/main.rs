@@ -11,6 +11,7 @@ mod local;
 mod maps;
 mod quic;
 mod rates;
+mod rules;
 mod steer;
 mod syn;
 

@@ -10,9 +10,9 @@ use proxy_common::abi::{
     RATE_LIMIT_ENTRIES, REASONS, RateLimit, RateSettings, RuleName, SEEN_SLOTS, SIDES, Service, ServiceKey, SynState,
     VerdictValue, WorkerLoad, bucket_index,
 };
-use proxy_common::classify::{ClassTable, RowTable};
+use proxy_common::classify::{ClassTable, RowTable, Work};
 use proxy_common::event::{EVENT_RING_BYTES, Event, EventControl, EventCounts};
-use proxy_common::syn_ack::Exchange;
+use proxy_common::syn_ack::{Exchange, RawOptions};
 
 /// Run-time settings, one entry.
 #[btf_map]
@@ -58,6 +58,14 @@ pub static RULE_CLASSES: Array<ClassTable, { SIDES as usize }> = Array::new();
 /// Packet rules, one entry a side: the bit vectors, and the rule of each bit.
 #[btf_map]
 pub static RULE_ROWS: Array<RowTable, { SIDES as usize }> = Array::new();
+
+/// What is left to look through of a packet's rules: too large for the stack. Not pinned; it outlives no packet.
+#[btf_map]
+pub static RULE_WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
+
+/// The options of a SYN that a rule asked for, likewise.
+#[btf_map]
+pub static SYN_OPTIONS: PerCpuArray<RawOptions, 1> = PerCpuArray::new();
 
 /// Packets and bytes by reason.
 #[btf_map]

@@ -1,5 +1,6 @@
 //! `cargo xtask bench rules`: nanoseconds a packet through `front` with 10, 1,000 and 4,096 packet rules: packets that meet
-//! none of them, packets that meet one, and random packets. The whole packet counts, an empty program is quoted beside it.
+//! none of them, packets that meet one, that meet one by their payload or as a SYN by its fingerprint, and random packets. One
+//! rule in six asks for bytes of the payload, one in a hundred for a fingerprint. The whole packet counts, an empty program is quoted beside it.
 //!
 //! The sets of rules take turns within a round. Each round compares them, and the median of the rounds is printed: what
 //! else runs on the machine changes from round to round more than within one.
@@ -9,13 +10,15 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
-use proxy_common::abi::rule_action;
+use proxy_common::abi::{proto, rule_action};
+use proxy_common::classify::{Base, Bits, Probe, Question};
+use proxy_common::fingerprint::{SynPattern, Window};
 use proxy_core::policy::{Cube, PacketRule, RuleTables, compile_rules};
 use proxy_core::ranges::{RangeSet, network_ranges};
 use serde::Serialize;
 
 use crate::gate::Gate;
-use crate::packets::{Frame, tcp, udp};
+use crate::packets::{Frame, LINUX_OPTIONS, SYN, syn_with, tcp, udp};
 use crate::tables::World;
 
 /// Sizes of the sets.
@@ -89,7 +92,21 @@ fn rules(count: u32) -> Vec<PacketRule> {
             let destination = 0xc000_0000 + random.below(1 << 24);
             let port = random.below(60_000);
             let all = Cube::all();
-            let cube = match n % 5 {
+            let cube = match n % 6 {
+                _ if n == 1 || n % 100 == 50 => Cube {
+                    src: if n == 1 { net(0x2003_0300, 24) } else { net(source, 20) },
+                    protos: TCP,
+                    tcp_mask: SYN,
+                    tcp_flags: SYN,
+                    probes: vec![Probe { negated: false, question: Question::Syn(linux()) }],
+                    ..all
+                },
+                5 => Cube {
+                    src: if n == 5 { net(0x2002_0200, 24) } else { net(source, 20) },
+                    protos: UDP,
+                    probes: vec![payload(n)],
+                    ..all
+                },
                 0 => Cube { src: net(source, 24), dport: range(port, 0), protos: TCP, ..all },
                 1 => Cube { src: net(source, 16), dst: net(destination, 24), protos: UDP, ..all },
                 2 => Cube { dst: net(destination, 32), dport: range(port, random.below(100)), protos: TCP, ..all },
@@ -105,6 +122,20 @@ fn rules(count: u32) -> Vec<PacketRule> {
             PacketRule { cube, action: rule_action::DROP, slot: n % 4_095 + 1, shadow: false }
         })
         .collect()
+}
+
+/// Four bytes of payload under a mask: those of [`udp`] for the first such rule, others for the rest.
+fn payload(n: u32) -> Probe {
+    let value = if n == 5 { 0x0100_0304 } else { u64::from(n) << 8 };
+    let (proto, base) = (proto::UDP, Base::Payload);
+    let bits = Bits { proto, base, offset: 0, length: 4, mask: 0xff00_ffff, low: value, high: value };
+    Probe { negated: false, question: Question::Bits(bits) }
+}
+
+/// `*:64:*:*:mss*44,7:mss,sok,ts,nop,ws`
+fn linux() -> SynPattern {
+    let layout = Some((5, [0, 0x02_0408_0103], 0));
+    SynPattern { ttl: [29, 64], window: Window::Mss(44), scale: Some(7), layout, ..SynPattern::ANY }
 }
 
 fn miss() -> Frame {
@@ -141,11 +172,18 @@ pub fn run(mut say: impl FnMut(&str)) -> Result<Report> {
         gates.push((size, gate));
     }
     let (miss, hit, random) = (miss().build(), hit().build(), random_frames());
+    let by_payload = udp("32.2.2.3", "192.0.2.1", 443).build();
+    let by_fingerprint = syn_with("32.3.3.3", "192.0.2.1", 443, &LINUX_OPTIONS).build();
     let mut times: BTreeMap<(&'static str, u32), Vec<u64>> = BTreeMap::new();
     for round in 1..=ROUNDS {
         say(&format!("round {round} of {ROUNDS}"));
         for (size, gate) in &gates {
-            for (case, frame, action) in [("miss", &miss, XDP_PASS), ("hit", &hit, XDP_DROP)] {
+            for (case, frame, action) in [
+                ("miss", &miss, XDP_PASS),
+                ("hit", &hit, XDP_DROP),
+                ("payload", &by_payload, XDP_DROP),
+                ("fingerprint", &by_fingerprint, XDP_DROP),
+            ] {
                 let (found, ns) = gate.kernel.try_frame(frame, REPEAT)?;
                 ensure!(found == action, "`front` answers {found} to a {case}, not {action}");
                 times.entry((case, *size)).or_default().push(ns);
@@ -159,7 +197,7 @@ pub fn run(mut say: impl FnMut(&str)) -> Result<Report> {
     }
     let of = |case, size| times.get(&(case, size)).cloned().unwrap_or_default();
     let mut lines = Vec::new();
-    for case in ["miss", "hit", "random"] {
+    for case in ["miss", "hit", "payload", "fingerprint", "random"] {
         let least = of(case, SIZES[0]);
         for rules in SIZES {
             let here = of(case, rules);
@@ -186,10 +224,10 @@ const XDP_PASS: u32 = 2;
 
 /// The report for people.
 pub fn table(report: &Report) -> String {
-    let mut text = String::from("packets    rules   ns/packet   beside 10 rules\n");
+    let mut text = String::from("packets        rules   ns/packet   beside 10 rules\n");
     for Line { case, rules, ns, ratio } in &report.lines {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{case:<8} {rules:>7} {ns:>11} {ratio:>17.2}");
+        let _ = writeln!(text, "{case:<12} {rules:>7} {ns:>11} {ratio:>17.2}");
     }
     for (rules, bytes) in &report.table_bytes {
         let _ = writeln!(text, "tables of {rules} rules: {} KiB", bytes / 1_024);

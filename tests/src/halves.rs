@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use proxy_common::abi::Reason;
 use proxy_common::decide::{Decision, Tables, decide};
-use proxy_common::parse::parse;
+use proxy_common::parse::{LOOPBACK, parse};
 use proxy_core::explain::{Explanation, Snapshot};
 
 use crate::gate::Gate;
@@ -65,7 +65,7 @@ impl Bench {
 
     /// What is told of a frame over the live maps.
     pub fn explain(&self, bytes: &[u8]) -> Result<Explanation> {
-        self.gate.kernel.explain(&Snapshot { bytes, length: bytes.len() })
+        self.gate.kernel.explain(&Snapshot { bytes, length: bytes.len(), interface: LOOPBACK })
     }
 
     /// The host's decision; it leaves its traces in the world.

@@ -55,6 +55,20 @@ pub fn udp(src: &str, dst: &str, dport: u16) -> Frame {
     Frame::new(src, dst, 17, upper)
 }
 
+/// Bytes of the options of an ordinary SYN of Linux: MSS 1,460, SACK, timestamps, window scale 7.
+pub const LINUX_OPTIONS: [u8; 20] = [2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7];
+
+/// A SYN with these options, padded to whole words with zeros, sequence number 1 and window 64,240.
+pub fn syn_with(src: &str, dst: &str, dport: u16, options: &[u8]) -> Frame {
+    let mut upper = ports(40_000, dport);
+    let padded = options.len().next_multiple_of(4);
+    upper.extend([0, 0, 0, 1, 0, 0, 0, 0]);
+    upper.extend([(5 + padded as u8 / 4) << 4, SYN, 0xfa, 0xf0, 0, 0, 0, 0]);
+    upper.extend(options);
+    upper.resize(20 + padded, 0);
+    Frame::new(src, dst, 6, upper)
+}
+
 /// An ICMP or ICMPv6 echo request.
 pub fn ping(src: &str, dst: &str) -> Frame {
     let (proto, kind) = if src.contains(':') { (58, 128) } else { (1, 8) };

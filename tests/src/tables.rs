@@ -14,7 +14,7 @@ use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
 use proxy_common::classify::Found;
 use proxy_common::decide::Tables;
 use proxy_common::hint;
-use proxy_common::parse::Packet;
+use proxy_common::parse::{Frame, Packet};
 use proxy_common::{rates, sanity, seen};
 use proxy_core::config::RateImage;
 use proxy_core::policy::PacketRule;
@@ -182,9 +182,9 @@ impl Tables for World {
     }
 
     /// A plain scan, on purpose: what the program finds by its tables must be what the rules say.
-    fn classify(&self, packet: &Packet, _: u32) -> Found {
+    fn classify<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet, _: u32) -> Found {
         let first = |shadow| {
-            let matching = || self.rules.iter().filter(|rule| rule.shadow == shadow && rule.matches(packet));
+            let matching = || self.rules.iter().filter(|rule| rule.shadow == shadow && rule.matches(frame, packet));
             let found = matching().find(|rule| rule.action == rule_action::ALLOW).or_else(|| matching().next());
             found.map_or((0, 0), |rule| (rule.action, rule.slot))
         };

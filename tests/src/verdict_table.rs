@@ -10,7 +10,7 @@ use proxy_common::abi::{Reason, VERDICT_OWN_ONLY, VerdictValue, proto};
 use proxy_common::addr::v6_mask;
 use proxy_user::kernel::now_ns;
 
-use crate::packets::{ACK, Frame, QINQ, RST, SYN, VLAN, ping, tcp, tcp_flags, udp};
+use crate::packets::{ACK, Frame, LINUX_OPTIONS, QINQ, RST, SYN, VLAN, ping, syn_with, tcp, tcp_flags, udp};
 use crate::tables::{World, addr};
 use crate::verdict_rules;
 
@@ -65,6 +65,8 @@ const DENIED6: &str = "2001:db8:dead::1"; // 2001:db8:dead::/48, rule 13
 const DENIED_ALLOWED6: &str = "2001:db8:dead:600d::1"; // 2001:db8:dead:600d::/64 is allowed by rule 4
 const RARE: &str = "198.18.97.1"; // source of rules on rare fields
 const RARE6: &str = "2001:db8:97::1";
+const PROBED: &str = "198.18.96.7"; // source of rules that look at the bytes
+const PROBED6: &str = "2001:db8:96::7";
 const RULED: &str = "198.18.99.1"; // source of the packet rules
 
 /// The tables that all rows are judged by.
@@ -189,7 +191,7 @@ pub fn rows() -> Vec<Row> {
     row("rule: first fragment",                   All, udp(RULED, EDGE, 53).fragment(0, true), Rule, Some(25));
     row("rule: later fragment",                   All, udp(RULED, EDGE, 53).fragment(9, false), Rule, Some(25));
     row("rule: ICMP",                             All, ping(RULED, EDGE),                 Rule, Some(26));
-    row("rule: another source",                   All, ping("198.18.96.1", EDGE),         Pass, None);
+    row("rule: another source",                   All, ping("198.18.95.1", EDGE),         Pass, None);
     row("rule: port range's lower end",           All, tcp(RULED, EDGE, 4_000),           Rule, Some(28));
     row("rule: port range's upper end",           All, tcp(RULED, EDGE, 4_999),           Rule, Some(28));
     row("rule: beyond the port range",            All, tcp(RULED, EDGE, 5_500),           Pass, None);
@@ -208,6 +210,55 @@ pub fn rows() -> Vec<Row> {
     row("rule: TCP window beyond its range",      All, tcp(RARE, EDGE, 443).lie(48, &[4, 1]), Pass, None);
     row("rule: behind candidates that do not hold", All, tcp(RARE, EDGE, 25),             Rule, Some(32));
     row("rule: the first candidate that holds",   All, tcp(RARE, EDGE, 25).tag(VLAN),     Rule, Some(30));
+
+    // rules on bytes of the packet, on SYNs and on interfaces
+    row("probe: payload bytes",                   All, udp(PROBED, EDGE, 53),             Rule, Some(33));
+    row("probe: other payload bytes",             All, udp(PROBED, EDGE, 53).lie(45, &[5]), Pass, None);
+    row("probe: payload behind a VLAN tag",       All, udp(PROBED, EDGE, 53).tag(VLAN),   Rule, Some(33));
+    row("probe: payload behind IPv4 options",     All, udp(PROBED, EDGE, 53).options(&[1; 8]), Rule, Some(33));
+    row("probe: payload of a first fragment",     All, udp(PROBED, EDGE, 53).fragment(0, true), Rule, Some(33));
+    row("probe: a later fragment has none",       All, udp(PROBED, EDGE, 53).fragment(9, true), Pass, None);
+    row("probe: cut before its last byte",        All, udp(PROBED, EDGE, 53).lie(16, &[0, 31]), Pass, None);
+    row("probe: padding is not the packet's",     All, udp(PROBED, EDGE, 53).lie(16, &[0, 28]), Pass, None);
+    row("probe: masked bytes",                    All, masked(0xaa),                      Rule, Some(34));
+    row("probe: masked bytes that differ",        All, masked(0xab),                      Pass, None);
+    row("probe: masked bytes, one too few",       All, masked(0xaa).lie(16, &[0, 35]),    Pass, None);
+    row("probe: a byte that is missing, negated", All, udp(PROBED, EDGE, 7).lie(44, &[9, 9]), Pass, None);
+    row("probe: the IPv4 header",                 All, ping(PROBED, EDGE).lie(15, &[0xb8]), Rule, Some(36));
+    row("probe: the IPv4 header, bits beside the mask", All, ping(PROBED, EDGE).lie(15, &[0xbb]), Rule, Some(36));
+    row("probe: the IPv4 header differs",         All, ping(PROBED, EDGE).lie(15, &[0xb4]), Pass, None);
+    row("probe: the IPv6 header",                 All, ping(PROBED6, EDGE6).lie(15, &[0xb8]), Rule, Some(36));
+    row("probe: several, all hold",               All, tcp(PROBED, EDGE, 4).payload(3),   Rule, Some(46));
+    row("probe: several, the last does not",      All, tcp(PROBED, EDGE, 4).payload(3).lie(56, &[1]), Pass, None);
+    row("probe: several, the first does not",     All, tcp(PROBED, EDGE, 4).payload(4),   Pass, None);
+    row("probe: behind candidates that do not hold", All, udp(PROBED, EDGE, 5).lie(45, &[5]), Rule, Some(47));
+    row("fingerprint: as it is",                  All, linux(PROBED, EDGE),               Rule, Some(37));
+    row("fingerprint: over IPv6, whose quirks do not count", All, linux(PROBED6, EDGE6),  Rule, Some(37));
+    row("fingerprint: behind a VLAN tag",         All, syn_with(PROBED, EDGE, 443, &LINUX_OPTIONS).tag(VLAN).lie(24, &[0x40]), Rule, Some(37));
+    row("fingerprint: some routers away",         All, linux(PROBED, EDGE).ttl(50),       Rule, Some(37));
+    row("fingerprint: too many routers away",     All, linux(PROBED, EDGE).ttl(28),       Pass, None);
+    row("fingerprint: a TTL beyond",              All, linux(PROBED, EDGE).ttl(128),      Pass, None);
+    row("fingerprint: another MSS",               All, linux(PROBED, EDGE).lie(57, &[0xb5]), Pass, None);
+    row("fingerprint: another window",            All, linux(PROBED, EDGE).lie(48, &[0x72, 0x10]), Pass, None);
+    row("fingerprint: another window scale",      All, linux(PROBED, EDGE).lie(73, &[8]), Pass, None);
+    row("fingerprint: another layout",            All, linux(PROBED, EDGE).lie(58, &[1, 1]), Pass, None);
+    row("fingerprint: another quirk",             All, linux(PROBED, EDGE).lie(20, &[0]), Pass, None);
+    row("fingerprint: with data",                 All, linux(PROBED, EDGE).payload(1),    Pass, None);
+    row("fingerprint: with IPv4 options",         All, linux(PROBED, EDGE).options(&[1; 4]), Pass, None);
+    row("fingerprint: no options",                All, tcp(PROBED, EDGE, 443).lie(18, &[0, 9, 0x40]), Pass, None);
+    row("fingerprint: an answer is no SYN",       All, linux(PROBED, EDGE).lie(47, &[SYN | ACK]), Pass, None);
+    row("fingerprint: a later fragment is no SYN", All, linux(PROBED, EDGE).fragment(9, false), Pass, None);
+    row("fingerprint: a first fragment with its options", All, linux(PROBED, EDGE).lie(20, &[0x60]), Rule, Some(37));
+    row("fingerprint: a first fragment without them", All, linux(PROBED, EDGE).lie(20, &[0x60]).lie(16, &[0, 44]), Pass, None);
+    row("fingerprint: an option of length 0",     All, broken(&[2, 0, 5, 0xb4]),          Rule, Some(38));
+    row("fingerprint: an option longer than the header", All, broken(&[2, 4, 5, 0xb4, 8, 10, 0, 0]), Rule, Some(38));
+    row("fingerprint: an option without its length", All, broken(&[1, 1, 1, 2]),          Rule, Some(38));
+    row("fingerprint: options in order",          All, broken(&[2, 4, 5, 0xb4]),          Pass, None);
+    row("fingerprint: as many options as fit",    All, broken(&[1; 40]),                  Pass, None);
+    row("fingerprint: forty bytes, the last one bad", All, broken(&{ let mut all = [1; 40]; all[39] = 3; all }), Rule, Some(38));
+    row("interface: the packet's",                All, tcp(PROBED, EDGE, 1),              Rule, Some(39));
+    row("interface: another",                     All, tcp(PROBED, EDGE, 2),              Pass, None);
+    row("interface: any but another",             All, tcp(PROBED, EDGE, 3),              Rule, Some(45));
 
     // options, VLAN
     row("IPv4 options, banned",                   Own, tcp(BANNED, EDGE, 443).options(&[1; 7]), Verdict, Some(5));
@@ -272,6 +323,22 @@ pub fn rows() -> Vec<Row> {
     would("shadow: not on own traffic",           Own, tcp(RULED, EDGE, 5_000),           Pass, None, 0);
     would("shadow: on own traffic",               Own, udp("198.18.98.7", EDGE, 443),     Pass, None, 41);
     rows
+}
+
+/// UDP with eight bytes of payload, of which this is the sixth.
+fn masked(sixth: u8) -> Frame {
+    udp(PROBED, EDGE, 53).payload(4).lie(42, &[0xaa, 1, 1, 1, 1, sixth, 1, 1])
+}
+
+/// A SYN as Linux sends it, that may not be fragmented.
+fn linux(src: &str, dst: &str) -> Frame {
+    let frame = syn_with(src, dst, 443, &LINUX_OPTIONS);
+    if src.contains(':') { frame } else { frame.lie(20, &[0x40]) }
+}
+
+/// A SYN with sequence number 0 and these options.
+fn broken(options: &[u8]) -> Frame {
+    syn_with(PROBED, EDGE, 443, options).lie(20, &[0x40]).lie(41, &[0])
 }
 
 /// An ICMPv6 message of a type.

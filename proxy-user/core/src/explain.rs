@@ -15,8 +15,11 @@ use proxy_common::abi::{
 use proxy_common::addr::Addr;
 use proxy_common::classify::Found;
 use proxy_common::decide::{Tables, decide};
+use proxy_common::fingerprint::{self, Syn};
 use proxy_common::parse::{Frame, Packet, Parsed, parse};
 use serde::{Deserialize, Serialize};
+
+use crate::policy::signature;
 
 /// A decision with its reasons.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub struct Snapshot<'a> {
     pub bytes: &'a [u8],
     /// Its length on the wire.
     pub length: usize,
+    /// Index of the interface that it came in on.
+    pub interface: u32,
 }
 
 impl Frame for Snapshot<'_> {
@@ -70,6 +75,10 @@ impl Frame for Snapshot<'_> {
 
     fn len(&self) -> usize {
         self.length
+    }
+
+    fn interface(&self) -> u32 {
+        self.interface
     }
 }
 
@@ -124,6 +133,25 @@ impl<T> Traced<'_, T> {
         bytes.extend([key.proto, key.pad]);
         bytes.extend(key.pad_word.to_ne_bytes());
         self.note("BINDINGS", asked, Some(&bytes), answer);
+    }
+
+    /// What rules may ask of the packet's bytes, and where it came in.
+    fn probed<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet) {
+        /// Bytes of the payload that are shown.
+        const SHOWN: usize = 32;
+        self.note("packet", "its interface", None, format!("index {}", frame.interface()));
+        let mut syn = Syn::default();
+        fingerprint::read(frame, packet, &mut syn);
+        if syn.state == fingerprint::READ {
+            self.note("packet", "fingerprint of the SYN", None, signature::describe(&syn));
+        }
+        let payload = usize::from(packet.payload)..packet.end();
+        let first: Vec<u8> =
+            payload.clone().take(SHOWN).map_while(|at| frame.bytes(at)).map(|[byte]: [u8; 1]| byte).collect();
+        if packet.payload != 0 && !first.is_empty() {
+            let dots = if first.len() < payload.len() { "…" } else { "" };
+            self.note("packet", format!("its payload of {} bytes", payload.len()), None, to_hex(&first) + dots);
+        }
     }
 
     fn rule(&self, slot: Option<u32>) -> String {
@@ -216,8 +244,9 @@ impl<T: Tables> Tables for Traced<'_, T> {
         found
     }
 
-    fn classify(&self, packet: &Packet, side: u32) -> Found {
-        let found = self.tables.classify(packet, side);
+    fn classify<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet, side: u32) -> Found {
+        self.probed(frame, packet);
+        let found = self.tables.classify(frame, packet, side);
         let say = |action, slot| match action {
             0 => "none matches".to_owned(),
             rule_action::ALLOW => format!("allowed by {}", (self.name)(slot)),

@@ -14,10 +14,10 @@ use proxy_common::abi::{
 };
 use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
 use proxy_common::bucket::Limit;
-use proxy_common::classify::{ClassTable, Found, RowTable, classify, first_candidate};
+use proxy_common::classify::{ClassTable, Found, RowTable, find};
 use proxy_common::decide::Tables;
 use proxy_common::hint;
-use proxy_common::parse::Packet;
+use proxy_common::parse::{Frame, Packet};
 use proxy_common::sanity::own_bit;
 
 use crate::config::{Config, RateImage, Scope};
@@ -178,9 +178,9 @@ impl Tables for Planned<'_> {
         self.service(key).is_some()
     }
 
-    fn classify(&self, packet: &Packet, _: u32) -> Found {
+    fn classify<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet, _: u32) -> Found {
         let Some((classes, rows)) = &self.rules else { return Found::default() };
-        Found::of(classify(packet, classes, rows, |w, word| first_candidate(packet, rows, w, word)))
+        find(frame, packet, classes, rows)
     }
 
     fn check_settings(&self) -> CheckSettings {

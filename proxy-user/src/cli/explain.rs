@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
+use nix::net::if_::if_nametoindex;
+use proxy_common::parse::LOOPBACK;
 use proxy_core::explain::{Explanation, Snapshot, explain};
 use proxy_core::planned::Planned;
 use proxy_user::control::wire::Question;
@@ -31,11 +33,15 @@ Examples:
   tidegate explain --packet drops.pcap
   tidegate explain --packet drops.pcap --config edge.json
   tidegate explain --request 'POST https://shop.example/login' --header 'User-Agent: curl/8' --from 203.0.113.9
-  tidegate explain --packet 0200000000010200000000020800450000281234... --json")]
+  tidegate explain --packet 0200000000010200000000020800450000281234... --json
+  tidegate explain --packet drops.pcap --interface eth1")]
 pub(super) struct Args {
     /// The packet from its Ethernet header on: in hex, or a pcap or pcapng file with one or more
     #[arg(long, short, value_name = "HEX|FILE", required_unless_present = "request", conflicts_with = "request")]
     packet: Option<String>,
+    /// Interface that it came in on; the first of the gate unless named
+    #[arg(long, short, value_name = "NAME", requires = "packet")]
+    interface: Option<String>,
     #[command(flatten)]
     request: request::Args,
     #[command(flatten)]
@@ -46,7 +52,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let Some(packet) = &args.packet else {
         return request::run(&args.request, args.request.request.as_deref().unwrap_or_default(), args.ask.form.json);
     };
-    let questions = questions(packet)?;
+    let mut questions = questions(packet)?;
+    for question in &mut questions {
+        question.interface.clone_from(&args.interface);
+    }
     let answers = if let Some(path) = &args.request.config {
         planned(path, &questions)?
     } else {
@@ -87,7 +96,12 @@ fn planned(path: &Path, questions: &[Question]) -> anyhow::Result<Vec<Explanatio
         .map(|question| {
             let bytes = from_hex(&question.packet).map_err(anyhow::Error::msg)?;
             let length = question.length.map_or(bytes.len(), |length| length as usize);
-            Ok(explain(&Snapshot { bytes: &bytes, length }, &tables, &name))
+            // As the policies' own names of interfaces were looked up.
+            let interface = question.interface.as_ref().or(config.gate.interfaces.first());
+            let interface = interface.map_or(LOOPBACK, |name| {
+                if_nametoindex(name.as_str()).unwrap_or_else(|_| proxy_core::policy::stand_in(name))
+            });
+            Ok(explain(&Snapshot { bytes: &bytes, length, interface }, &tables, &name))
         })
         .collect()
 }
@@ -113,7 +127,7 @@ fn questions(text: &str) -> anyhow::Result<Vec<Question>> {
 
 fn question(bytes: &[u8], length: u32) -> Question {
     let first = bytes.get(..MAX_BYTES).unwrap_or(bytes);
-    Question { packet: to_hex(first), length: Some(length) }
+    Question { packet: to_hex(first), length: Some(length), interface: None }
 }
 
 fn print(out: &mut impl Write, answer: &Explanation) -> io::Result<()> {
@@ -156,12 +170,12 @@ mod tests {
     #[test]
     fn hex_and_files_are_told_apart() {
         let one = questions("02 00:0a").unwrap();
-        assert_eq!(one, [Question { packet: "02000a".to_owned(), length: Some(3) }]);
+        assert_eq!(one, [Question { packet: "02000a".to_owned(), length: Some(3), interface: None }]);
         let mut bytes = header(1);
         bytes.extend([0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 60, 0, 0, 0, 0xab, 0xcd]);
         let path = scratch("good", &bytes);
         let cut = questions(path.to_str().unwrap()).unwrap();
-        assert_eq!(cut, [Question { packet: "abcd".to_owned(), length: Some(60) }]);
+        assert_eq!(cut, [Question { packet: "abcd".to_owned(), length: Some(60), interface: None }]);
         std::fs::remove_file(path).unwrap();
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
+use proxy_common::parse::LOOPBACK;
 use proxy_core::config::Protocol;
 use proxy_core::explain::Snapshot;
 use serde::Serialize;
@@ -144,14 +145,24 @@ fn body_refusal(error: BodyError) -> Refusal {
 async fn read(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
     match call {
         Call::Verdicts { limit } => json(&with_kernel(shared, unreadable, move |kernel| list(kernel, limit)).await?),
-        Call::Explain { packet, length } => {
-            let explain = move |kernel: &Kernel| kernel.explain(&Snapshot { bytes: &packet, length });
+        Call::Explain { packet, length, interface } => {
+            let named = interface.as_deref().map(index).transpose()?;
+            let explain = move |kernel: &Kernel| {
+                let interface = named.or_else(|| kernel.first_interface()).unwrap_or(LOOPBACK);
+                kernel.explain(&Snapshot { bytes: &packet, length, interface })
+            };
             json(&with_kernel(shared, unreadable, explain).await?)
         }
         Call::Counters => json(&with_kernel(shared, unreadable, count).await?),
         Call::Workers => json(&Workers { workers: workers(shared) }),
         _ => json(&status(shared).await?),
     }
+}
+
+/// Index of an interface of this host.
+fn index(name: &str) -> Result<u32, Refusal> {
+    nix::net::if_::if_nametoindex(name)
+        .map_err(|_| Refusal::bad(format!("this host has no interface `{name}`"), "`ip link` shows those that it has"))
 }
 
 async fn change(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {

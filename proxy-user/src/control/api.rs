@@ -58,6 +58,8 @@ pub enum Call {
         packet: Vec<u8>,
         /// Bytes that it has on the wire.
         length: usize,
+        /// Interface that it came in on.
+        interface: Option<String>,
     },
     /// `POST /v1/reload`.
     Reload,
@@ -88,7 +90,8 @@ impl Refusal {
         Self { status, error: error.into(), hint: hint.into(), allow: None }
     }
 
-    fn bad(error: impl Into<String>, hint: impl Into<String>) -> Self {
+    /// A refusal of what was asked.
+    pub fn bad(error: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error, hint)
     }
 }
@@ -180,7 +183,7 @@ fn events(query: Option<&str>) -> Result<Call, Refusal> {
 }
 
 fn explain(body: &[u8]) -> Result<Call, Refusal> {
-    let hint = r#"send {"packet": "<hex from the Ethernet header on>", "length": <bytes on the wire>}"#;
+    let hint = r#"send {"packet": "<hex from the Ethernet header on>", "length": <bytes on the wire>, "interface": "eth0"}; all but the packet may be left out"#;
     let question: Question = serde_json::from_slice(body)
         .map_err(|error| Refusal::bad(format!("the body is not what is expected: {error}"), hint))?;
     let packet = from_hex(&question.packet).map_err(|error| Refusal::bad(format!("the packet: {error}"), hint))?;
@@ -188,7 +191,7 @@ fn explain(body: &[u8]) -> Result<Call, Refusal> {
     if length < packet.len() {
         return Err(Refusal::bad(format!("{} bytes of a packet of {length}", packet.len()), hint));
     }
-    Ok(Call::Explain { packet, length })
+    Ok(Call::Explain { packet, length, interface: question.interface })
 }
 
 fn add_verdict(body: &[u8]) -> Result<Call, Refusal> {
@@ -248,7 +251,7 @@ mod tests {
         assert_eq!(parse("GET", "/v1/events", ""), Ok(Call::Events(Ask::default())));
         assert_eq!(
             parse("POST", "/v1/explain", r#"{"packet":"0a0b","length":60}"#),
-            Ok(Call::Explain { packet: vec![10, 11], length: 60 })
+            Ok(Call::Explain { packet: vec![10, 11], length: 60, interface: None })
         );
         assert_eq!(parse("POST", "/v1/reload", ""), Ok(Call::Reload));
         assert_eq!(parse("POST", "/v1/workers/3/stop", ""), Ok(Call::StopWorker(3)));

@@ -130,6 +130,9 @@ pub struct Question {
     pub packet: String,
     /// Bytes that it has on the wire, where `packet` is only its beginning.
     pub length: Option<u32>,
+    /// Interface that it came in on; the first of the gate unless named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
 }
 
 /// `GET /v1/counters`.

@@ -4,6 +4,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 
+use nix::net::if_::if_nametoindex;
 use proxy_core::config::Config;
 use proxy_core::policy::{self, PolicySet};
 
@@ -51,12 +52,14 @@ impl Sources {
         previous: Option<&PolicySet>,
     ) -> Result<PolicySet, String> {
         let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.name.clone()).collect();
+        let interfaces = interfaces(config);
         let random = RandomState::new();
         let options = policy::Options {
             known_slots: slots,
             wall_now: jiff::Timestamp::now(),
             ipv6_prefix: config.gate.ipv6_prefix,
             listeners: &listeners,
+            interfaces: &interfaces,
             seed: [random.hash_one(0), random.hash_one(1)],
             previous,
         };
@@ -65,6 +68,13 @@ impl Sources {
             lines.join("\n")
         })
     }
+}
+
+/// The gate's interfaces with their indexes as of now. One that is made anew later has another, and no program: the next
+/// start attaches to it and compiles again.
+fn interfaces(config: &Config) -> Vec<(String, u32)> {
+    let names = config.gate.interfaces.iter();
+    names.map(|name| (name.clone(), if_nametoindex(name.as_str()).unwrap_or_else(|_| policy::stand_in(name)))).collect()
 }
 
 /// Files of one pattern. A pattern that finds nothing is in order; a plain name that is missing is not.

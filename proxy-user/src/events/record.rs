@@ -94,7 +94,7 @@ impl Headers {
     /// Reads them from an event's packet.
     pub fn of(event: &Event) -> Self {
         let bytes = snap(event);
-        match parse(&Snapshot { bytes, length: event.length as usize }) {
+        match parse(&Snapshot { bytes, length: event.length as usize, interface: event.ifindex }) {
             Parsed::Ip(packet) => Self::of_packet(&packet),
             _ => Self::of_addresses(bytes),
         }

@@ -237,6 +237,11 @@ impl Kernel {
         Ok((result.return_value, u64::try_from(result.duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
+    /// Index of the first interface that `front` is attached to.
+    pub fn first_interface(&self) -> Option<u32> {
+        self.interfaces.iter().find_map(|(name, _)| nix::net::if_::if_nametoindex(name.as_str()).ok())
+    }
+
     /// State for `tidegate status`.
     pub fn status(&self) -> KernelStatus {
         let revision = self.maps.gate.get(&0).ok().flatten().unwrap_or_default().revision;

@@ -10,9 +10,9 @@ use proxy_common::abi::{
     CheckSettings, GateConfig, HINT_WORDS, HostKey, PrefixValue, RateLimit, RateSettings, ServiceKey, VerdictValue,
 };
 use proxy_common::addr::Addr;
-use proxy_common::classify::{Found, classify, first_candidate};
+use proxy_common::classify::{Found, find};
 use proxy_common::decide::Tables;
-use proxy_common::parse::Packet;
+use proxy_common::parse::{Frame, Packet};
 use proxy_core::explain::{Explanation, Snapshot, explain};
 
 use super::load::{Maps, TrieKey};
@@ -79,14 +79,11 @@ impl Tables for Live<'_> {
         self.read(self.maps.bindings.get(key)).is_some()
     }
 
-    fn classify(&self, packet: &Packet, side: u32) -> Found {
+    fn classify<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet, side: u32) -> Found {
         let classes = self.read(self.maps.rule_classes.get_boxed(&side));
         let rows = self.read(self.maps.rule_rows.get_boxed(&side));
         match (classes, rows) {
-            (Some(classes), Some(rows)) => {
-                let candidates = |w, word| first_candidate(packet, &rows, w, word);
-                Found::of(classify(packet, &classes, &rows, candidates))
-            }
+            (Some(classes), Some(rows)) => find(frame, packet, &classes, &rows),
             _ => Found::default(),
         }
     }

@@ -9,6 +9,7 @@ mod filter;
 mod inspect;
 mod install;
 mod lifecycle;
+mod probes;
 mod protocols;
 mod rates;
 mod reload;
@@ -40,7 +41,7 @@ pub struct Case {
 }
 
 /// All cases, by group.
-const GROUPS: [(&str, &[Case]); 14] = [
+const GROUPS: [(&str, &[Case]); 15] = [
     ("protocols", protocols::CASES),
     ("bodies", bodies::CASES),
     ("verdicts", verdicts::CASES),
@@ -55,6 +56,7 @@ const GROUPS: [(&str, &[Case]); 14] = [
     ("syn", syn::CASES),
     ("rates", rates::CASES),
     ("syn_v6", syn_v6::CASES),
+    ("probes", probes::CASES),
 ];
 
 /// All cases as trials. `skip` ignores them: [`cannot_run`] says why.

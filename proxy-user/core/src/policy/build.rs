@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{Deed, deed};
+use super::interfaces::Interfaces;
 use super::lang::{self, Expr, Lists, NamedList, Phases, Wildcard};
 use super::model::{self, ActionKind, List, ListKind, Mode, Policy, Rule};
 use super::packet::{Lowered, lower, lower_alternatives};
@@ -59,8 +60,9 @@ pub(super) struct UnitRule {
     pub request: bool,
 }
 
-/// Checks a policy. `listeners` are the names that its scope may have; none means that they are not known.
-pub(super) fn build(policy: &Policy, listeners: &[String]) -> Result<Unit, Vec<Fault>> {
+/// Checks a policy. `listeners` are the names that its scope may have; none means that they are not known. Its rules may name
+/// `interfaces`.
+pub(super) fn build(policy: &Policy, listeners: &[String], interfaces: Interfaces<'_>) -> Result<Unit, Vec<Fault>> {
     let mut faults = Vec::new();
     let hosts = scope_hosts(policy, &mut faults);
     scope_listeners(policy, listeners, &mut faults);
@@ -73,7 +75,7 @@ pub(super) fn build(policy: &Policy, listeners: &[String]) -> Result<Unit, Vec<F
             let message = format!("the id `{}` is taken by /rules/{first}; ids are unique in a policy", rule.id);
             faults.push(Fault::at(format!("{pointer}/id"), message));
         }
-        rules.extend(checked_rule(policy, rule, &pointer, &lists, &mut faults));
+        rules.extend(checked_rule(policy, rule, &pointer, &lists, interfaces, &mut faults));
     }
     if faults.is_empty() {
         let listeners = policy.scope.listeners.clone();
@@ -141,6 +143,7 @@ fn checked_rule(
     rule: &Rule,
     pointer: &str,
     lists: &Lists,
+    interfaces: Interfaces<'_>,
     faults: &mut Vec<Fault>,
 ) -> Option<UnitRule> {
     let before = faults.len();
@@ -161,7 +164,7 @@ fn checked_rule(
         );
         faults.push(Fault::at(format!("{pointer}/when"), message));
     }
-    let (packet, request) = phases(policy, rule, &when, pointer, faults);
+    let (packet, request) = phases(policy, rule, &when, pointer, interfaces, faults);
     let later = policy.rules.iter().skip_while(|other| !std::ptr::eq(*other, rule)).skip(1);
     let later: Vec<&str> = later.map(|rule| rule.id.as_str()).collect();
     let deed = deed(&rule.action, lists, &format!("{pointer}/action"), &later, faults);
@@ -245,6 +248,7 @@ fn phases(
     rule: &Rule,
     when: &Expr,
     pointer: &str,
+    interfaces: Interfaces<'_>,
     faults: &mut Vec<Fault>,
 ) -> (Option<Lowered>, bool) {
     let Phases { packet, request, .. } = when.phases();
@@ -276,7 +280,7 @@ fn phases(
             fault("action/type", message.to_owned());
             (None, false)
         }
-        ActionKind::Drop | ActionKind::Allow if packet && !scoped => match lower(when) {
+        ActionKind::Drop | ActionKind::Allow if packet && !scoped => match lower(when, interfaces) {
             Ok(lowered) => (Some(lowered), request),
             Err(message) => {
                 fault("when", message);
@@ -289,7 +293,7 @@ fn phases(
             (None, false)
         }
         // What packets decide of it spares them in the kernel too.
-        ActionKind::Allow if !scoped => match lower_alternatives(when) {
+        ActionKind::Allow if !scoped => match lower_alternatives(when, interfaces) {
             Ok(lowered) => (lowered, true),
             Err(message) => {
                 fault("when", message);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::assemble::{Purpose, Terms, UnitFault, assemble};
 use super::build::{Unit, build};
+use super::interfaces::Interfaces;
 use super::model::{MAX_POLICIES, Policy, schema};
 use super::{PolicySet, selftest, slots};
 use crate::diagnostic::{Diagnostic, FileDiagnostic};
@@ -21,6 +22,9 @@ pub struct Options<'a> {
     pub ipv6_prefix: u8,
     /// Names of the config's listeners, to check scopes against; unchecked where empty.
     pub listeners: &'a [String],
+    /// The config's `gate.interfaces` and their indexes on this host, [`super::stand_in`]s for those that it lacks; names of
+    /// rules are checked against them, and may be any where there are none.
+    pub interfaces: &'a [(String, u32)],
     /// Random: keys the hash of the rate tables. Its value matters only where `previous` has no table to go on with.
     pub seed: [u64; 2],
     /// The set in force: its slots and the counts of unchanged rates are kept.
@@ -30,7 +34,15 @@ pub struct Options<'a> {
 impl Options<'_> {
     /// Nothing known from before, IPv6 by /64, listeners unchecked, seed zero: for checks. A daemon sets the rest.
     pub fn new(wall_now: jiff::Timestamp) -> Self {
-        Self { known_slots: &[], wall_now, ipv6_prefix: 64, listeners: &[], seed: [0; 2], previous: None }
+        Self {
+            known_slots: &[],
+            wall_now,
+            ipv6_prefix: 64,
+            listeners: &[],
+            interfaces: &[],
+            seed: [0; 2],
+            previous: None,
+        }
     }
 }
 
@@ -95,9 +107,10 @@ fn read<'t>(
     let document = Document::parse(text)?;
     let (policy, mut faults) = document.read::<Policy>(schema);
     let Some(policy) = policy else { return Err(document.locate(faults)) };
-    match build(&policy, options.listeners) {
+    let interfaces = Interfaces(options.interfaces);
+    match build(&policy, options.listeners, interfaces) {
         Ok(unit) => {
-            faults.extend(selftest::run(&policy, &unit, options.ipv6_prefix));
+            faults.extend(selftest::run(&policy, &unit, options.ipv6_prefix, interfaces));
             if faults.is_empty() {
                 return Ok((document, unit));
             }

@@ -1,11 +1,15 @@
 //! Conditions on packets as unions of cubes: each cube is one set of values for every packet field. Exact, also for fields
 //! that a packet does not have, so that what the kernel does is what the expression says.
 
-use proxy_common::abi::frag;
+use proxy_common::abi::{frag, proto};
+use proxy_common::classify::{MAX_PROBES, Probe, Question};
+use proxy_common::fingerprint::SynPattern;
 use proxy_common::parse::NO_VLAN;
+use proxy_common::wire::tcp_flag;
 
-use super::lang::{Expr, FlagField, IntField, IntTerm, IpField, ProtoSet};
-use crate::ranges::RangeSet;
+use super::interfaces::Interfaces;
+use super::lang::{Expr, FlagField, IntField, IntTerm, IpField, PacketTerm, Place, ProtoSet};
+use crate::ranges::{RangeSet, V4_FIRST, V4_LAST};
 
 /// Most cubes that an expression may come to on the way.
 const MAX_CUBES: usize = 4_096;
@@ -52,6 +56,10 @@ pub struct Cube {
     pub tcp_mask: u8,
     /// Value of the flags byte under the mask.
     pub tcp_flags: u8,
+    /// Indexes of interfaces.
+    pub interfaces: RangeSet,
+    /// What the packet's bytes must answer, sorted; all of them.
+    pub probes: Vec<Probe>,
 }
 
 impl Cube {
@@ -73,6 +81,8 @@ impl Cube {
             window: ports,
             tcp_mask: 0,
             tcp_flags: 0,
+            interfaces: RangeSet::full(u32::MAX.into()),
+            probes: Vec::new(),
         }
     }
 
@@ -81,9 +91,9 @@ impl Cube {
         Self { src: RangeSet::full(u128::MAX), ..self.clone() } == Self::all()
     }
 
-    /// Sets of the fields that few rules look at: ICMP type and code, VLAN id, TCP window.
-    pub fn rare(&self) -> [&RangeSet; 4] {
-        [&self.icmp_type, &self.icmp_code, &self.vlan, &self.window]
+    /// Sets of the fields that few rules look at: ICMP type and code, VLAN id, TCP window, interface.
+    pub fn rare(&self) -> [&RangeSet; 5] {
+        [&self.icmp_type, &self.icmp_code, &self.vlan, &self.window, &self.interfaces]
     }
 
     fn and(&self, other: &Self) -> Option<Self> {
@@ -106,56 +116,152 @@ impl Cube {
             window: self.window.intersection(&other.window),
             tcp_mask: self.tcp_mask | other.tcp_mask,
             tcp_flags: self.tcp_flags | other.tcp_flags,
+            interfaces: self.interfaces.intersection(&other.interfaces),
+            probes: self.probes_with(other)?,
         };
         let sets = [&cube.src, &cube.dst, &cube.sport, &cube.dport, &cube.len, &cube.ttl];
         let empty = sets.into_iter().chain(cube.rare()).any(RangeSet::is_empty);
         (cube.protos != 0 && cube.frag != 0 && !empty).then_some(cube)
     }
+
+    /// The probes of both, each once; none where one is to hold and not to.
+    fn probes_with(&self, other: &Self) -> Option<Vec<Probe>> {
+        let mut probes = self.probes.clone();
+        probes.extend(&other.probes);
+        probes.sort_unstable();
+        probes.dedup();
+        let opposite = |probe: &Probe| Probe { negated: !probe.negated, ..*probe };
+        let contradicts = probes.iter().any(|probe| probes.binary_search(&opposite(probe)).is_ok());
+        (!contradicts).then_some(probes)
+    }
 }
 
 /// The cubes of an expression over packet fields; together they hold exactly the packets for which it holds.
-pub(super) fn cubes(expr: &Expr) -> Result<Vec<Cube>, String> {
-    of(expr, false)
+pub(super) fn cubes(expr: &Expr, interfaces: Interfaces<'_>) -> Result<Vec<Cube>, String> {
+    Lowering { interfaces }.of(expr, false)
 }
 
-fn of(expr: &Expr, negated: bool) -> Result<Vec<Cube>, String> {
-    Ok(match expr {
-        Expr::Const(value) if *value != negated => vec![Cube::all()],
-        Expr::Const(_) => Vec::new(),
-        Expr::Not(inner) => of(inner, !negated)?,
-        Expr::And(list) if negated => either(list, true)?,
-        Expr::Or(list) if !negated => either(list, false)?,
-        Expr::And(list) | Expr::Or(list) => all(list, negated)?,
-        Expr::Xor(a, b) => {
-            let first = product(&of(a, false)?, &of(b, !negated)?)?;
-            joined(first, product(&of(a, true)?, &of(b, negated)?)?)?
+/// What lowering goes by.
+struct Lowering<'a> {
+    interfaces: Interfaces<'a>,
+}
+
+impl Lowering<'_> {
+    fn of(&self, expr: &Expr, negated: bool) -> Result<Vec<Cube>, String> {
+        Ok(match expr {
+            Expr::Const(value) if *value != negated => vec![Cube::all()],
+            Expr::Const(_) => Vec::new(),
+            Expr::Not(inner) => self.of(inner, !negated)?,
+            Expr::And(list) if negated => self.either(list, true)?,
+            Expr::Or(list) if !negated => self.either(list, false)?,
+            Expr::And(list) | Expr::Or(list) => self.all(list, negated)?,
+            Expr::Xor(a, b) => {
+                let first = product(&self.of(a, false)?, &self.of(b, !negated)?)?;
+                joined(first, product(&self.of(a, true)?, &self.of(b, negated)?)?)?
+            }
+            Expr::Ip(field, set) => {
+                let set = if negated { set.complement(u128::MAX) } else { (**set).clone() };
+                let cube = match field {
+                    IpField::Src => Cube { src: set, ..Cube::all() },
+                    IpField::Dst => Cube { dst: set, ..Cube::all() },
+                };
+                cube.and(&Cube::all()).into_iter().collect()
+            }
+            Expr::Proto(set) => {
+                let protos = if negated { ANY_PROTO & !set.0 } else { set.0 };
+                Cube { protos, ..Cube::all() }.and(&Cube::all()).into_iter().collect()
+            }
+            Expr::Flag(FlagField::Fragment) => {
+                let state = if negated { frag::NONE } else { frag::FIRST | frag::LATER };
+                vec![Cube { frag: state, ..Cube::all() }]
+            }
+            Expr::Flag(FlagField::Tcp(bit)) => {
+                let flags = if negated { 0 } else { *bit };
+                let here = Cube { tcp_mask: *bit, tcp_flags: flags, ..with_header(TCP) };
+                if negated { joined(without_header(TCP), vec![here])? } else { vec![here] }
+            }
+            Expr::Int(IntTerm::Field(field), set) => number(*field, set, negated)?,
+            Expr::Int(IntTerm::Slice(place), set) => bits(*place, set, negated)?,
+            Expr::Bits(IntTerm::Slice(place), mask) => {
+                let mask = (mask << place.shift) & place.mask;
+                let some = RangeSet::new(vec![(1, u128::from(mask >> place.shift))]);
+                bits(Place { mask, ..*place }, &some, negated)?
+            }
+            Expr::Packet(term) => self.packet(term, negated)?,
+            Expr::Int(..) | Expr::Bits(..) | Expr::Text(..) | Expr::All(_) | Expr::Flag(FlagField::Ssl) => {
+                return Err(NO_REQUEST.to_owned());
+            }
+        })
+    }
+
+    fn either(&self, list: &[Expr], negated: bool) -> Result<Vec<Cube>, String> {
+        list.iter().try_fold(Vec::new(), |found, expr| joined(found, self.of(expr, negated)?))
+    }
+
+    fn all(&self, list: &[Expr], negated: bool) -> Result<Vec<Cube>, String> {
+        list.iter().try_fold(vec![Cube::all()], |found, expr| product(&found, &self.of(expr, negated)?))
+    }
+
+    fn packet(&self, term: &PacketTerm, negated: bool) -> Result<Vec<Cube>, String> {
+        match term {
+            PacketTerm::Interface(names) => {
+                let index = |name: &String| self.interfaces.index(name).map(|index| (index.into(), index.into()));
+                let set = RangeSet::new(names.iter().map(index).collect::<Result<_, _>>()?);
+                let set = if negated { set.complement(u32::MAX.into()) } else { set };
+                Ok(vec![Cube { interfaces: set, ..Cube::all() }])
+            }
+            PacketTerm::Syn(pattern) => Ok(vec![syn(*pattern, negated)]),
         }
-        Expr::Ip(field, set) => {
-            let set = if negated { set.complement(u128::MAX) } else { (**set).clone() };
-            let cube = match field {
-                IpField::Src => Cube { src: set, ..Cube::all() },
-                IpField::Dst => Cube { dst: set, ..Cube::all() },
-            };
-            cube.and(&Cube::all()).into_iter().collect()
-        }
-        Expr::Proto(set) => {
-            let protos = if negated { ANY_PROTO & !set.0 } else { set.0 };
-            Cube { protos, ..Cube::all() }.and(&Cube::all()).into_iter().collect()
-        }
-        Expr::Flag(FlagField::Fragment) => {
-            let state = if negated { frag::NONE } else { frag::FIRST | frag::LATER };
-            vec![Cube { frag: state, ..Cube::all() }]
-        }
-        Expr::Flag(FlagField::Tcp(bit)) => {
-            let flags = if negated { 0 } else { *bit };
-            let here = Cube { tcp_mask: *bit, tcp_flags: flags, ..with_header(TCP) };
-            if negated { joined(without_header(TCP), vec![here])? } else { vec![here] }
-        }
-        Expr::Int(IntTerm::Field(field), set) => number(*field, set, negated)?,
-        Expr::Int(..) | Expr::Bits(..) | Expr::Text(..) | Expr::All(_) | Expr::Flag(FlagField::Ssl) => {
-            return Err(NO_REQUEST.to_owned());
-        }
-    })
+    }
+}
+
+/// A probe is missing where its packet is of another protocol or too short: so that its negation holds there.
+fn bits(place: Place, set: &RangeSet, negated: bool) -> Result<Vec<Cube>, String> {
+    /// Negations of more ranges than this are the other ranges instead: probes of one rule are few.
+    const NEGATED: usize = 2;
+    let probe = |place: Place, low: u128, high: u128, negated: bool| Probe {
+        negated,
+        question: Question::Bits(place.bits(low as u64, high as u64)),
+    };
+    let here = |set: &RangeSet| {
+        let known = match place.proto {
+            0 => Cube::all(),
+            proto::TCP => with_header(TCP),
+            proto::UDP => with_header(UDP),
+            _ => with_header(ICMP),
+        };
+        let one = |(low, high): &(u128, u128)| Cube { probes: vec![probe(place, *low, *high, false)], ..known.clone() };
+        set.ranges().iter().map(one).collect::<Vec<_>>()
+    };
+    if !negated {
+        return bounded(here(set));
+    }
+    if set.ranges().len() <= NEGATED {
+        let mut probes: Vec<Probe> = set.ranges().iter().map(|(low, high)| probe(place, *low, *high, true)).collect();
+        probes.sort_unstable();
+        return Ok(vec![Cube { probes, ..Cube::all() }]);
+    }
+    let missing = Cube { probes: vec![probe(Place { mask: 0, ..place }, 0, 0, true)], ..Cube::all() };
+    joined(vec![missing], here(&set.complement(place.most().into())))
+}
+
+/// The fields that every such SYN has spare all other packets the probe.
+fn syn(pattern: SynPattern, negated: bool) -> Cube {
+    let probes = vec![Probe { negated, question: Question::Syn(pattern) }];
+    if negated {
+        return Cube { probes, ..Cube::all() };
+    }
+    let [least, most] = pattern.ttl;
+    // The other way round it is not sure: a v4-mapped source may stand in an IPv6 header.
+    let src = if pattern.version == 4 { RangeSet::new(vec![(V4_FIRST, V4_LAST)]) } else { Cube::all().src };
+    Cube {
+        probes,
+        src,
+        ttl: RangeSet::new(vec![(least.into(), most.into())]),
+        tcp_mask: tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST | tcp_flag::FIN,
+        tcp_flags: tcp_flag::SYN,
+        ..with_header(TCP)
+    }
 }
 
 /// For what packets do not have.
@@ -199,14 +305,6 @@ fn without_header(protos: u8) -> Vec<Cube> {
     vec![Cube { protos: ANY_PROTO & !protos, ..Cube::all() }, Cube { protos, frag: frag::LATER, ..Cube::all() }]
 }
 
-fn either(list: &[Expr], negated: bool) -> Result<Vec<Cube>, String> {
-    list.iter().try_fold(Vec::new(), |found, expr| joined(found, of(expr, negated)?))
-}
-
-fn all(list: &[Expr], negated: bool) -> Result<Vec<Cube>, String> {
-    list.iter().try_fold(vec![Cube::all()], |found, expr| product(&found, &of(expr, negated)?))
-}
-
 fn joined(mut a: Vec<Cube>, b: Vec<Cube>) -> Result<Vec<Cube>, String> {
     a.extend(b);
     bounded(a)
@@ -224,6 +322,11 @@ fn product(a: &[Cube], b: &[Cube]) -> Result<Vec<Cube>, String> {
 }
 
 fn bounded(cubes: Vec<Cube>) -> Result<Vec<Cube>, String> {
+    if cubes.iter().any(|cube| cube.probes.len() > MAX_PROBES) {
+        return Err(format!(
+            "this asks for more than {MAX_PROBES} places of one packet's bytes at once; split it into several rules"
+        ));
+    }
     if cubes.len() > MAX_CUBES {
         return Err("this combines too many alternatives for the packet phase; split it into several rules".to_owned());
     }

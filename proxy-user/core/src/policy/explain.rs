@@ -249,7 +249,8 @@ impl Expr {
                 };
                 facts.proto().and_then(name).map(|(name, _)| see((*name).to_owned()));
             }
-            Self::Const(_) | Self::Or(_) | Self::Xor(..) => {}
+            // A request has no packet.
+            Self::Const(_) | Self::Or(_) | Self::Xor(..) | Self::Packet(_) => {}
         }
     }
 }

@@ -3,11 +3,18 @@
 use proptest::prelude::*;
 use proxy_common::abi::{frag, rule_action};
 use proxy_common::addr::Addr;
+use proxy_common::classify::Base;
+use proxy_common::fingerprint::{self, Syn};
 use proxy_common::parse::{NO_VLAN, Packet};
 
 use super::classes::PacketRule;
-use super::lang::{Facts, FlagField, IntField, IpField, Lists, ProtoSet, TextField, parse};
+use super::interfaces::{Interfaces, stand_in};
+use super::lang::{
+    Facts, FlagField, IntField, IpField, Lists, PacketTerm, Place, ProtoSet, TextField, parse, signature,
+};
 use super::packet::{Lowered, lower};
+use super::sample_frame::{self, SampleFrame};
+use proxy_common::parse::Frame as _;
 
 /// An expression, apart from how it is written.
 #[derive(Clone, Debug)]
@@ -22,12 +29,41 @@ enum Tree {
     Proto(&'static str, &'static str),
     Flag(&'static str),
     Text(bool, &'static str, &'static str, &'static str),
+    Interface(&'static str, &'static str),
+    /// Header, bits from and to, operator, number.
+    Bits(&'static str, u64, u64, &'static str, u64),
+    /// Header, offset, mask, value.
+    Slice(&'static str, usize, Option<Vec<u8>>, &'static str, Vec<u8>),
+    /// Operator, and one of [`WANTED`].
+    Fingerprint(&'static str, usize),
 }
+
+/// What SYNs look like, and which of [`WANTED`] say so whatever the rest of the packet is.
+const SENT: [(&str, [bool; 4]); 3] = [
+    ("*:*:0:1460:*,7:mss,sok,ts,nop,ws", [true, true, false, false]),
+    ("*:*:0:1460:*,2:mss,nop,ws,nop,nop,sok", [true, false, true, false]),
+    ("*:*:0:536:*,0:mss", [true, false, false, true]),
+];
+
+/// Signatures of rules; the last two ask for the IP version and for the TTL.
+const WANTED: [&str; 6] = [
+    "*:*:*:*:*,*:*",
+    "*:*:0:*:*,7:mss,sok,ts,nop,ws",
+    "*:*:*:*:*,2:*:df,id+:*",
+    "*:*:*:536:*,*:mss",
+    "4:*:*:*:*,*:*",
+    "*:4:*:*:*,*:*",
+];
 
 /// What a tree is about: a packet, and strings that may be missing.
 #[derive(Clone, Debug)]
 struct World {
     packet: Packet,
+    /// Its bytes, and the name of its interface.
+    frame: Vec<u8>,
+    interface: &'static str,
+    /// Which of [`SENT`] it is, if it is a SYN.
+    sent: usize,
     host: Option<&'static str>,
     many: Vec<&'static str>,
 }
@@ -56,6 +92,17 @@ impl Tree {
                 let call = matches!(*op, "starts_with" | "ends_with");
                 (4, if call { format!("{op}({value}, \"{literal}\")") } else { format!("{value} {op} \"{literal}\"") })
             }
+            Self::Interface(op, name) => (4, format!("tidegate.interface {op} \"{name}\"")),
+            Self::Bits(header, from, to, op, n) => (4, format!("bit_slice({header}, {from}, {to}) {op} {n}")),
+            Self::Slice(header, offset, mask, op, value) => {
+                let string = |bytes: &[u8]| -> String {
+                    bytes.iter().fold(String::new(), |text, byte| text + &format!("\\x{byte:02x}"))
+                };
+                let mask = mask.as_ref().map_or_else(String::new, |mask| format!(" & \"{}\"", string(mask)));
+                let slice = format!("{header}.payload[{offset}:{}]{mask}", value.len());
+                (4, format!("{slice} {op} \"{}\"", string(value)))
+            }
+            Self::Fingerprint(op, wanted) => (4, format!("tcp.syn.fingerprint {op} \"{}\"", WANTED[*wanted])),
         };
         if own < level { format!("({text})") } else { text }
     }
@@ -99,6 +146,46 @@ impl Tree {
                 };
                 (own == *name) == (*op == "eq")
             }
+            Self::Interface(op, name) => (world.interface == *name) == (*op == "eq"),
+            Self::Bits(header, from, to, op, n) => {
+                let start = match *header {
+                    "ip" => Some(packet.network),
+                    name => world.has_header(name).then_some(packet.upper),
+                };
+                let bit = |at: u64| {
+                    let byte = usize::from(start?) + (at / 8) as usize;
+                    let inside = byte < packet.end();
+                    inside.then(|| world.frame[byte] >> (7 - at % 8) & 1)
+                };
+                let bits: Option<u64> = (*from..*to).map(bit).try_fold(0, |n, bit| Some(n << 1 | u64::from(bit?)));
+                bits.is_some_and(|value| match *op {
+                    "eq" => value == *n,
+                    "ne" => value != *n,
+                    "lt" => value < *n,
+                    _ => value >= *n,
+                })
+            }
+            Self::Slice(header, offset, mask, op, value) => {
+                let at = usize::from(packet.payload) + offset;
+                if !world.has_header(header) || at + value.len() > packet.end() {
+                    return false;
+                }
+                let bytes = &world.frame[at..at + value.len()];
+                let mask = mask.clone().unwrap_or_else(|| vec![0xff; value.len()]);
+                let same = bytes.iter().zip(&mask).map(|(byte, mask)| byte & mask).eq(value.iter().copied());
+                same == (*op == "eq")
+            }
+            Self::Fingerprint(op, wanted) => {
+                let known = world.has_header("tcp")
+                    && packet.tcp_flags & 0x17 == 2
+                    && usize::from(packet.payload) <= packet.end();
+                let looks = match wanted {
+                    4 => packet.src.is_v4(),
+                    5 => packet.ttl <= 4,
+                    wanted => SENT[world.sent].1[*wanted],
+                };
+                known && looks == (*op == "eq")
+            }
             Self::Flag("ip.fragment") => packet.frag != frag::NONE,
             Self::Flag(name) => {
                 let bit = if *name == "tcp.flags.syn" { 2 } else { 16 };
@@ -120,6 +207,21 @@ impl Tree {
                 })
             }
         }
+    }
+}
+
+impl World {
+    fn has_header(&self, name: &str) -> bool {
+        let protos: &[u8] = match name {
+            "tcp" => &[6],
+            "udp" => &[17],
+            _ => &[1, 58],
+        };
+        self.packet.frag != frag::LATER && protos.contains(&self.packet.proto)
+    }
+
+    fn frame(&self) -> SampleFrame {
+        SampleFrame::of(self.frame.clone(), stand_in(self.interface))
     }
 }
 
@@ -178,6 +280,44 @@ impl Facts for World {
         }
     }
 
+    fn slice(&self, place: &Place) -> Option<u64> {
+        let (packet, name) = (
+            &self.packet,
+            if place.proto == 6 {
+                "tcp"
+            } else if place.proto == 17 {
+                "udp"
+            } else {
+                "icmp"
+            },
+        );
+        if place.proto != 0 && !self.has_header(name) {
+            return None;
+        }
+        let start = match place.base {
+            Base::Network => packet.network,
+            Base::Upper => packet.upper,
+            Base::Payload => packet.payload,
+        };
+        let at = usize::from(start) + usize::from(place.offset);
+        let end = at + usize::from(place.length);
+        let bytes = self.frame.get(at..end).filter(|_| end <= packet.end())?;
+        let number = bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        Some((number & place.mask) >> place.shift)
+    }
+
+    fn packet(&self, term: &PacketTerm) -> bool {
+        let (frame, packet) = (self.frame(), &self.packet);
+        match term {
+            PacketTerm::Interface(names) => names.contains(self.interface),
+            PacketTerm::Syn(pattern) => {
+                let mut syn = Syn::default();
+                fingerprint::read(&frame, packet, &mut syn);
+                syn.state == fingerprint::READ && pattern.holds(&syn)
+            }
+        }
+    }
+
     fn text(&self, field: &TextField, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         match field {
             TextField::Host => self.host.is_some_and(|host| test(host.as_bytes())),
@@ -210,6 +350,28 @@ fn packet_leaf() -> impl Strategy<Value = Tree> {
         (prop::sample::select(vec!["eq", "ne"]), prop::sample::select(vec!["tcp", "udp", "icmp", "icmpv6"]))
             .prop_map(|(op, name)| Tree::Proto(op, name)),
         prop::sample::select(vec!["tcp.flags.syn", "tcp.flags.ack", "ip.fragment"]).prop_map(Tree::Flag),
+        probe_leaf(),
+    ]
+}
+
+fn probe_leaf() -> impl Strategy<Value = Tree> {
+    let equal = || prop::sample::select(vec!["eq", "ne"]);
+    let order = prop::sample::select(vec!["eq", "ne", "lt", "ge"]);
+    let header = prop::sample::select(vec!["ip", "tcp", "udp", "icmp"]);
+    let upper = prop::sample::select(vec!["tcp", "udp", "icmp"]);
+    let value = prop_oneof![prop::collection::vec(0_u8..3, 1..4), prop::collection::vec(0_u8..2, 9..12)];
+    prop_oneof![
+        (equal(), prop::sample::select(vec!["lan", "wan"])).prop_map(|(op, name)| Tree::Interface(op, name)),
+        (header, 0_u64..70, 1_u64..12, order, 0_u64..4).prop_map(|(header, from, bits, op, n)| {
+            Tree::Bits(header, from, from + bits, op, n.min((1 << bits) - 1))
+        }),
+        (upper, 0_usize..4, any::<bool>(), equal(), value).prop_map(|(header, offset, masked, op, value)| {
+            // What the mask leaves out is not asked for.
+            let mask: Vec<u8> = (0..value.len() as u8).map(|n| if n % 2 == 0 { 0xff } else { 1 }).collect();
+            let value = if masked { value.iter().zip(&mask).map(|(v, m)| v & m).collect() } else { value };
+            Tree::Slice(header, offset, masked.then_some(mask), op, value)
+        }),
+        (equal(), 0..WANTED.len()).prop_map(|(op, wanted)| Tree::Fingerprint(op, wanted)),
     ]
 }
 
@@ -243,6 +405,8 @@ prop_compose! {
         rare in (0_u8..9, 0_u8..9, prop_oneof![Just(NO_VLAN), 0_u16..9], 0_u16..9),
         host in prop::sample::select(vec![None, Some(""), Some("a"), Some("AB"), Some("b")]),
         many in prop::collection::vec(prop::sample::select(vec!["", "a", "Ab", "b"]), 0..3),
+        payload in prop::collection::vec(0_u8..3, 0..14), sized in any::<bool>(),
+        interface in prop::sample::select(vec!["lan", "wan"]), sent in 0..SENT.len(),
     ) -> World {
         let mut bytes = [0; 16];
         if v4 {
@@ -253,8 +417,7 @@ prop_compose! {
         let ports = state != frag::LATER && (proto == 6 || proto == 17);
         let (sport, dport, len, ttl) = numbers;
         let icmp = state != frag::LATER && (proto == 1 || proto == 58);
-        World {
-            packet: Packet {
+        let mut packet = Packet {
                 sport: if ports { sport } else { 0 },
                 dport: if ports { dport } else { 0 },
                 len,
@@ -268,10 +431,11 @@ prop_compose! {
                 vlan: rare.2,
                 window: if proto == 6 && ports { rare.3 } else { 0 },
                 ..Packet::between(Addr::from_bytes(bytes), Addr::from_bytes(bytes))
-            },
-            host,
-            many,
-        }
+            };
+        let pattern = signature::parse(SENT[sent].0).expect("a signature");
+        let frame = sample_frame::frame(&mut packet, &payload, Some(&pattern), stand_in(interface), sized);
+        let frame = (0..frame.len()).map(|at| frame.bytes::<1>(at).expect("a byte")[0]).collect();
+        World { packet, frame, interface, sent, host, many }
     }
 }
 
@@ -291,8 +455,11 @@ proptest! {
     ) {
         let text = tree.write(0);
         let expr = parse(&text, &Lists::new(), None).unwrap_or_else(|e| panic!("{}", e.render(&text)));
-        match lower(&expr) {
-            Err(message) => prop_assert!(message.contains("packet phase"), "{}", message),
+        match lower(&expr, Interfaces(&[])) {
+            Err(message) => {
+                let bound = message.contains("packet phase") || message.contains("places of one packet's bytes");
+                prop_assert!(bound, "{}", message);
+            }
             Ok(Lowered::Sources(set)) => for world in &worlds {
                 let source = u128::from_be_bytes(world.packet.src.to_bytes());
                 prop_assert_eq!(set.contains(source), expr.holds(world), "{}", text);
@@ -301,7 +468,7 @@ proptest! {
                 let rules: Vec<PacketRule> =
                     cubes.into_iter().map(|cube| PacketRule { cube, action: rule_action::DROP, slot: 1, shadow: false }).collect();
                 for world in &worlds {
-                    let dropped = rules.iter().any(|rule| rule.matches(&world.packet));
+                    let dropped = rules.iter().any(|rule| rule.matches(&world.frame(), &world.packet));
                     prop_assert_eq!(dropped, expr.holds(world), "{} of {:?}", text, world.packet);
                 }
             }

@@ -1,6 +1,7 @@
 //! From cubes to what the kernel's tables hold: prefixes where only the source counts, packet rules otherwise.
 
 use super::cubes::{Cube, cubes};
+use super::interfaces::Interfaces;
 use super::lang::Expr;
 use crate::ranges::RangeSet;
 
@@ -14,16 +15,16 @@ pub(super) enum Lowered {
 }
 
 /// Lowers an expression over packet fields.
-pub(super) fn lower(expr: &Expr) -> Result<Lowered, String> {
-    Ok(lowered(cubes(expr)?))
+pub(super) fn lower(expr: &Expr, interfaces: Interfaces<'_>) -> Result<Lowered, String> {
+    Ok(lowered(cubes(expr, interfaces)?))
 }
 
 /// Lowers those alternatives of an expression that packet fields alone decide; None where there are none.
-pub(super) fn lower_alternatives(expr: &Expr) -> Result<Option<Lowered>, String> {
+pub(super) fn lower_alternatives(expr: &Expr, interfaces: Interfaces<'_>) -> Result<Option<Lowered>, String> {
     let Expr::Or(parts) = expr else { return Ok(None) };
     let mut found = Vec::new();
     for part in parts.iter().filter(|part| part.phases().packet) {
-        found.extend(cubes(part)?);
+        found.extend(cubes(part, interfaces)?);
     }
     Ok((!found.is_empty()).then(|| lowered(found)))
 }

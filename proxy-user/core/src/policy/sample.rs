@@ -7,12 +7,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use proxy_common::abi::{frag, proto};
 use proxy_common::addr::Addr;
+use proxy_common::fingerprint::SynPattern;
 use proxy_common::parse::{NO_VLAN, Packet};
+use proxy_common::syn_ack::MAX_OPTIONS;
 use serde_json::Value;
 
+use super::interfaces::Interfaces;
 use super::lang::{
-    Availability, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, ProtoSet, TextField, Type, unfed,
+    Availability, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, ProtoSet, TextField, Type,
+    signature, unfed,
 };
+use super::sample_frame::{self, SampleFrame, implied};
 use super::{RequestView, ResponseView};
 use crate::diagnostic::hint;
 use crate::json::join;
@@ -40,6 +45,12 @@ pub(super) struct Sample {
     icmp_type: u8,
     icmp_code: u8,
     vlan: u16,
+    /// Index of the interface; 0 is one without a name.
+    interface: u32,
+    payload: Vec<u8>,
+    syn: Option<SynPattern>,
+    /// The length was given, and does not follow from the payload.
+    sized: bool,
     /// Values that only packets have were given: no request is meant.
     pub packet_only: bool,
     method: Method,
@@ -59,9 +70,10 @@ pub(super) struct Sample {
 
 impl Sample {
     /// Reads `given`; faults are placed below `pointer`.
-    pub fn new(given: &BTreeMap<String, Value>, pointer: &str) -> Result<Self, Vec<Fault>> {
+    pub fn new(given: &BTreeMap<String, Value>, pointer: &str, interfaces: Interfaces<'_>) -> Result<Self, Vec<Fault>> {
+        let faults = Vec::new();
         let mut reader =
-            Reader { pointer, faults: Vec::new(), src: None, dst: None, ports: false, icmp: false, udp: None };
+            Reader { pointer, interfaces, faults, src: None, dst: None, ports: false, icmp: false, udp: None };
         let mut sample = Self {
             src: Ipv4Addr::UNSPECIFIED.into(),
             dst: Ipv4Addr::UNSPECIFIED.into(),
@@ -76,6 +88,10 @@ impl Sample {
             icmp_type: 0,
             icmp_code: 0,
             vlan: NO_VLAN,
+            interface: 0,
+            payload: Vec::new(),
+            syn: None,
+            sized: true,
             packet_only: false,
             method: Method::GET,
             path: "/".to_owned(),
@@ -123,7 +139,7 @@ impl Sample {
     }
 
     /// As the kernel sees it.
-    pub fn packet(&self) -> Packet {
+    pub fn packet(&self) -> (SampleFrame, Packet) {
         let addr = |ip| Addr::from_bytes(number(ip).to_be_bytes());
         let tcp = self.proto == proto::TCP;
         // A fragment whose ports are given is the first one.
@@ -134,7 +150,7 @@ impl Sample {
         };
         let ports = state != frag::LATER && (tcp || self.proto == proto::UDP);
         let upper = state != frag::LATER && matches!(self.proto, proto::ICMP | proto::ICMPV6);
-        Packet {
+        let mut packet = Packet {
             sport: if ports { self.sport.unwrap_or(SOURCE_PORT) } else { 0 },
             dport: if ports { self.dport } else { 0 },
             len: self.len,
@@ -148,12 +164,15 @@ impl Sample {
             icmp_type: if upper { self.icmp_type } else { 0 },
             icmp_code: if upper { self.icmp_code } else { 0 },
             ..Packet::between(addr(self.src), addr(self.dst))
-        }
+        };
+        let frame = sample_frame::frame(&mut packet, &self.payload, self.syn.as_ref(), self.interface, self.sized);
+        (frame, packet)
     }
 }
 
 struct Reader<'a> {
     pointer: &'a str,
+    interfaces: Interfaces<'a>,
     faults: Vec<Fault>,
     src: Option<IpAddr>,
     dst: Option<IpAddr>,
@@ -211,6 +230,10 @@ impl Reader<'_> {
                 let text = value.as_str().ok_or_else(|| expected(Type::Text))?;
                 self.text(sample, &field, text).map_err(wrong)?;
             }
+            Field::Packet(field) => {
+                let text = value.as_str().ok_or_else(|| expected(Type::Text))?;
+                self.packet(sample, field, text).map_err(wrong)?;
+            }
             Field::Headers | Field::Args | Field::Cookies | Field::ResponseHeaders => {}
         }
         Ok(())
@@ -245,6 +268,35 @@ impl Reader<'_> {
             self.ports = true;
             self.transport(matches!(field, IntField::UdpSrc | IntField::UdpDst));
         }
+    }
+
+    fn packet(&mut self, sample: &mut Sample, field: PacketField, text: &str) -> Result<(), String> {
+        match field {
+            PacketField::Interface => sample.interface = self.interfaces.index(text)?,
+            PacketField::Fingerprint => {
+                let pattern = signature::parse(text)?;
+                let options = signature::options(&pattern).len();
+                if options > MAX_OPTIONS || !options.is_multiple_of(4) {
+                    return Err(format!(
+                        "these options take {options} bytes; TCP has whole words, and at most {MAX_OPTIONS} bytes: \
+                         write the `nop`s and the `eol+N` between and behind them"
+                    ));
+                }
+                sample.syn = Some(pattern);
+                self.transport(false);
+            }
+            PacketField::Payload(protocol) => {
+                sample.payload =
+                    hex(text).ok_or_else(|| format!("`{text}` is not a payload in hex, two digits a byte"))?;
+                match protocol {
+                    proto::ICMP => self.icmp = true,
+                    protocol => self.transport(protocol == proto::UDP),
+                }
+            }
+            // A function is no field: no key names it.
+            PacketField::Bits => {}
+        }
+        Ok(())
     }
 
     /// A port or the HTTP version says that it is UDP, or TCP.
@@ -344,7 +396,17 @@ impl Reader<'_> {
             }
             sample.proto = wanted;
         }
-        let request = given.keys().any(|key| key.starts_with("http.") || key.starts_with("tidegate.") || key == "ssl");
+        if let Some(pattern) = &sample.syn {
+            if pattern.version != 0 && (pattern.version == 4) != sample.src.is_ipv4() {
+                self.faults.push(Fault::at(self.pointer, "`tcp.syn.fingerprint` and `ip.src` are of two IP versions"));
+            }
+            let (ttl, window) = implied(pattern);
+            sample.ttl = ttl.filter(|_| !given.contains_key("ip.ttl")).unwrap_or(sample.ttl);
+            let window = window.filter(|_| !given.contains_key("tcp.window_size_value"));
+            sample.window = window.unwrap_or(sample.window);
+        }
+        sample.sized = given.contains_key("ip.len") || sample.syn.is_none() && sample.payload.is_empty();
+        let request = given.keys().any(|key| key.starts_with("http.") || key == "tidegate.listener" || key == "ssl");
         match sample.proto {
             proto::TCP => {}
             proto::UDP => sample.version = Version::HTTP_3,
@@ -367,6 +429,17 @@ fn header(sample: &mut Sample, name: HeaderName, value: &str) -> Result<(), Stri
     let value = HeaderValue::from_str(value).map_err(|_| "this cannot be the value of a header".to_owned())?;
     sample.headers.append(name, value);
     Ok(())
+}
+
+/// Bytes of hex digits; blanks and colons between them do not count.
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> =
+        text.chars().filter(|c| !matches!(c, ' ' | ':')).map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let byte = |pair: &[u32]| match pair {
+        [high, low] => Some((high << 4 | low) as u8),
+        _ => None,
+    };
+    digits.chunks(2).map(byte).collect()
 }
 
 /// The field that a key of `given` names.

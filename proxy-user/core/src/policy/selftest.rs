@@ -9,6 +9,7 @@ use proxy_common::abi::rule_action;
 
 use super::assemble::{Purpose, Terms, assemble};
 use super::build::Unit;
+use super::interfaces::Interfaces;
 use super::model::{Expect, Policy, Test};
 use super::sample::Sample;
 use super::{Action, PolicySet, RuleSlot};
@@ -18,7 +19,7 @@ use crate::json::shape::Fault;
 const START_NS: u64 = 1;
 
 /// Faults of the tests of one policy.
-pub(super) fn run(policy: &Policy, unit: &Unit, ipv6_prefix: u8) -> Vec<Fault> {
+pub(super) fn run(policy: &Policy, unit: &Unit, ipv6_prefix: u8, interfaces: Interfaces<'_>) -> Vec<Fault> {
     let slots: BTreeMap<String, u32> =
         unit.rules.iter().zip(1..).map(|(rule, slot)| (rule.name.clone(), slot)).collect();
     let terms = Terms { purpose: Purpose::Test, slots: &slots, ipv6_prefix, seed: [0; 2], previous: None };
@@ -26,7 +27,7 @@ pub(super) fn run(policy: &Policy, unit: &Unit, ipv6_prefix: u8) -> Vec<Fault> {
     let mut set = None;
     for (index, test) in policy.tests.iter().enumerate() {
         let pointer = format!("/tests/{index}");
-        let sample = match Sample::new(&test.given, &format!("{pointer}/given")) {
+        let sample = match Sample::new(&test.given, &format!("{pointer}/given"), interfaces) {
             Ok(sample) => sample,
             Err(found) => {
                 faults.extend(found);
@@ -95,10 +96,11 @@ fn judge(set: &PolicySet, sample: &Sample, times: u32) -> Outcome {
 
 /// As `decide` has it: whatever allows beats whatever drops.
 fn on_packet(set: &PolicySet, sample: &Sample) -> Outcome {
-    let packet = sample.packet();
+    let (frame, packet) = sample.packet();
     let source = sample.request().src;
     let image = set.kernel_image();
-    let rule = |action| image.rules.iter().find(|rule| rule.action == action && rule.matches(&packet)).map(|r| r.slot);
+    let rule =
+        |action| image.rules.iter().find(|rule| rule.action == action && rule.matches(&frame, &packet)).map(|r| r.slot);
     let prefix = |list: &[(ipnet::IpNet, u32)]| {
         let covering = list.iter().filter(|(net, _)| covers(net, source));
         covering.max_by_key(|(net, _)| mapped_length(net)).map(|(_, slot)| *slot)

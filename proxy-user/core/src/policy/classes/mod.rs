@@ -11,14 +11,16 @@ mod tests;
 
 use proxy_common::abi::{MAX_PACKET_RULES, frag, proto, rule_action};
 use proxy_common::classify::{
-    self, ClassTable, MAX_WORDS, Record, RowTable, checked_entry, class_place, dimension, entry, row_place,
+    self, Answer, ClassTable, MAX_WORDS, Probe, RowTable, checked_entry, class_place, dimension, entry, row_place,
 };
-use proxy_common::parse::Packet;
+use proxy_common::fingerprint::{self, Syn};
+use proxy_common::parse::{Frame, Packet};
 use proxy_common::siphash::siphash24;
 
 use super::cubes::{ANY_PROTO, Cube, OTHER};
 use super::lang::ProtoSet;
 use crate::ranges::{RangeSet, V4_FIRST, V4_LAST};
+use record::Probes;
 use rows::{Bits, Rows};
 use table::Tables;
 
@@ -37,7 +39,7 @@ pub struct PacketRule {
 
 impl PacketRule {
     /// Whether the packet is in each of the rule's sets. What the compiled tables must agree with.
-    pub fn matches(&self, packet: &Packet) -> bool {
+    pub fn matches<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet) -> bool {
         let cube = &self.cube;
         let address = |addr: proxy_common::addr::Addr| u128::from_be_bytes(addr.to_bytes());
         let port = |set: &RangeSet, port: u16| {
@@ -52,12 +54,20 @@ impl PacketRule {
             && cube.icmp_code.contains(packet.icmp_code.into())
             && cube.vlan.contains(packet.vlan.into())
             && cube.window.contains(packet.window.into())
+            && cube.interfaces.contains(frame.interface().into())
             && cube.len.contains(packet.len.into())
             && port(&cube.sport, packet.sport)
             && port(&cube.dport, packet.dport)
             && cube.src.contains(address(packet.src))
             && cube.dst.contains(address(packet.dst))
+            && cube.probes.iter().all(|probe| answers(frame, packet, probe))
     }
+}
+
+fn answers<F: Frame + ?Sized>(frame: &F, packet: &Packet, probe: &Probe) -> bool {
+    let mut syn = Syn::default();
+    fingerprint::read(frame, packet, &mut syn);
+    probe.ask(frame, packet, &syn) == Answer::Yes
 }
 
 /// Compiled packet rules: the parts of the two tables that are used. The rest of the tables is zero.
@@ -105,8 +115,12 @@ pub fn compile(rules: &[PacketRule]) -> Result<RuleTables, String> {
     if count > MAX_PACKET_RULES as usize {
         return Err(format!("there are {count} packet rules in all policies, at most {MAX_PACKET_RULES} fit"));
     }
-    let split: Vec<(&PacketRule, Option<Record>)> =
-        ordered.flat_map(|rule| record::of(&rule.cube).into_iter().map(move |record| (rule, record))).collect();
+    let mut probes = Probes::default();
+    let mut split = Vec::new();
+    for rule in ordered {
+        let place = probes.place(&rule.cube.probes);
+        split.extend(record::of(&rule.cube, place).into_iter().map(|record| (rule, record)));
+    }
     let ordered: Vec<&PacketRule> = split.iter().map(|(rule, _)| *rule).collect();
     let cubes: Vec<&Cube> = ordered.iter().map(|rule| &rule.cube).collect();
     let bits = bits(&ordered)?;
@@ -137,7 +151,7 @@ pub fn compile(rules: &[PacketRule]) -> Result<RuleTables, String> {
     tables.flat(dimension::LEN, &line, u16::MAX.into())?;
 
     let mut words = vec![0; row_place::ROW];
-    let mut records: Vec<Record> = Vec::new();
+    let mut records = Vec::new();
     for (priority, ((rule, record), bit)) in (0_u16..).zip(split.iter().zip(&bits)) {
         let mut entry = entry(priority, rule.shadow, rule.action, rule.slot);
         if let Some(record) = record {
@@ -157,7 +171,7 @@ pub fn compile(rules: &[PacketRule]) -> Result<RuleTables, String> {
         }
     }
     rows.write(&mut words)?;
-    record::write(&records, &mut words)?;
+    record::write(&records, &probes, &mut words)?;
     let classes = tables.into_entries();
     let print = fingerprint(&classes, &words);
     if let Some(word) = words.get_mut(row_place::PRINT) {

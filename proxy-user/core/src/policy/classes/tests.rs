@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use proxy_common::abi::{frag, rule_action};
 use proxy_common::addr::Addr;
-use proxy_common::classify::{ClassTable, Found, RowTable, classify, first_candidate};
-use proxy_common::parse::{NO_VLAN, Packet};
+use proxy_common::classify::{Base, Bits, ClassTable, Found, Probe, Question, RowTable, find};
+use proxy_common::parse::{Frame, NO_VLAN, Packet};
 
 use super::{PacketRule, compile};
 use crate::policy::cubes::{ANY_PROTO, Cube};
@@ -46,6 +46,45 @@ fn numbers(max: u16) -> impl Strategy<Value = RangeSet> {
     ]
 }
 
+/// Bytes and an interface, to ask for in probes. Its places are those of no real frame.
+#[derive(Clone, Debug)]
+struct Bytes {
+    bytes: Vec<u8>,
+    interface: u32,
+}
+
+impl Frame for Bytes {
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        Frame::bytes(self.bytes.as_slice(), offset)
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn interface(&self) -> u32 {
+        self.interface
+    }
+}
+
+prop_compose! {
+    fn probe()(
+        negated: bool, proto in prop::sample::select(vec![0_u8, 6, 17, 1]), offset in 0_u16..6, length in 1_u8..9,
+        base in prop::sample::select(vec![Base::Network, Base::Upper, Base::Payload]),
+        mask in prop::sample::select(vec![0, 0xff, 0xff00, 1, u64::MAX]), low in 0_u64..600, more in 0_u64..600,
+    ) -> Probe {
+        let bits = Bits { proto, base, offset, length, mask, low, high: low + more };
+        Probe { negated, question: Question::Bits(bits) }
+    }
+}
+
+fn probes() -> impl Strategy<Value = Vec<Probe>> {
+    prop_oneof![
+        2 => Just(Vec::new()),
+        1 => prop::collection::btree_set(probe(), 1..4).prop_map(|set| set.into_iter().collect()),
+    ]
+}
+
 prop_compose! {
     fn cube()(
         src in addresses(), dst in addresses(), sport in numbers(u16::MAX), dport in numbers(u16::MAX),
@@ -56,8 +95,14 @@ prop_compose! {
             2 => Just(None),
             1 => (numbers(u8::MAX.into()), numbers(u8::MAX.into()), numbers(u16::MAX), numbers(u16::MAX)).prop_map(Some),
         ],
+        interfaces in prop_oneof![
+            3 => Just(RangeSet::full(u32::MAX.into())),
+            1 => (0_u128..4).prop_map(|index| RangeSet::new(vec![(index, index)])),
+            1 => (0_u128..4).prop_map(|index| RangeSet::new(vec![(index, index)]).complement(u32::MAX.into())),
+        ],
+        probes in probes(),
     ) -> Cube {
-        let cube = Cube { src, dst, protos, frag, sport, dport, len, ttl, ..Cube::all() };
+        let cube = Cube { src, dst, protos, frag, sport, dport, len, ttl, interfaces, probes, ..Cube::all() };
         let cube = match rare {
             None => cube,
             Some((icmp_type, icmp_code, vlan, window)) => Cube { icmp_type, icmp_code, vlan, window, ..cube },
@@ -89,9 +134,14 @@ prop_compose! {
         proto in prop::sample::select(vec![6_u8, 6, 17, 1, 58, 47, 0, 255]), ttl in prop_oneof![0_u8..8, any::<u8>()],
         rare in (0_u8..6, 0_u8..6, prop_oneof![Just(NO_VLAN), 0_u16..6], 0_u16..6),
         flags in 0_u8..64, frag in prop::sample::select(vec![frag::NONE, frag::NONE, frag::FIRST, frag::LATER]),
-    ) -> Packet {
+        bytes in prop::collection::vec(0_u8..3, 4..20), interface in 0_u32..5,
+    ) -> (Bytes, Packet) {
         let ports = frag != frag::LATER && (proto == 6 || proto == 17);
-        Packet {
+        let upper = frag != frag::LATER;
+        let packet = Packet {
+            network: 2,
+            upper: if upper { 5 } else { 0 },
+            payload: if upper { 7 } else { 0 },
             len, proto, ttl, frag, ports,
             sport: if ports { sport } else { 0 },
             dport: if ports { dport } else { 0 },
@@ -101,18 +151,19 @@ prop_compose! {
             vlan: rare.2,
             window: rare.3,
             ..Packet::between(src, dst)
-        }
+        };
+        (Bytes { bytes, interface }, packet)
     }
 }
 
 fn found(packet: &Packet, classes: &ClassTable, rows: &RowTable) -> Found {
-    Found::of(classify(packet, classes, rows, |w, word| first_candidate(packet, rows, w, word)))
+    find(&[][..], packet, classes, rows)
 }
 
 /// The first allow rule that matches, or else the first rule; enforced and in shadow.
-fn scan(rules: &[PacketRule], packet: &Packet) -> Found {
+fn scan(rules: &[PacketRule], frame: &Bytes, packet: &Packet) -> Found {
     let first = |shadow| {
-        let matching = || rules.iter().filter(|rule| rule.shadow == shadow && rule.matches(packet));
+        let matching = || rules.iter().filter(|rule| rule.shadow == shadow && rule.matches(frame, packet));
         let found = matching().find(|rule| rule.action == rule_action::ALLOW).or_else(|| matching().next());
         found.map_or((0, 0), |rule| (rule.action, rule.slot))
     };
@@ -144,8 +195,9 @@ proptest! {
         }
         let tables = compile(&rules).expect("room");
         let (classes, rows) = (tables.classes().expect("a table"), tables.rows().expect("a table"));
-        for packet in &packets {
-            prop_assert_eq!(found(packet, &classes, &rows), scan(&rules, packet), "{:?}", packet);
+        for (frame, packet) in &packets {
+            let here = find(frame, packet, &classes, &rows);
+            prop_assert_eq!(here, scan(&rules, frame, packet), "{:?} of {:?}", packet, frame);
         }
     }
 }

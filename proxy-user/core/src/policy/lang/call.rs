@@ -14,7 +14,8 @@ use crate::diagnostic::hint;
 use crate::ranges::RangeSet;
 
 /// Functions that yield a value.
-pub(super) const FUNCTIONS: [&str; 18] = [
+pub(super) const FUNCTIONS: [&str; 19] = [
+    "bit_slice",
     "cidr",
     "cidr6",
     "concat",
@@ -50,6 +51,7 @@ impl Parser<'_> {
         self.count()?;
         self.next();
         let mut operand = match name {
+            "bit_slice" => self.bit_slice(span)?,
             "concat" => self.concat()?,
             "cidr" | "cidr6" => self.network(name)?,
             "to_string" => self.written()?,

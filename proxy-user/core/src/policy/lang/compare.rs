@@ -18,7 +18,7 @@ use crate::ranges::{RangeSet, V4_FIRST, V4_LAST, network_ranges, number};
 
 /// An operator with its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operator {
+pub(super) enum Operator {
     Eq,
     Ne,
     Order(Order),
@@ -58,7 +58,7 @@ impl Operator {
 }
 
 impl Parser<'_> {
-    fn operator(&mut self, left: Span, kind: Type) -> Result<(Operator, Span), LangError> {
+    pub(super) fn operator(&mut self, left: Span, kind: Type) -> Result<(Operator, Span), LangError> {
         let (token, span) = self.next();
         if token == Token::Name("strict".to_owned()) {
             return match self.next() {
@@ -91,12 +91,13 @@ impl Parser<'_> {
     }
 
     /// `left is an IP address, but … is a string`.
-    fn mismatch(kind: Type, found: &Token, span: Span) -> LangError {
+    pub(super) fn mismatch(kind: Type, found: &Token, span: Span) -> LangError {
         let found_type = match found {
             Token::Text(_) => Type::Text.name(),
             Token::Int(_) => Type::Int.name(),
             Token::Ip(_) => Type::Ip.name(),
             Token::Net(_) => "a network",
+            Token::Slice(..) => "a slice, which stands in `[…]` behind a payload",
             Token::List(_) => "a list, which stands behind `in`",
             Token::Sign("{") => "a set, which stands behind `in`",
             Token::Name(name) if matches!(name.as_str(), "true" | "false") => Type::Bool.name(),
@@ -335,7 +336,7 @@ impl Parser<'_> {
     // ---- sets and lists ----
 
     /// `{…}`: calls `item` at the start of each.
-    fn set(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), LangError>) -> Result<(), LangError> {
+    pub(super) fn set(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), LangError>) -> Result<(), LangError> {
         self.expect_sign("{", "or a list behind `in`")?;
         let mut count = 0;
         while !self.take_sign("}") {

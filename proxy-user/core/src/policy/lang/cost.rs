@@ -31,7 +31,7 @@ impl Expr {
             Self::Not(inner) | Self::All(inner) => inner.cost(),
             Self::And(list) | Self::Or(list) => list.iter().map(Self::cost).sum(),
             Self::Xor(a, b) => a.cost() + b.cost(),
-            Self::Flag(_) | Self::Proto(_) => STEP,
+            Self::Flag(_) | Self::Proto(_) | Self::Packet(_) => STEP,
             Self::Int(term, set) => term.cost() + STEP + search(set.ranges().len()),
             Self::Bits(term, _) => term.cost() + STEP,
             Self::Ip(_, set) => 2 * STEP + search(set.ranges().len()),
@@ -65,7 +65,7 @@ fn search(items: usize) -> u64 {
 impl IntTerm {
     fn cost(&self) -> u64 {
         match self {
-            Self::Field(_) => STEP,
+            Self::Field(_) | Self::Slice(_) => STEP,
             Self::Len(text) | Self::Count(text) => STEP + text.cost(),
             Self::Json(text, _) => text.cost() + text.values() * JSON,
         }

@@ -22,6 +22,7 @@ impl Expr {
             Self::Bits(term, mask) => term.any(facts, &mut |n| n & u128::from(*mask) != 0),
             Self::Ip(field, set) => facts.ip(*field).is_some_and(|n| set.contains(n)),
             Self::Proto(set) => facts.proto().is_some_and(|proto| proto.0 & set.0 != 0),
+            Self::Packet(term) => facts.packet(term),
             Self::Text(text, check) => text.any(facts, &mut |value| check.passes(value)),
             Self::All(leaf) => leaf.all(facts),
         }
@@ -49,6 +50,7 @@ impl IntTerm {
     pub fn any<F: Facts>(&self, facts: &F, test: &mut dyn FnMut(u128) -> bool) -> bool {
         match self {
             Self::Field(field) => facts.int(*field).is_some_and(test),
+            Self::Slice(place) => facts.slice(place).is_some_and(|value| test(value.into())),
             Self::Len(of) => of.any(facts, &mut |value| test(value.len() as u128)),
             Self::Count(of) => {
                 let mut count = 0;

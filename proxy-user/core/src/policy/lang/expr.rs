@@ -7,6 +7,7 @@ use memchr::memmem::Finder;
 use regex::bytes::Regex;
 
 use super::field::{Availability, Field, FlagField, IntField, IpField};
+use super::packet::PacketTerm;
 use super::value::{IntTerm, ProtoSet, Text};
 use super::wildcard::Wildcard;
 use crate::ranges::RangeSet;
@@ -34,6 +35,8 @@ pub(crate) enum Expr {
     Ip(IpField, Arc<RangeSet>),
     /// The protocol is known and in the set.
     Proto(ProtoSet),
+    /// What only packets tell.
+    Packet(PacketTerm),
     /// The string is known (for several: one of them) and passes.
     Text(Text, TextTest),
     /// There are values and all of them pass: around a `Text`, `Int` or `Bits`.
@@ -100,6 +103,7 @@ impl Expr {
             Self::Text(text, _) => text.fields(see),
             Self::Ip(field, _) => see(Field::Ip(*field)),
             Self::Proto(_) => see(Field::Proto),
+            Self::Packet(term) => see(Field::Packet(term.field())),
         }
     }
 

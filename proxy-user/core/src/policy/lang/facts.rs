@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::MAX_LANGUAGES;
 use super::field::{FlagField, HttpInt, IntField, IpField, TextField};
+use super::packet::{PacketTerm, Place};
 use super::value::ProtoSet;
 use crate::policy::{RequestView, ResponseView};
 use crate::ranges::number;
@@ -30,6 +31,14 @@ pub(crate) trait Facts {
     fn proto(&self) -> Option<ProtoSet>;
     /// A boolean.
     fn flag(&self, field: FlagField) -> Option<bool>;
+    /// Bits of a packet; nothing else has them.
+    fn slice(&self, _: &Place) -> Option<u64> {
+        None
+    }
+    /// Whether what only packets tell holds.
+    fn packet(&self, _: &PacketTerm) -> bool {
+        false
+    }
     /// Calls `test` with each value until it says true; says whether it did.
     fn text(&self, field: &TextField, test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
 }

@@ -1,6 +1,7 @@
 //! The fields that expressions may name: their types, and in which phase each is known.
 
 use http::HeaderName;
+use proxy_common::abi::proto;
 
 /// Type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +170,19 @@ pub(crate) enum TextField {
     ResponseHeaderValues,
 }
 
+/// Fields of packets that are neither numbers nor flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PacketField {
+    /// `tidegate.interface`
+    Interface,
+    /// `tcp.syn.fingerprint`
+    Fingerprint,
+    /// `tcp.payload`, `udp.payload` or `icmp.payload` (of either family), by protocol.
+    Payload(u8),
+    /// `bit_slice(…)`, which is a function.
+    Bits,
+}
+
 /// A field, or the table that a field is an entry of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
@@ -180,6 +194,8 @@ pub(crate) enum Field {
     Flag(FlagField),
     /// `ip.proto`
     Proto,
+    /// What only packets have.
+    Packet(PacketField),
     /// A string.
     Text(TextField),
     /// `http.request.headers`, to be followed by `["name"]`.
@@ -193,7 +209,7 @@ pub(crate) enum Field {
 }
 
 /// Every field name that is known, as written.
-pub(crate) const KNOWN_FIELDS: [&str; 50] = [
+pub(crate) const KNOWN_FIELDS: [&str; 55] = [
     "ip.src",
     "ip.dst",
     "ip.proto",
@@ -244,6 +260,11 @@ pub(crate) const KNOWN_FIELDS: [&str; 50] = [
     "http.response.headers",
     "http.response.headers.names",
     "http.response.headers.values",
+    "tidegate.interface",
+    "tcp.syn.fingerprint",
+    "tcp.payload",
+    "udp.payload",
+    "icmp.payload",
 ];
 
 /// Fields of Cloudflare's language whose values nothing here reads yet, by the beginning of the name, and what there is.
@@ -298,6 +319,11 @@ impl Field {
             "http.request.headers" => Self::Headers,
             "http.request.headers.names" => Self::Text(TextField::HeaderNames),
             "tidegate.listener" => Self::Text(TextField::Listener),
+            "tidegate.interface" => Self::Packet(PacketField::Interface),
+            "tcp.syn.fingerprint" => Self::Packet(PacketField::Fingerprint),
+            "tcp.payload" => Self::Packet(PacketField::Payload(proto::TCP)),
+            "udp.payload" => Self::Packet(PacketField::Payload(proto::UDP)),
+            "icmp.payload" => Self::Packet(PacketField::Payload(proto::ICMP)),
             "ssl" => Self::Flag(FlagField::Ssl),
             "http.cookie" => Self::Text(TextField::CookieHeader),
             "http.referer" => Self::Text(TextField::Referer),
@@ -324,6 +350,7 @@ impl Field {
         match self {
             Self::Text(TextField::Header(_)) => return "http.request.headers",
             Self::Text(TextField::Arg(_)) => return "http.request.uri.args",
+            Self::Packet(PacketField::Bits) => return "bit_slice(…)",
             Self::Text(TextField::Cookie(_)) => return "http.request.cookies",
             Self::Text(TextField::ResponseHeader(_)) => return "http.response.headers",
             _ => {}
@@ -351,7 +378,7 @@ impl Field {
             | Self::Headers
             | Self::Args
             | Self::Cookies => Availability::Request,
-            Self::Int(_) | Self::Flag(_) => Availability::Packet,
+            Self::Int(_) | Self::Flag(_) | Self::Packet(_) => Availability::Packet,
         }
     }
 }

@@ -20,6 +20,8 @@ pub(super) enum Token {
     Ip(IpAddr),
     /// A network with prefix length.
     Net(IpNet),
+    /// `offset:length`
+    Slice(u64, u64),
     /// `$name`
     List(String),
     /// Punctuation or an operator in signs.
@@ -37,6 +39,7 @@ impl Token {
             Self::Int(number) => format!("the number `{number}`"),
             Self::Ip(address) => format!("the address `{address}`"),
             Self::Net(network) => format!("the network `{network}`"),
+            Self::Slice(offset, length) => format!("`{offset}:{length}`"),
             Self::List(name) => format!("the list `${name}`"),
             Self::Sign(sign) => format!("`{sign}`"),
             Self::End => "the end".to_owned(),
@@ -146,6 +149,11 @@ fn number_or_address(rest: &str) -> Lexed {
         let number = i128::from_str_radix(digits, radix).ok().filter(|number| *number <= u64::MAX.into());
         let number = number.ok_or_else(|| (end, format!("`{text}` is too large a number")))?;
         return Ok((Token::Int(if text.starts_with('-') { -number } else { number }), end));
+    }
+    if let Some((offset, length)) = text.split_once(':')
+        && let (Ok(offset), Ok(length)) = (offset.parse(), length.parse())
+    {
+        return Ok((Token::Slice(offset, length), end));
     }
     if text.contains('/') {
         return parse_network(text).map(|network| (Token::Net(network), end)).map_err(|message| (end, message));

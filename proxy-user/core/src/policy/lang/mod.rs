@@ -15,7 +15,9 @@ mod function;
 mod json_path;
 mod lexer;
 mod operand;
+mod packet;
 mod parser;
+pub(crate) mod signature;
 mod value;
 mod wildcard;
 
@@ -25,8 +27,9 @@ mod tests;
 pub(crate) use expr::{Expr, Phases, TextTest};
 pub(crate) use facts::Facts;
 pub(crate) use field::{
-    Availability, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, TextField, Type, unfed,
+    Availability, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, TextField, Type, unfed,
 };
+pub(crate) use packet::{PacketTerm, Place};
 pub(crate) use parser::{Lists, NamedList, parse, parse_value};
 pub(crate) use value::{Function, IntTerm, ProtoSet, Source, Text};
 pub(crate) use wildcard::Wildcard;

@@ -6,6 +6,7 @@ use super::LangError;
 use super::call::{CONDITIONS, FUNCTIONS};
 use super::field::{Field, FlagField, IpField, KNOWN_FIELDS, TextField, Type, unfed};
 use super::lexer::{Span, Token};
+use super::packet::PacketOperand;
 use super::parser::Parser;
 use super::value::{IntTerm, Source, Text};
 use crate::diagnostic::hint;
@@ -26,6 +27,7 @@ pub(super) enum OperandKind {
     Int(IntTerm),
     Flag(FlagField),
     Proto,
+    Packet(PacketOperand),
     Text(Text),
 }
 
@@ -48,7 +50,7 @@ impl Operand {
             OperandKind::Ip(..) => Type::Ip,
             OperandKind::Int(_) => Type::Int,
             OperandKind::Flag(_) => Type::Bool,
-            OperandKind::Proto | OperandKind::Text(_) => Type::Text,
+            OperandKind::Proto | OperandKind::Packet(_) | OperandKind::Text(_) => Type::Text,
         }
         .name()
     }
@@ -76,6 +78,10 @@ impl Parser<'_> {
             Field::Int(field) => OperandKind::Int(IntTerm::Field(field)),
             Field::Flag(field) => OperandKind::Flag(field),
             Field::Proto => OperandKind::Proto,
+            Field::Packet(field) => {
+                let kind = OperandKind::Packet(self.packet_operand(field, &name)?);
+                return Ok(Operand { kind, span: (span.0, self.end()), each: false, open: false });
+            }
             Field::Text(field) => return self.indexed(field, span),
             Field::Headers | Field::Args | Field::Cookies | Field::ResponseHeaders => {
                 let (key, key_span) = self.key(&name)?;

@@ -264,6 +264,7 @@ impl Parser<'_> {
             OperandKind::Ip(field, network) => self.compare_ip(field, network, span),
             OperandKind::Int(term) => self.compare_int(term, span),
             OperandKind::Proto => self.compare_proto(span),
+            OperandKind::Packet(operand) => self.compare_packet(operand, span),
             OperandKind::Text(text) => self.compare_text(text, (start.0, span.1)),
         }
     }

@@ -7,12 +7,15 @@ use regex::bytes::Regex;
 use smallvec::SmallVec;
 
 use super::field::{Field, IntField, IpField, TextField};
+use super::packet::Place;
 
 /// What a number comes from.
 #[derive(Clone, Debug)]
 pub(crate) enum IntTerm {
     /// A field.
     Field(IntField),
+    /// Bits of a packet.
+    Slice(Place),
     /// `len(…)` of a string, in bytes.
     Len(Text),
     /// `len(…)` of several values: how many there are.
@@ -103,7 +106,7 @@ impl IntTerm {
     pub const fn least(&self) -> i128 {
         match self {
             Self::Json(..) => i64::MIN as i128,
-            Self::Field(_) | Self::Len(_) | Self::Count(_) => 0,
+            Self::Field(_) | Self::Slice(_) | Self::Len(_) | Self::Count(_) => 0,
         }
     }
 
@@ -112,6 +115,7 @@ impl IntTerm {
         match self {
             Self::Json(..) => i64::MAX as i128,
             Self::Field(field) => field.max().cast_signed(),
+            Self::Slice(place) => place.most() as i128,
             Self::Len(_) | Self::Count(_) => u64::MAX as i128,
         }
     }
@@ -125,6 +129,7 @@ impl IntTerm {
     pub fn fields(&self, see: &mut dyn FnMut(Field)) {
         match self {
             Self::Field(field) => see(Field::Int(*field)),
+            Self::Slice(place) => see(Field::Packet(place.field())),
             Self::Len(text) | Self::Count(text) | Self::Json(text, _) => text.fields(see),
         }
     }
