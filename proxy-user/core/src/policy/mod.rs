@@ -25,6 +25,8 @@ mod view;
 #[cfg(test)]
 mod generated;
 #[cfg(test)]
+mod naive;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;

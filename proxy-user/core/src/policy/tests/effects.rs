@@ -1,0 +1,159 @@
+//! What rules do beside letting through and blocking, what counts, and how it is explained.
+
+use super::*;
+
+#[test]
+fn explanations_say_what_was_seen_and_agree_with_the_evaluation() {
+    let rules = [
+        rule("deny", "ip.src in {198.51.100.0/24}", "drop", &json!({})),
+        rule("flags", "tcp.flags.syn", "drop", &json!({})),
+        rule("seen", "len(http.request.uri.path) gt 3", "log", &json!({})),
+        rule("limited", "http.host eq \"shop.example\"", "block", &json!({ "rate": { "limit": 5, "period": "60s" } })),
+        rule("friends", "ip.src in $friends and not ssl eq false", "allow", &json!({})),
+        rule(
+            "admin",
+            "starts_with(lower(http.request.uri.path), \"/admin\")",
+            "block",
+            &json!({ "push": { "ttl": "10m" } }),
+        ),
+        rule("none", "http.user_agent eq \"\"", "block", &json!({})),
+        rule("old", "true", "block", &json!({ "expires": "2020-01-01T00:00:00Z" })),
+    ];
+    let lists = json!({ "friends": { "type": "cidr", "items": ["192.0.2.0/24"] } });
+    let set = compile(&[policy("p", &json!({ "rules": rules, "lists": lists }))], &options()).expect("a policy");
+    let view = |src: &str| RequestView {
+        src: src.parse().expect("address"),
+        dst: "192.0.2.1:443".parse().expect("address"),
+        listener: "web",
+        scheme: "https",
+        version: Version::HTTP_2,
+        method: &Method::GET,
+        host: "shop.example",
+        path: "/ADMIN/x",
+        query: None,
+        headers: Box::leak(Box::default()),
+        body_size: Some(0),
+        wall_ms: 0,
+    };
+    let told = set.explain(&view("203.0.113.9"));
+    let outcomes: Vec<Outcome> = told.rules.iter().map(|rule| rule.outcome).collect();
+    assert_eq!(
+        outcomes,
+        [
+            Outcome::NoMatch,
+            Outcome::NeedsPacket,
+            Outcome::Match,
+            Outcome::MatchWithinRate,
+            Outcome::NoMatch,
+            Outcome::Match,
+            Outcome::NotAsked,
+            Outcome::Off,
+        ]
+    );
+    assert_eq!((told.action, told.status, told.push_seconds), ("block", Some(403), Some(600)));
+    assert_eq!((told.rule.as_deref(), told.logged.as_slice()), (Some("p/admin"), &["p/seen".to_owned()][..]));
+    assert_eq!(blocked(&set.evaluate(&view("203.0.113.9"), 0)), Some((6, 403)));
+    let saw = |rule: usize, comparison: usize| told.rules[rule].comparisons[comparison].saw.join(" ");
+    assert_eq!([saw(0, 0), saw(2, 0), saw(5, 0)], ["203.0.113.9", "8", "\"/admin/x\""]);
+    assert_eq!((told.rules[1].comparisons[0].saw.len(), told.rules[6].comparisons[0].saw.len()), (0, 0), "missing");
+    let friend = set.explain(&view("192.0.2.7"));
+    assert_eq!((friend.action, friend.rule.as_deref()), ("allow", Some("p/friends")));
+    let comparison = &friend.rules[4].comparisons[0];
+    assert_eq!((comparison.text.as_str(), comparison.list.as_deref()), ("ip.src in $friends", Some("$friends")));
+    assert_eq!(set.evaluate(&view("192.0.2.7"), 0).action, Action::Allow(RuleSlot(5)));
+    let dropped = set.explain(&view("198.51.100.3"));
+    assert_eq!((dropped.action, dropped.rule.as_deref(), dropped.status), ("drop", Some("p/deny"), None));
+    assert_eq!(dropped.rules[5].outcome, Outcome::NotAsked);
+}
+
+#[test]
+fn changes_redirects_and_skips() {
+    let action = |id: &str, when: &str, action: Value| json!({ "id": id, "when": when, "action": action });
+    let set = set(&[
+        action(
+            "name",
+            "http.request.uri.path eq \"/go\"",
+            json!({
+                "type": "redirect", "status": 308, "to_expression": "concat(\"https://new.example/\", http.host, \"\\x0d\\x0aX: y\")",
+            }),
+        ),
+        action(
+            "path",
+            "http.request.uri.path contains \"/a\"",
+            json!({
+                "type": "rewrite", "path_expression": "regex_replace(http.request.uri.path, \"/a\", \"/b ?\")", "query": "q=1",
+            }),
+        ),
+        action(
+            "none",
+            "true",
+            json!({ "type": "set_header", "header": "x-ua", "value_expression": "http.user_agent" }),
+        ),
+        action(
+            "set",
+            "true",
+            json!({ "type": "set_header", "header": "x-host", "value_expression": "upper(http.host)" }),
+        ),
+        action("gone", "true", json!({ "type": "remove_header", "header": "server", "on": "response" })),
+        action("skip", "http.request.uri.path eq \"/a1\"", json!({ "type": "skip", "rules": ["stop"] })),
+        action(
+            "stop",
+            "starts_with(http.request.uri.path, \"/a\")",
+            json!({ "type": "block", "status": 410, "body": "gone" }),
+        ),
+        action("skip-all", "true", json!({ "type": "skip" })),
+        action("never", "true", json!({ "type": "block" })),
+    ]);
+    let header = |text: &'static str| http::HeaderValue::from_static(text);
+    let name = |text: &'static str| http::HeaderName::from_static(text);
+    let moved = ask(&set, "192.0.2.1", "/go");
+    assert_eq!(moved.action, Action::Redirect { rule: RuleSlot(1), status: 308 });
+    assert_eq!(moved.location, Some(header("https://new.example/shop.example%0D%0AX:%20y")), "no line is added");
+    let changed = ask(&set, "192.0.2.1", "/a1");
+    assert_eq!((changed.action, changed.location.as_ref()), (Action::Pass, None));
+    assert_eq!(
+        changed.changes,
+        [
+            Change::Path("/b%20%3F1".to_owned()),
+            Change::Query("q=1".to_owned()),
+            Change::RequestHeader(name("x-host"), Some(header("SHOP.EXAMPLE"))),
+            Change::ResponseHeader(name("server"), None),
+        ]
+    );
+    assert_eq!(changed.logged.as_slice(), [2, 3, 4, 5, 6, 8].map(RuleSlot));
+    assert_eq!(blocked(&ask(&set, "192.0.2.1", "/a2")), Some((7, 410)));
+    assert_eq!(set.answer(RuleSlot(7)).map(|answer| answer.body.as_str()), Some("gone"));
+    assert_eq!(ask(&set, "192.0.2.1", "/").action, Action::Pass);
+}
+
+#[test]
+fn rates_count_by_the_response() {
+    let rate = json!({ "rate": { "limit": 2, "period": "60s", "count_when": "http.response.code eq 401" } });
+    let set = set(&[rule("r", "http.request.uri.path eq \"/login\"", "block", &rate)]);
+    let respond = |status: u16| {
+        let decision = ask(&set, "192.0.2.1", "/login");
+        let response = ResponseView {
+            src: "192.0.2.1".parse().expect("address"),
+            dst: "192.0.2.1".parse().expect("address"),
+            status: http::StatusCode::from_u16(status).expect("a status"),
+            headers: &HeaderMap::new(),
+        };
+        set.count(&decision.pending, &response, 1);
+        blocked(&decision).is_some()
+    };
+    assert_eq!([200, 401, 303, 200, 401].map(respond), [false; 5]);
+    assert!(respond(200) && respond(401), "two were counted");
+    assert!(ask(&set, "192.0.2.1", "/other").pending.is_empty());
+    assert_eq!(ask(&set, "192.0.2.2", "/login").action, Action::Pass);
+}
+
+#[test]
+fn what_packets_decide_of_alternatives_is_in_the_kernel() {
+    let set =
+        set(&[rule("in", "ip.src in {192.0.2.0/24} or http.host eq \"a\" or tcp.dstport eq 81", "allow", &json!({}))]);
+    assert_eq!(set.rules()[0].phase, Phase::Both);
+    assert_eq!(set.kernel_image().rules.len(), 2);
+    let set = self::set(&[rule("in", "ip.src in {192.0.2.0/24} or http.host eq \"a\"", "allow", &json!({}))]);
+    assert_eq!(set.kernel_image().allow, [("192.0.2.0/24".parse().expect("net"), 1)]);
+    assert!(set.allows_source("192.0.2.1".parse().expect("address")));
+}
