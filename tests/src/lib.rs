@@ -33,6 +33,7 @@ pub mod netns;
 pub mod origin;
 pub mod packets;
 pub mod parsers;
+pub mod porch;
 pub mod process;
 pub mod random;
 pub mod rate_rows;

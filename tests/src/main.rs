@@ -32,6 +32,12 @@ enum Task {
         /// The end-to-end cases
         #[arg(long)]
         e2e: bool,
+        /// Only tests whose name begins with this
+        #[arg(long, value_name = "GROUP")]
+        only: Option<String>,
+        /// Not the tests whose name contains this
+        #[arg(long, value_name = "TEXT")]
+        skip: Vec<String>,
         /// Print the names and run nothing
         #[arg(long)]
         list: bool,
@@ -90,11 +96,11 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Test { filter, verdicts, e2e, list, threads } => {
-            let arguments =
-                Arguments { filter, list, test_threads: Some(threads.unwrap_or_else(at_once)), ..Arguments::default() };
+        Task::Test { filter, verdicts, e2e, only, skip, list, threads } => {
+            let test_threads = Some(threads.unwrap_or_else(at_once));
+            let arguments = Arguments { filter, skip, list, test_threads, ..Arguments::default() };
             let both = verdicts == e2e;
-            Ok(test(&arguments, verdicts || both, e2e || both))
+            Ok(test(&arguments, only.as_deref(), verdicts || both, e2e || both))
         }
         Task::Demo(args) => demo::run(args),
         Task::Bench { what, rate, json } => bench(what, rate, json),
@@ -103,7 +109,7 @@ fn run(task: Task) -> Result<ExitCode> {
     }
 }
 
-fn test(arguments: &Arguments, verdicts: bool, e2e: bool) -> ExitCode {
+fn test(arguments: &Arguments, only: Option<&str>, verdicts: bool, e2e: bool) -> ExitCode {
     let skip = cases::cannot_run();
     if let Some(why) = &skip {
         eprintln!("the verdict table and the end-to-end cases are skipped: {why}");
@@ -116,6 +122,7 @@ fn test(arguments: &Arguments, verdicts: bool, e2e: bool) -> ExitCode {
     if e2e {
         trials.extend(cases::trials(skip.is_some()));
     }
+    trials.retain(|trial| only.is_none_or(|group| trial.name().starts_with(group)));
     libtest_mimic::run(arguments, trials).exit_code()
 }
 

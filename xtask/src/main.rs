@@ -7,6 +7,7 @@ mod ci;
 mod demo;
 mod fuzz;
 mod install;
+mod kernels;
 mod progress;
 mod run;
 mod runner;

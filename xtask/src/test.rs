@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::build::{self, Built};
 use crate::progress::Progress;
-use crate::{run, runner, setup};
+use crate::{kernels, run, runner, setup};
 
 /// Options of `test`.
 #[derive(clap::Args)]
@@ -16,7 +16,9 @@ use crate::{run, runner, setup};
 Examples:
   cargo xtask test                       everything; needs root or sudo for the last two parts
   cargo xtask test --e2e reload          the end-to-end tests whose name has `reload`
-  cargo xtask test --unit -- cidr        the unit tests whose name has `cidr`")]
+  cargo xtask test --unit -- cidr        the unit tests whose name has `cidr`
+  cargo xtask test --kernels             load, verdict table and attaching on Debian's 6.1 and 6.12, in qemu")]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub struct Args {
     /// Only tests whose name contains this
     filter: Option<String>,
@@ -29,6 +31,9 @@ pub struct Args {
     /// End-to-end tests in network namespaces
     #[arg(long)]
     e2e: bool,
+    /// Load, verdict table and attaching on other kernels, which qemu boots; not among what runs without options
+    #[arg(long)]
+    kernels: bool,
     /// End-to-end tests side by side
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -64,7 +69,7 @@ impl Tally {
 /// Runs the task.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress { quiet: false };
-    let all = !(args.unit || args.verdicts || args.e2e);
+    let all = !(args.unit || args.verdicts || args.e2e || args.kernels);
     let toolchain = setup::for_build(progress)?;
     let python = if all || args.e2e { Some(setup::for_tests(progress)?) } else { None };
     let built = build::workspace(&toolchain, build::TEST_PROFILE, &["proxy-user", "tidegate-tests"], progress)?;
@@ -77,6 +82,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if all || args.verdicts || args.e2e {
         progress.announce("Verdict table and end-to-end tests");
         good &= in_namespaces(args, all, &built, python.as_deref(), &mut tally)?;
+    }
+    if args.kernels {
+        progress.announce("Other kernels");
+        let left_out = kernels::run(&built, args.filter.as_deref(), progress, |line| {
+            tally.add(line);
+            if !line.ends_with("... ok") {
+                println!("{line}");
+            }
+        })?;
+        tally.skipped += left_out;
     }
     if tally.skipped > 0 && std::env::var("CI").is_ok_and(|ci| ci == "true") {
         progress.warn("CI=true: skipped tests count as failures");

@@ -1,5 +1,6 @@
 //! The end-to-end cases: each builds its own street, so that they run side by side and leave nothing for the next.
 
+mod attach;
 mod bodies;
 pub mod checks;
 mod diagnosis;
@@ -41,7 +42,7 @@ pub struct Case {
 }
 
 /// All cases, by group.
-const GROUPS: [(&str, &[Case]); 15] = [
+const GROUPS: [(&str, &[Case]); 16] = [
     ("protocols", protocols::CASES),
     ("bodies", bodies::CASES),
     ("verdicts", verdicts::CASES),
@@ -57,6 +58,7 @@ const GROUPS: [(&str, &[Case]); 15] = [
     ("rates", rates::CASES),
     ("syn_v6", syn_v6::CASES),
     ("probes", probes::CASES),
+    ("attach", attach::CASES),
 ];
 
 /// All cases as trials. `skip` ignores them: [`cannot_run`] says why.
