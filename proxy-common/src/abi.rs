@@ -129,6 +129,8 @@ pub const GATE_RULES_B: u32 = 16;
 pub const GATE_PREFIXES_B: u32 = 32;
 /// [`GateConfig::flags`]: rate limits are in force.
 pub const GATE_HAS_RATES: u32 = 64;
+/// [`GateConfig::flags`]: nothing is dropped while the daemon stays away, see [`DaemonState::is_away`].
+pub const GATE_FAIL_OPEN: u32 = 256;
 
 /// The one entry of the `GATE` array: what the programs read at run time. What a policy swap flips stands in `flags`, one
 /// word: a packet sees one revision whole.
@@ -294,6 +296,27 @@ pub struct QuicKey {
     pub k1: u64,
 }
 
+/// The one entry of the `DAEMON` array: what the daemon leaves to the programs, and to whoever comes after it. Mapped into
+/// the daemon.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DaemonState {
+    /// `CLOCK_MONOTONIC` in nanoseconds when the daemon was last there.
+    pub beat_ns: u64,
+    /// It counts as away when it was not there for longer than this, in nanoseconds; 0 for never.
+    pub fail_after_ns: u64,
+    /// `net.ipv4.tcp_syncookies` as it was before the daemon raised it, plus one; 0 while it is not raised.
+    pub syncookies: u64,
+}
+
+impl DaemonState {
+    /// Whether the daemon stays away at this time.
+    #[inline(always)]
+    pub const fn is_away(&self, now_ns: u64) -> bool {
+        self.fail_after_ns != 0 && now_ns.saturating_sub(self.beat_ns) > self.fail_after_ns
+    }
+}
+
 /// The one entry of the per-CPU `CLOCK` array: the clock as of this tick.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -351,8 +374,8 @@ pub mod frag {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Binding, CheckSettings, Clock, Counter, GateConfig, HostKey, PrefixValue, QuicKey, RuleName, Service,
-        ServiceKey, SynState, VerdictValue, WorkerLoad,
+        Binding, CheckSettings, Clock, Counter, DaemonState, GateConfig, HostKey, PrefixValue, QuicKey, RuleName,
+        Service, ServiceKey, SynState, VerdictValue, WorkerLoad,
     };
 
     macro_rules! pod {
@@ -366,6 +389,7 @@ mod pod {
         CheckSettings,
         Clock,
         Counter,
+        DaemonState,
         GateConfig,
         HostKey,
         PrefixValue,
@@ -388,7 +412,7 @@ mod tests {
     /// Size, alignment and the sum of the fields' sizes of each type: equal sums prove that nothing is padded.
     #[test]
     fn layout_is_fixed() {
-        let rows: [(&str, usize, usize, usize); 13] = [
+        let rows: [(&str, usize, usize, usize); 14] = [
             ("HostKey", size_of::<HostKey>(), align_of::<HostKey>(), 16),
             ("VerdictValue", size_of::<VerdictValue>(), align_of::<VerdictValue>(), 4 * 8 + 2 * 4 + 3 * 8),
             ("PrefixValue", size_of::<PrefixValue>(), align_of::<PrefixValue>(), 4),
@@ -401,6 +425,7 @@ mod tests {
             ("Counter", size_of::<Counter>(), align_of::<Counter>(), 16),
             ("RuleName", size_of::<RuleName>(), align_of::<RuleName>(), RULE_NAME_LEN),
             ("QuicKey", size_of::<QuicKey>(), align_of::<QuicKey>(), 16),
+            ("DaemonState", size_of::<DaemonState>(), align_of::<DaemonState>(), 3 * 8),
             ("SynState", size_of::<SynState>(), align_of::<SynState>(), 6 * 4 + 2 * 4 + 3 * 8 + 4 * 4),
         ];
         let expected = [
@@ -416,12 +441,22 @@ mod tests {
             (16, 8),
             (64, 1),
             (16, 8),
+            (24, 8),
             (72, 8),
         ];
         for ((name, size, align, sum), want) in rows.into_iter().zip(expected) {
             assert_eq!((size, align), want, "{name}");
             assert_eq!(size, sum, "{name} has implicit padding");
         }
+    }
+
+    #[test]
+    fn a_daemon_is_away_after_its_time() {
+        let state = DaemonState { beat_ns: 1_000, fail_after_ns: 50, syncookies: 0 };
+        assert!(!state.is_away(1_050) && state.is_away(1_051));
+        // The programs' clock lags by a tick.
+        assert!(!state.is_away(900));
+        assert!(!DaemonState::default().is_away(u64::MAX));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The allow list, the allow rules and the question "is it for one of our listeners?" can only turn a drop into a pass,
 //! so they are asked last, when a drop stands: a packet that nothing applies to pays for none of them.
 
-use crate::abi::{CheckSettings, Reason, ServiceKey, VERDICT_OWN_ONLY, frag, rule_action};
+use crate::abi::{CheckSettings, DaemonState, GATE_FAIL_OPEN, Reason, ServiceKey, VERDICT_OWN_ONLY, frag, rule_action};
 use crate::abi::{GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY};
 use crate::abi::{GateConfig, HostKey, RateLimit, RateSettings};
 use crate::addr::{Addr, port_bits_of, port_place};
@@ -79,6 +79,8 @@ pub trait Tables {
     {
         checks::note_fragment(frame, packet, self, passed);
     }
+    /// When the daemon was last there. Asked only where a drop stands and the gate is told to stand open without it.
+    fn daemon(&self) -> DaemonState;
     /// What the checks go by.
     fn check_settings(&self) -> CheckSettings;
     /// Whether the address is one of our own.
@@ -166,16 +168,24 @@ pub fn decide<F: Frame + ?Sized, T: Tables>(frame: &F, parsed: Parsed<&Packet>, 
     let config = tables.config();
     let packet = match parsed {
         Parsed::NonIp => return Decision::new(Reason::NonIp),
-        Parsed::Malformed => return checks::malformed(&config),
+        Parsed::Malformed => return attended(checks::malformed(&config), tables, &config),
         Parsed::Ip(packet) => packet,
     };
     let mut counted = 0;
-    let mut decision = judge(frame, packet, tables, &config, &mut counted);
+    let mut decision = attended(judge(frame, packet, tables, &config, &mut counted), tables, &config);
     decision.counted = counted;
     if packet.frag == frag::FIRST && config.checked & Reason::FragmentStray.bit() != 0 {
         tables.note_fragment(frame, packet, !decision.reason.drops());
     }
     decision
+}
+
+/// The decision, unless it is a drop, the daemon stays away, and the gate is told to stand open then.
+#[inline(always)]
+fn attended<T: Tables>(decision: Decision<T::Verdict>, tables: &T, config: &GateConfig) -> Decision<T::Verdict> {
+    let open =
+        config.flags & GATE_FAIL_OPEN != 0 && decision.reason.drops() && tables.daemon().is_away(tables.now_ns());
+    if open { Decision::new(Reason::Unattended) } else { decision }
 }
 
 /// As [`decide`]; `counted` is told of the checks that are only counted.

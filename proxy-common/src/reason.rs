@@ -94,10 +94,12 @@ pub enum Reason {
     RateService = 41,
     /// Dropped by a rate limit: more came in than the limit on all.
     RateTotal = 42,
+    /// Would have been dropped, but the daemon stays away and the gate is told to stand open then; passed.
+    Unattended = 43,
 }
 
 /// Number of [`Reason`]s, entries of `COUNTERS`.
-pub const REASONS: u32 = 43;
+pub const REASONS: u32 = 44;
 
 const _: () = assert!(REASONS <= u64::BITS, "a set of reasons is one word");
 
@@ -147,6 +149,7 @@ impl Reason {
         Reason::RatePrefix,
         Reason::RateService,
         Reason::RateTotal,
+        Reason::Unattended,
     ];
 
     /// The reason with this number; [`Reason::Pass`] for numbers that none has. A `match`, which the compiler sees through:
@@ -196,6 +199,7 @@ impl Reason {
             40 => Reason::RatePrefix,
             41 => Reason::RateService,
             42 => Reason::RateTotal,
+            43 => Reason::Unattended,
             _ => Reason::Pass,
         }
     }
@@ -246,6 +250,7 @@ impl Reason {
             Reason::RatePrefix => "rate_prefix",
             Reason::RateService => "rate_service",
             Reason::RateTotal => "rate_total",
+            Reason::Unattended => "unattended",
         }
     }
 

@@ -8,8 +8,8 @@ use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{debug, info};
 use proxy_common::abi::{
-    CLOCK_HELD, CheckSettings, Clock, GateConfig, HINT_WORDS, HostKey, MAX_RULE_SLOTS, PrefixData, REASONS, RateLimit,
-    RateSettings, Reason, ServiceKey, VerdictValue, proto,
+    CLOCK_HELD, CheckSettings, Clock, DaemonState, GateConfig, HINT_WORDS, HostKey, MAX_RULE_SLOTS, PrefixData,
+    REASONS, RateLimit, RateSettings, Reason, ServiceKey, VerdictValue, proto,
 };
 use proxy_common::addr::Addr;
 use proxy_common::checks;
@@ -23,8 +23,8 @@ use crate::count;
 use crate::events;
 use crate::frame::Packet;
 use crate::maps::{
-    ALLOW_A, ALLOW_B, BINDINGS, BUCKETS, CHECKS, CLOCK, DENY_A, DENY_B, DENY_HINT, FLOWS, FRAGMENTS, GATE, KNOWN, OWN,
-    PORTS, RATE_BUCKETS, RATE_LIMITS, RATES, RULE_HITS, SHADOW_HITS, VERDICT_HINT, VERDICTS, WOULD,
+    ALLOW_A, ALLOW_B, BINDINGS, BUCKETS, CHECKS, CLOCK, DAEMON, DENY_A, DENY_B, DENY_HINT, FLOWS, FRAGMENTS, GATE,
+    KNOWN, OWN, PORTS, RATE_BUCKETS, RATE_LIMITS, RATES, RULE_HITS, SHADOW_HITS, VERDICT_HINT, VERDICTS, WOULD,
 };
 use crate::rates::{limit_rates, service_of, take_rate};
 use crate::rules;
@@ -236,6 +236,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn note_fragment<F: Frame + ?Sized>(&self, _: &F, packet: &IpPacket, passed: bool) {
         note_fragment(self.0, packet, u32::from(passed));
+    }
+
+    #[inline(always)]
+    fn daemon(&self) -> DaemonState {
+        DAEMON.get(0).copied().unwrap_or_default()
     }
 
     #[inline(always)]

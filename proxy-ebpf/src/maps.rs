@@ -4,11 +4,11 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, ReusePortSockArray, RingBuf, SockMap};
 use aya_ebpf::macros::btf_map;
 use proxy_common::abi::{
-    Binding, CheckSettings, Clock, Counter, DEFAULT_MAX_VERDICTS, DEFAULT_VERDICT_WORDS, FRAGMENT_SLOTS, GateConfig,
-    HINT_WORDS, HostKey, MAX_LISTENER_SLOTS, MAX_OWN_ADDRESSES, MAX_PREFIXES, MAX_QUIC_SLOTS, MAX_RULE_SLOTS,
-    MAX_SERVICES, MAX_WORKERS, PORT_WORDS, PrefixData, PrefixValue, QuicKey, RATE_BUCKETS as RATE_BUCKET_WORDS,
-    RATE_LIMIT_ENTRIES, REASONS, RateLimit, RateSettings, RuleName, SEEN_SLOTS, SIDES, Service, ServiceKey, SynState,
-    VerdictValue, WorkerLoad, bucket_index,
+    Binding, CheckSettings, Clock, Counter, DEFAULT_MAX_VERDICTS, DEFAULT_VERDICT_WORDS, DaemonState, FRAGMENT_SLOTS,
+    GateConfig, HINT_WORDS, HostKey, MAX_LISTENER_SLOTS, MAX_OWN_ADDRESSES, MAX_PREFIXES, MAX_QUIC_SLOTS,
+    MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS, PORT_WORDS, PrefixData, PrefixValue, QuicKey,
+    RATE_BUCKETS as RATE_BUCKET_WORDS, RATE_LIMIT_ENTRIES, REASONS, RateLimit, RateSettings, RuleName, SEEN_SLOTS,
+    SIDES, Service, ServiceKey, SynState, VerdictValue, WorkerLoad, bucket_index,
 };
 use proxy_common::classify::{ClassTable, RowTable, Work};
 use proxy_common::event::{EVENT_RING_BYTES, Event, EventControl, EventCounts};
@@ -166,6 +166,10 @@ pub static KNOWN: Array<u64, { SEEN_SLOTS as usize }, { BPF_F_MMAPABLE as usize 
 /// UDP flows that were seen lately, a word each.
 #[btf_map]
 pub static FLOWS: Array<u64, { SEEN_SLOTS as usize }> = Array::new();
+
+/// When the daemon was last there, and what it leaves for the next; mapped into it.
+#[btf_map]
+pub static DAEMON: Array<DaemonState, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// SYN defence of each service; mapped into the daemon, so that counting an accepted connection is a store.
 #[btf_map]

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proxy_common::abi::{
-    CheckSettings, DEFAULT_MAX_VERDICTS, FRAGMENT_SLOTS, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES,
-    GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, RATE_BUCKETS, RateLimit, RateSettings, SEEN_SLOTS,
-    ServiceKey, VerdictValue, rule_action, verdict_bits,
+    CheckSettings, DEFAULT_MAX_VERDICTS, DaemonState, FRAGMENT_SLOTS, GATE_FAIL_OPEN, GATE_HAS_ALLOW, GATE_HAS_DENY,
+    GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, RATE_BUCKETS,
+    RateLimit, RateSettings, SEEN_SLOTS, ServiceKey, VerdictValue, rule_action, verdict_bits,
 };
 use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
 use proxy_common::classify::Found;
@@ -40,6 +40,10 @@ pub struct World {
     pub checked: u64,
     /// Those of them that drop.
     pub enforced: u64,
+    /// Nothing is dropped while the daemon stays away.
+    pub fail_open: bool,
+    /// When the daemon was last there.
+    pub daemon: DaemonState,
     /// Our own addresses.
     pub own: HashSet<Addr>,
     /// What the checks go by.
@@ -121,6 +125,7 @@ impl Tables for World {
         let mut flags = 0;
         for (set, flag) in [
             (self.own_only, GATE_OWN_ONLY),
+            (self.fail_open, GATE_FAIL_OPEN),
             (!self.deny.is_empty(), GATE_HAS_DENY),
             (!self.allow.is_empty(), GATE_HAS_ALLOW),
             (!self.rules.is_empty(), GATE_HAS_RULES),
@@ -190,6 +195,10 @@ impl Tables for World {
         };
         let ((action, slot), (shadow_action, shadow_slot)) = (first(false), first(true));
         Found { action, slot, shadow_action, shadow_slot }
+    }
+
+    fn daemon(&self) -> DaemonState {
+        self.daemon
     }
 
     fn check_settings(&self) -> CheckSettings {

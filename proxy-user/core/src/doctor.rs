@@ -1,6 +1,10 @@
 //! What on a host would hinder Tidegate, and how to mend it: a judgement over collected facts. Looks at nothing itself.
 
+use std::time::Duration;
+
 use serde::Serialize;
+
+use crate::config::Span;
 
 /// Oldest kernel that the gate is made for.
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
@@ -12,6 +16,8 @@ const WANTED_FILES: u64 = 65_536;
 const WANTED_SOMAXCONN: u64 = 4_096;
 /// Largest MTU whose packets lie in one page with the room that XDP needs, as most drivers count it.
 const ONE_PAGE_MTU: u32 = 3_498;
+/// A heart that beat so lately beats.
+const BEAT_IN_TIME_MS: u64 = 2_500;
 /// A connection table fuller than this, in percent, is about to refuse.
 const CONNTRACK_PERCENT: u64 = 80;
 
@@ -68,6 +74,9 @@ pub struct Facts {
     pub files: (u64, u64),
     /// Entries of the connection table and the most it takes; none where it is not in use.
     pub conntrack: Option<(u64, u64)>,
+    /// Milliseconds since a daemon was last at the gate that is pinned there, and how many it may be away before the gate
+    /// stands open; none without a gate.
+    pub heartbeat: Option<(u64, Option<u64>)>,
     /// The kernel's clock source.
     pub clock: Option<String>,
     /// Interfaces that the gate shall stand on.
@@ -113,6 +122,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut report = Report::default();
     kernel(facts, &mut report);
     rights(facts, &mut report);
+    heartbeat(facts.heartbeat, &mut report);
     network(facts, &mut report);
     for interface in &facts.interfaces {
         one_interface(interface, &mut report);
@@ -225,6 +235,24 @@ fn rights(facts: &Facts, report: &mut Report) {
         );
     } else {
         report.ok("files", format!("{soft}, up to {hard}"));
+    }
+}
+
+fn heartbeat(beat: Option<(u64, Option<u64>)>, report: &mut Report) {
+    let Some((age_ms, open_after_ms)) = beat else {
+        report.ok("heartbeat", "no gate is loaded");
+        return;
+    };
+    let ago = format!("a daemon was there {} ago", Span(Duration::from_millis(age_ms)));
+    let start = "start the daemon, or take the gate away with `tidegate unload`";
+    match open_after_ms {
+        _ if age_ms <= BEAT_IN_TIME_MS => report.ok("heartbeat", ago),
+        Some(after) if age_ms > after => report.fail("heartbeat", format!("{ago}: the gate drops nothing now"), start),
+        Some(after) => {
+            let open = format!("{ago}: the gate will drop nothing after {}", Span(Duration::from_millis(after)));
+            report.warn("heartbeat", open, start);
+        }
+        None => report.warn("heartbeat", format!("{ago}: the gate goes on dropping until verdicts expire"), start),
     }
 }
 

@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use proxy_common::abi::{
-    CheckSettings, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig,
-    HINT_WORDS, HostKey, RateLimit, RateSettings, Reason, ServiceKey, VERDICT_OWN_ONLY, frag, proto, rate_unit,
-    rule_action,
+    CheckSettings, DaemonState, GATE_FAIL_OPEN, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES,
+    GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey, RateLimit, RateSettings, Reason, ServiceKey, VERDICT_OWN_ONLY,
+    frag, proto, rate_unit, rule_action,
 };
 use proxy_common::addr::Addr;
 use proxy_common::classify::Found;
@@ -170,7 +170,8 @@ impl<T: Tables> Tables for Traced<'_, T> {
         let (deny, allow) = (has(GATE_HAS_DENY, ", denied prefixes"), has(GATE_HAS_ALLOW, ", allowed prefixes"));
         let rules = has(GATE_HAS_RULES, ", packet rules");
         let rates = has(GATE_HAS_RATES, ", rate limits");
-        let answer = format!("revision {}, {scope}{deny}{allow}{rules}{rates}", config.revision);
+        let open = has(GATE_FAIL_OPEN, ", open while the daemon stays away");
+        let answer = format!("revision {}, {scope}{deny}{allow}{rules}{rates}{open}", config.revision);
         self.note("GATE", "settings", Some(&0_u32.to_ne_bytes()), answer);
         config
     }
@@ -259,6 +260,13 @@ impl<T: Tables> Tables for Traced<'_, T> {
         }
         self.note("RULE_CLASSES", "packet rules", Some(&side.to_ne_bytes()), answer);
         found
+    }
+
+    fn daemon(&self) -> DaemonState {
+        let daemon = self.tables.daemon();
+        let answer = format!("last there at {} ns, away after {} ns more", daemon.beat_ns, daemon.fail_after_ns);
+        self.note("DAEMON", "the daemon's heartbeat", Some(&0_u32.to_ne_bytes()), answer);
+        daemon
     }
 
     fn check_settings(&self) -> CheckSettings {

@@ -57,6 +57,9 @@ fn print_gate(out: &mut impl Write, gate: &GateState) -> io::Result<()> {
     for rate in &gate.rates {
         writeln!(out, "rate       {rate}")?;
     }
+    if let Some(seconds) = gate.open_after_seconds {
+        writeln!(out, "gate       drops nothing once the daemon was away for {seconds} s (gate.fail is open)")?;
+    }
     for address in &gate.syn_cookies {
         writeln!(out, "gate       {WARN}SYN cookies{WARN:#} at {address}")?;
     }

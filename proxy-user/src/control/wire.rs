@@ -47,6 +47,9 @@ pub struct GateState {
     /// Rate limits in force, as people read them.
     #[serde(default)]
     pub rates: Vec<String>,
+    /// Seconds that the daemon may stay away before the gate drops nothing; none where it goes on dropping.
+    #[serde(default)]
+    pub open_after_seconds: Option<f64>,
 }
 
 /// One interface of the gate.
@@ -61,8 +64,9 @@ pub struct GateInterface {
 impl From<KernelStatus> for GateState {
     fn from(status: KernelStatus) -> Self {
         let interfaces = status.interfaces.into_iter().map(|(name, mode)| GateInterface { name, mode }).collect();
-        let KernelStatus { steer, revision, syn_cookies, .. } = status;
-        Self { interfaces, steer, revision, syn_cookies, rates: Vec::new() }
+        let KernelStatus { steer, revision, syn_cookies, open_after, .. } = status;
+        let open_after_seconds = open_after.map(|after| after.as_secs_f64());
+        Self { interfaces, steer, revision, syn_cookies, open_after_seconds, rates: Vec::new() }
     }
 }
 

@@ -245,6 +245,7 @@ impl Daemon {
                 .apply(loaded.policies.kernel_image())
                 .and_then(|applied| kernel.set_checks(&loaded.config).map(|()| applied))
                 .and_then(|applied| kernel.set_rates(&loaded.config).map(|()| applied))
+                .and_then(|applied| kernel.set_fail(&loaded.config.gate).map(|()| applied))
                 .map_err(|error| format!("{error:#}"))?,
             None => Applied::default(),
         };

@@ -12,7 +12,7 @@ use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supp
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use proxy_core::doctor::{Facts, Interface, Program};
 
-use crate::kernel::{attached_program, in_bpffs, link_state, program_name, sysctl};
+use crate::kernel::{attached_program, attendance, in_bpffs, link_state, program_name, sysctl};
 
 /// Capabilities of a loaded gate, by bit (`include/uapi/linux/capability.h`).
 const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
@@ -35,6 +35,7 @@ pub fn facts(pins: &Path, interfaces: &[String]) -> Facts {
         somaxconn: sysctl("net/core/somaxconn"),
         files: files(),
         conntrack: sysctl("net/netfilter/nf_conntrack_count").zip(sysctl("net/netfilter/nf_conntrack_max")),
+        heartbeat: attendance(pins).map(|gate| (millis(gate.age), gate.open_after.map(millis))),
         clock: line("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         interfaces: interfaces.iter().map(|name| interface(name, pins)).collect(),
     }
@@ -48,6 +49,10 @@ pub fn all_interfaces() -> Vec<String> {
     );
     names.retain(|name| name != "lo");
     names
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The first line of a file, without blanks around it.

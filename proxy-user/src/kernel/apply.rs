@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proxy_common::abi::{
-    GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY, GATE_PREFIXES_B, GATE_RULES_B,
-    GateConfig, HINT_WORDS, LAYOUT_VERSION, PrefixValue, RULE_NAME_LEN, RuleName,
+    GATE_FAIL_OPEN, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY, GATE_PREFIXES_B,
+    GATE_RULES_B, GateConfig, HINT_WORDS, LAYOUT_VERSION, PrefixValue, RULE_NAME_LEN, RuleName,
 };
 use proxy_common::addr::{Addr, v6_mask};
 use proxy_common::hint;
@@ -52,7 +52,7 @@ impl Kernel {
         for (slot, name) in diff.names_changed.iter().filter(|(_, name)| !name.is_empty()) {
             self.maps.rule_names.set(slot, &rule_name(name)).context("writing RULE_NAMES")?;
         }
-        let mut flags = before.flags & (GATE_RULES_B | GATE_PREFIXES_B | GATE_HAS_RATES);
+        let mut flags = before.flags & (GATE_RULES_B | GATE_PREFIXES_B | GATE_HAS_RATES | GATE_FAIL_OPEN);
         if prefixes_changed {
             flags ^= GATE_PREFIXES_B;
             self.write_prefixes(image, 1 - before.prefixes_side())?;

@@ -9,8 +9,8 @@ use aya::maps::{MapData, ProgramArray};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use proxy_common::abi::{
-    Binding, CheckSettings, Counter, GateConfig, HostKey, LAYOUT_VERSION, PrefixData, PrefixValue, QuicKey, RateLimit,
-    RateSettings, RuleName, Service, ServiceKey, SynState, VerdictValue, WorkerLoad, verdict_words,
+    Binding, CheckSettings, Counter, DaemonState, GateConfig, HostKey, LAYOUT_VERSION, PrefixData, PrefixValue,
+    QuicKey, RateLimit, RateSettings, RuleName, Service, ServiceKey, SynState, VerdictValue, WorkerLoad, verdict_words,
 };
 use proxy_common::classify::{ClassTable, RowTable};
 use proxy_common::event::{EventControl, EventCounts};
@@ -25,7 +25,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ti
 const SYN_STAGE: u32 = 0;
 
 /// Maps that are pinned, in the order in which they are checked.
-pub const PINNED: [&str; 37] = [
+pub const PINNED: [&str; 38] = [
     "GATE",
     "VERDICTS",
     "VERDICT_HINT",
@@ -61,6 +61,7 @@ pub const PINNED: [&str; 37] = [
     "RATE_BUCKETS",
     "KNOWN",
     "FLOWS",
+    "DAEMON",
     "SYN_STATE",
     "STAGES",
 ];
@@ -114,6 +115,7 @@ pub struct Maps {
     pub(super) rate_buckets: Map<u32, u64>,
     pub(super) known: Map<u32, u64>,
     pub(super) flows: Map<u32, u64>,
+    pub(super) daemon: Map<u32, DaemonState>,
     pub(super) syn_state: Map<u32, SynState>,
 }
 
@@ -198,6 +200,7 @@ impl Maps {
             rate_buckets: handle(ebpf, "RATE_BUCKETS")?,
             known: handle(ebpf, "KNOWN")?,
             flows: handle(ebpf, "FLOWS")?,
+            daemon: handle(ebpf, "DAEMON")?,
             syn_state: handle(ebpf, "SYN_STATE")?,
         })
     }

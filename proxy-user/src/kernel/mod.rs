@@ -6,6 +6,7 @@ mod checks;
 mod cid;
 mod events;
 mod filter;
+mod heart;
 mod load;
 mod log;
 mod mapped;
@@ -19,15 +20,16 @@ mod verdicts;
 mod workers;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use aya::Ebpf;
 use aya::programs::{SkReuseport, TestRun as _, TestRunOptions, Xdp};
 use proxy_common::abi::{
-    Counter, GATE_OWN_ONLY, GateConfig, LAYOUT_VERSION, MAX_GENERATIONS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS,
-    QuicKey, Reason, ServiceKey, verdict_bits,
+    Counter, GATE_FAIL_OPEN, GATE_OWN_ONLY, GateConfig, LAYOUT_VERSION, MAX_GENERATIONS, MAX_RULE_SLOTS, MAX_SERVICES,
+    MAX_WORKERS, QuicKey, Reason, ServiceKey, verdict_bits,
 };
 use proxy_common::addr::v6_mask;
 use proxy_common::cid::Place;
@@ -38,6 +40,7 @@ pub use apply::Applied;
 pub use attach::{attached_program, link_state, program_name};
 pub use checks::host_facts;
 pub use events::EventRing;
+pub use heart::{Attendance, attendance};
 pub use load::in_bpffs;
 pub use verdicts::{MAX_TTL, VerdictInfo, now_ns};
 
@@ -55,6 +58,8 @@ pub struct Kernel {
     workers: workers::Workers,
     /// The filter before `VERDICTS`.
     filter: filter::Filter,
+    /// Beats while this process lives.
+    heart: Arc<heart::Heart>,
     /// SYN cookies.
     syn: syn::SynDefence,
     /// Sources that completed a handshake lately.
@@ -86,6 +91,8 @@ pub struct KernelStatus {
     pub revision: u32,
     /// Addresses of the listeners whose SYNs are answered with cookies now.
     pub syn_cookies: Vec<String>,
+    /// How long the daemon may stay away before the gate drops nothing; none where it goes on dropping.
+    pub open_after: Option<Duration>,
 }
 
 impl Kernel {
@@ -108,6 +115,8 @@ impl Kernel {
             filter.set(&key);
         }
         maps.gate.set(&0, &GateConfig { layout: LAYOUT_VERSION, flags, v6_mask, verdict_bits, ..before })?;
+        let heart = Arc::new(heart::Heart::start(&maps.daemon)?);
+        heart.set_fail(&maps, gate)?;
         checks::set(&maps, config)?;
         rates::set(&maps, config)?;
         let known = rates::Known::map(&maps, gate.ipv6_prefix)?;
@@ -121,12 +130,13 @@ impl Kernel {
         attach::steer(&mut ebpf, &gate.pins).context("attaching steer to the network namespace")?;
         let interfaces = attach::front(&mut ebpf, gate).context("attaching front")?;
         let links = attach::facts(&interfaces).context("looking at the interfaces")?;
-        let syn = syn::SynDefence::new(gate, &maps.syn_state, stage, &links)?;
+        let syn = syn::SynDefence::new(gate, &maps.syn_state, stage, &links, Arc::clone(&heart))?;
         Ok(Self {
             ebpf,
             maps,
             workers,
             filter,
+            heart,
             syn,
             known,
             interfaces,
@@ -244,13 +254,19 @@ impl Kernel {
 
     /// State for `tidegate status`.
     pub fn status(&self) -> KernelStatus {
-        let revision = self.maps.gate.get(&0).ok().flatten().unwrap_or_default().revision;
+        let gate = self.maps.gate.get(&0).ok().flatten().unwrap_or_default();
+        let daemon = self.maps.daemon.get(&0).ok().flatten().unwrap_or_default();
+        let open_after = (gate.flags & GATE_FAIL_OPEN != 0).then(|| Duration::from_nanos(daemon.fail_after_ns));
         let interfaces = self.interfaces.clone();
-        KernelStatus { interfaces, steer: true, revision, syn_cookies: self.syn.active() }
+        KernelStatus { interfaces, steer: true, revision: gate.revision, syn_cookies: self.syn.active(), open_after }
     }
 
-    /// Detaches everything and removes the pins under `config.gate.pins`; returns what was removed.
+    /// Detaches everything and removes the pins under `config.gate.pins`; returns what was removed. What a killed daemon
+    /// had raised in this network namespace is set back.
     pub fn unload(config: &Config) -> Result<Vec<String>> {
+        if let Some(before) = heart::left_behind(&config.gate.pins).and_then(|state| state.syncookies.checked_sub(1)) {
+            syn::set_back(before);
+        }
         attach::unload(&config.gate.pins)
     }
 

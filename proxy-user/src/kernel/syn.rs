@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use proxy_common::abi::{GateConfig, MAX_SERVICES, SynMeter, SynSettings, SynState, syn_policy};
@@ -18,6 +18,7 @@ use proxy_common::syn::SYN_TIMESTAMPS;
 use proxy_core::config::{Gate, SynMode};
 
 use super::attach::LinkFacts;
+use super::heart::Heart;
 use super::mapped::{Mapped, Shared};
 use super::{Kernel, now_ns, sysctl};
 
@@ -60,6 +61,8 @@ pub struct SynDefence {
     services: Mutex<BTreeMap<u32, (SocketAddr, bool)>>,
     /// What `tcp_syncookies` was before it was raised; `None` while it is not.
     raised_from: Mutex<Option<String>>,
+    /// Keeps the same for the next daemon, should this one be killed.
+    heart: Arc<Heart>,
 }
 
 /// What the host says that bears on cookies.
@@ -76,7 +79,17 @@ struct Host {
 
 impl SynDefence {
     /// Decides what services get, and logs it with what was found on the host. `stage` says why `front_syn` is missing.
-    pub fn new(gate: &Gate, array: impl AsFd, stage: Option<String>, links: &[LinkFacts]) -> Result<Self> {
+    pub fn new(
+        gate: &Gate,
+        array: impl AsFd,
+        stage: Option<String>,
+        links: &[LinkFacts],
+        heart: Arc<Heart>,
+    ) -> Result<Self> {
+        if let Some(before) = heart.raised_from() {
+            set_back(before);
+            heart.note_raised(None);
+        }
         let states = Mapped::new(array, MAX_SERVICES).context("SYN_STATE")?;
         let config = &gate.syn_cookies;
         let mut policy = match config.mode {
@@ -120,7 +133,7 @@ impl SynDefence {
             let mode = if policy == syn_policy::ALWAYS { "always" } else { "auto" };
             tracing::info!(mode, threshold = config.threshold, tcp_syncookies = found, kept, "SYN cookies in XDP");
         }
-        Ok(Self { states, settings, services: Mutex::default(), raised_from: Mutex::default() })
+        Ok(Self { states, settings, services: Mutex::default(), raised_from: Mutex::default(), heart })
     }
 
     /// The entry with which a service begins: nothing counted, and nothing believed of its listeners' marks.
@@ -180,7 +193,10 @@ impl SynDefence {
             let found = sysctl::read(SYNCOOKIES);
             let result = match &found {
                 Ok(value) if value == ON_REQUEST => Ok(()),
-                Ok(_) => sysctl::write(SYNCOOKIES, ON_REQUEST),
+                Ok(value) => {
+                    self.heart.note_raised(value.parse().ok());
+                    sysctl::write(SYNCOOKIES, ON_REQUEST)
+                }
                 Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
             };
             *raised_from = Some(found.unwrap_or_else(|_| ON_REQUEST.to_owned()));
@@ -188,10 +204,12 @@ impl SynDefence {
         } else {
             let before = raised_from.take().unwrap_or_default();
             // Whoever changed it meanwhile shall have it as it is.
-            match sysctl::read(SYNCOOKIES) {
+            let result = match sysctl::read(SYNCOOKIES) {
                 Ok(now) if now == ON_REQUEST && before != ON_REQUEST => sysctl::write(SYNCOOKIES, &before),
                 _ => Ok(()),
-            }
+            };
+            self.heart.note_raised(None);
+            result
         };
         if let Err(error) = result {
             tracing::warn!(
@@ -209,6 +227,22 @@ impl SynDefence {
             self.states.entries().get(index as usize).is_some_and(|s| s.cookies.load(Ordering::Relaxed) != 0)
         };
         services.iter().filter(|(index, _)| on(**index)).map(|(_, (address, _))| address.to_string()).collect()
+    }
+}
+
+/// Sets `tcp_syncookies` back to what it was before a daemon raised it that was killed.
+pub fn set_back(before: u64) {
+    let done = match sysctl::read(SYNCOOKIES) {
+        // Whoever changed it meanwhile shall have it as it is.
+        Ok(now) if now == ON_REQUEST => sysctl::write(SYNCOOKIES, &before.to_string()),
+        other => other.map(drop),
+    };
+    match done {
+        Ok(()) => tracing::info!(tcp_syncookies = before, "set back what an earlier daemon had raised"),
+        Err(error) => tracing::warn!(
+            %error,
+            "an earlier daemon raised net.ipv4.tcp_syncookies, and it could not be set back:              `sysctl -w net.ipv4.tcp_syncookies={before}`"
+        ),
     }
 }
 

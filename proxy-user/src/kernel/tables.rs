@@ -7,7 +7,8 @@ use std::io;
 
 use anyhow::{Context, Result};
 use proxy_common::abi::{
-    CheckSettings, GateConfig, HINT_WORDS, HostKey, PrefixValue, RateLimit, RateSettings, ServiceKey, VerdictValue,
+    CheckSettings, DaemonState, GateConfig, HINT_WORDS, HostKey, PrefixValue, RateLimit, RateSettings, ServiceKey,
+    VerdictValue,
 };
 use proxy_common::addr::Addr;
 use proxy_common::classify::{Found, find};
@@ -86,6 +87,10 @@ impl Tables for Live<'_> {
             (Some(classes), Some(rows)) => find(frame, packet, &classes, &rows),
             _ => Found::default(),
         }
+    }
+
+    fn daemon(&self) -> DaemonState {
+        self.read(self.maps.daemon.get(&0)).unwrap_or_default()
     }
 
     fn check_settings(&self) -> CheckSettings {

@@ -19,6 +19,7 @@ mod syn;
 mod syn_frames;
 mod syn_v6;
 pub mod table;
+mod unattended;
 mod verdicts;
 mod workers;
 

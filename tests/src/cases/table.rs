@@ -44,6 +44,7 @@ pub fn trials(skip: bool) -> Vec<Trial> {
             Trial::test("verdicts::made-up worlds", check).with_ignored_flag(skip)
         }])
         .chain([super::filter::trial(skip), super::swap::trial(skip), super::syn_frames::trial(skip)])
+        .chain(super::unattended::trials(skip))
         .chain(checks::trials(skip, SEED))
         .chain(rates::trials(skip, SEED))
         .collect()

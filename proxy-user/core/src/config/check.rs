@@ -6,6 +6,7 @@ use std::path::Path;
 use proxy_common::abi::MAX_SERVICES;
 use proxy_common::syn::MAX_HOLD_MS;
 
+use super::gate::FAIL_AFTER;
 use super::limits::{MAX_HEADER_BYTES, MAX_TIMEOUT, MIN_HEADER_BYTES};
 use super::upstream::is_host_name;
 use super::{Config, Protocol, Scheme, Span, rates};
@@ -26,6 +27,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     gate(config, &mut faults);
     syn_cookies(config, &mut faults);
     rates::faults(config, &mut faults);
+    fail_after(config, &mut faults);
     bounds(config, &mut faults);
     paths(config, &mut faults);
     faults
@@ -159,6 +161,15 @@ fn syn_cookies(config: &Config, faults: &mut Vec<Fault>) {
     if syn.hold.0 > longest {
         let message = format!("{} is longer than {}, the longest hold taken", syn.hold, Span(longest));
         faults.push(Fault::at("/gate/syn_cookies/hold", message));
+    }
+}
+
+fn fail_after(config: &Config, faults: &mut Vec<Fault>) {
+    let after = config.gate.fail_after;
+    if !FAIL_AFTER.contains(&after.0) {
+        let (least, most) = (Span(*FAIL_AFTER.start()), Span(*FAIL_AFTER.end()));
+        let message = format!("found {after}, expected {least} to {most}: the daemon's heart beats once a second");
+        faults.push(Fault::at("/gate/fail_after", message));
     }
 }
 

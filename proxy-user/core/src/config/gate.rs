@@ -21,6 +21,8 @@ pub const MAX_PUSHES_PER_SECOND: u32 = 1_000_000;
 
 /// Most `own_addresses`: the listeners' own stand in the same table.
 pub const MAX_CONFIG_OWN_ADDRESSES: u32 = MAX_OWN_ADDRESSES - MAX_SERVICES;
+/// Bounds of `fail_after`: several heartbeats, and a day.
+pub const FAIL_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_secs(3)..=Duration::from_secs(86_400);
 /// Upper bound of rates.
 pub const MAX_PER_SECOND: u32 = 100_000_000;
 
@@ -62,12 +64,26 @@ pub struct Gate {
     pub known_for: Span,
     /// Answering SYNs with cookies from XDP.
     pub syn_cookies: SynCookies,
+    /// What the gate does while the daemon stays away, be it ended or killed.
+    pub fail: Fail,
+    /// How long the daemon must have been away for `fail` "open"; "3s" to "1d".
+    pub fail_after: Span,
     /// Log level of the kernel programs.
     pub log: KernelLog,
     /// Sampled packets, for `tidegate events` and `tidegate top`.
     pub events: Events,
     /// Directory in bpffs for pinned maps and links.
     pub pins: PathBuf,
+}
+
+/// What the gate does while the daemon stays away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Fail {
+    /// It goes on dropping, until verdicts expire or it is unloaded.
+    Closed,
+    /// It drops nothing after `fail_after`, until a daemon is there again.
+    Open,
 }
 
 /// Sampled packets. Nothing is sampled while nobody reads.
@@ -171,6 +187,8 @@ impl Default for Gate {
             rates: Vec::new(),
             known_for: Span(Duration::from_secs(600)),
             syn_cookies: SynCookies::default(),
+            fail: Fail::Closed,
+            fail_after: Span(Duration::from_secs(30)),
             log: KernelLog::Off,
             events: Events::default(),
             pins: PathBuf::from("/sys/fs/bpf/tidegate"),

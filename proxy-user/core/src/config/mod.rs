@@ -20,7 +20,7 @@ use serde_json::Value;
 
 pub use crate::diagnostic::Diagnostic;
 pub use checks::{Checks, Mode};
-pub use gate::{Events, Gate, KernelLog, Scope, SynCookies, SynMode, XdpMode};
+pub use gate::{Events, FAIL_AFTER, Fail, Gate, KernelLog, Scope, SynCookies, SynMode, XdpMode};
 pub use limits::{Limits, Timeouts};
 pub use listener::{AccessLog, Admin, Certificate, Listener, Protocol, Route};
 pub use rates::{Rate, RateImage, RateOf, RatePer};

@@ -7,8 +7,8 @@ use super::Config;
 use crate::json::join;
 
 /// Parts of `/gate` that a reload writes into the maps.
-const GATE_RELOADS: [&str; 5] =
-    ["/gate/checks", "/gate/own_addresses", "/gate/icmp_per_second", "/gate/rates", "/gate/known_for"];
+const GATE_RELOADS: [&str; 6] =
+    ["/gate/checks", "/gate/own_addresses", "/gate/icmp_per_second", "/gate/rates", "/gate/known_for", "/gate/fail"];
 
 /// JSON pointers of what differs between two configs and takes effect only at the next start: sockets, threads, the
 /// kernel half, the admin sockets and whether there is an access log. Everything else is taken over by a reload.

@@ -13,6 +13,7 @@ fn good() -> Facts {
         syncookies: Some(1),
         somaxconn: Some(4_096),
         files: (1_024, 524_288),
+        heartbeat: Some((900, Some(30_000))),
         clock: Some("tsc".to_owned()),
         interfaces: vec![interface()],
         ..Facts::default()
@@ -47,7 +48,7 @@ fn a_good_host_has_nothing_to_mend() {
 #[test]
 fn each_fault_has_its_line() {
     type Break = fn(&mut Facts);
-    let rows: [(&str, Level, Break); 25] = [
+    let rows: [(&str, Level, Break); 28] = [
         ("kernel", Level::Warn, |f| f.release = "5.14.0-70.el9".to_owned()),
         ("kernel", Level::Warn, |f| f.release = "unknown".to_owned()),
         ("btf", Level::Fail, |f| f.btf = false),
@@ -56,6 +57,9 @@ fn each_fault_has_its_line() {
         ("ring buffer", Level::Fail, |f| f.features = vec![("ring buffer", Ok(false))]),
         ("ring buffer", Level::Warn, |f| f.features = vec![("ring buffer", Err("not permitted".to_owned()))]),
         ("capabilities", Level::Fail, |f| f.missing_capabilities = vec!["CAP_BPF"]),
+        ("heartbeat", Level::Warn, |f| f.heartbeat = Some((10_000, None))),
+        ("heartbeat", Level::Warn, |f| f.heartbeat = Some((10_000, Some(30_000)))),
+        ("heartbeat", Level::Fail, |f| f.heartbeat = Some((31_000, Some(30_000)))),
         ("files", Level::Warn, |f| f.files = (1_024, 4_096)),
         ("tcp_syncookies", Level::Warn, |f| f.syncookies = Some(0)),
         ("tcp_syncookies", Level::Warn, |f| f.syncookies = None),
