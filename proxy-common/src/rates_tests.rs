@@ -7,7 +7,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
-use crate::abi::{CheckSettings, HostKey, ServiceKey};
+use crate::abi::{CheckSettings, DaemonState, HostKey, ServiceKey};
 
 const SECOND: u64 = 1_000_000_000;
 const KEYS: RateSettings =
@@ -122,6 +122,10 @@ impl Tables for Gate {
     fn classify<F: Frame + ?Sized>(&self, _: &F, _: &Packet, _: u32) -> Found {
         Found::default()
     }
+    fn daemon(&self) -> DaemonState {
+        DaemonState::default()
+    }
+
     fn check_settings(&self) -> CheckSettings {
         CheckSettings::default()
     }

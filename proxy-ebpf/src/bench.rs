@@ -23,12 +23,13 @@ const SOURCE: usize = 26;
 /// 32.0.0.0: the first source; the others count up from it.
 const FIRST_SOURCE: u32 = 0x2000_0000;
 
-#[xdp]
+#[xdp(frags)]
 pub fn empty(_: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
-#[xdp]
+// In one array of programs all or none take frames in several buffers, and `front` does.
+#[xdp(frags)]
 pub fn randomize(ctx: XdpContext) -> u32 {
     let at = ctx.data() + SOURCE;
     if at + 4 > ctx.data_end() {

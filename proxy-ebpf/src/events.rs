@@ -18,21 +18,21 @@ const WORD: usize = 8;
 
 /// Writes an event of this packet, if it is one to be sampled.
 #[inline(always)]
-pub fn sample<V>(ctx: &XdpContext, decision: &Decision<V>) {
+pub fn sample<V>(ctx: &XdpContext, decision: &Decision<V>, length: u64) {
     if decision.reason == Reason::Pass {
         return;
     }
     let Some(control) = EVENT_CONTROL.get(0) else { return };
     if wanted(control, decision.reason) {
         let dropped = u32::from(decision.reason.drops());
-        write_event(ctx.ctx, decision.reason as u32, decision.rule.unwrap_or(NO_RULE), dropped);
+        write_event(ctx.ctx, decision.reason as u32, decision.rule.unwrap_or(NO_RULE), dropped, length);
     }
 }
 
 /// Counts down to the next sample and writes it. A global function: the verifier checks it once, for any arguments.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn write_event(ctx: *mut xdp_md, reason: u32, rule: u32, dropped: u32) -> u32 {
+extern "C" fn write_event(ctx: *mut xdp_md, reason: u32, rule: u32, dropped: u32, length: u64) -> u32 {
     let (Some(control), Some(counts)) = (EVENT_CONTROL.get(0), EVENT_COUNTS.get_ptr_mut(0)) else { return 0 };
     let every = control.every;
     if every == 0 {
@@ -65,7 +65,7 @@ extern "C" fn write_event(ctx: *mut xdp_md, reason: u32, rule: u32, dropped: u32
     // are below `EVENT_SNAP`. `ctx` is the context that the kernel passed in.
     unsafe {
         (*event).time_ns = now;
-        (*event).length = packet.len() as u32;
+        (*event).length = length as u32;
         (*event).ifindex = (*ctx).ingress_ifindex;
         (*event).reason = reason;
         (*event).rule = rule;

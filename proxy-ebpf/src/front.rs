@@ -21,7 +21,7 @@ use proxy_common::sanity;
 
 use crate::count;
 use crate::events;
-use crate::frame::Packet;
+use crate::frame::{Anywhere, First, Packet, whole_len};
 use crate::maps::{
     ALLOW_A, ALLOW_B, BINDINGS, BUCKETS, CHECKS, CLOCK, DAEMON, DENY_A, DENY_B, DENY_HINT, FLOWS, FRAGMENTS, GATE,
     KNOWN, OWN, PORTS, RATE_BUCKETS, RATE_LIMITS, RATES, RULE_HITS, SHADOW_HITS, VERDICT_HINT, VERDICTS, WOULD,
@@ -43,12 +43,14 @@ pub enum Outcome {
 #[inline(always)]
 pub fn judge(ctx: &XdpContext) -> Outcome {
     let packet = Packet(ctx);
-    let length = packet.len() as u64;
+    let mut length = packet.len() as u64;
     let mut headers = Headers(MaybeUninit::uninit());
     let parsed = if let Some(plain) = plain(&packet) {
         Parsed::Ip(headers.set(plain.words()))
     } else {
-        match parse_frame(ctx.ctx, headers.zero()) {
+        let found = parse_frame(ctx.ctx, headers.zero());
+        length = found >> KIND_BITS;
+        match found & KIND_MASK {
             // SAFETY: zeroed, which is a valid packet, and filled in by the parser.
             IP => Parsed::Ip(unsafe { headers.0.assume_init_ref() }),
             MALFORMED => Parsed::Malformed,
@@ -69,7 +71,7 @@ pub fn judge(ctx: &XdpContext) -> Outcome {
     if decision.counted != 0 {
         count_checks(decision.counted, length);
     }
-    events::sample(ctx, &decision);
+    events::sample(ctx, &decision, length);
     log(ctx, &parsed, &decision);
     if decision.reason.drops() {
         return Outcome::Drop;
@@ -116,19 +118,32 @@ impl Headers {
 /// Words of a parsed packet.
 const WORDS: usize = size_of::<IpPacket>() / size_of::<u64>();
 
-const NON_IP: u32 = 0;
-const MALFORMED: u32 = 1;
-const IP: u32 = 2;
+const NON_IP: u64 = 0;
+const MALFORMED: u64 = 1;
+const IP: u64 = 2;
+/// Low bits of what [`parse_frame`] returns; above them stands the length of the frame.
+const KIND_BITS: u32 = 2;
+const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
 
 /// [`parse_any`] as a global function. The verifier follows every way through the parser to the end of the program that it
 /// stands in, so what comes after it is a program of its own, in which a header may hold anything.
+///
+/// A frame in several buffers is never an everyday one, which lies whole in the first: it comes here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn parse_frame(ctx: *mut xdp_md, headers: *mut IpPacket) -> u32 {
+extern "C" fn parse_frame(ctx: *mut xdp_md, headers: *mut IpPacket) -> u64 {
     let ctx = XdpContext::new(ctx);
     // SAFETY: the one caller passes a reference that nobody else holds. The verifier wants the check for null.
     let Some(headers) = (unsafe { headers.as_mut() }) else { return MALFORMED };
-    match parse_any(&Packet(&ctx)) {
+    let whole = whole_len(&ctx);
+    let kind = store_parsed(parse_any(&First { linear: Packet(&ctx), whole }), headers);
+    (kind & KIND_MASK) | ((whole as u64) << KIND_BITS)
+}
+
+/// Hands on what the parser found.
+#[inline(always)]
+fn store_parsed(parsed: Parsed, headers: &mut IpPacket) -> u64 {
+    match parsed {
         Parsed::NonIp => NON_IP,
         Parsed::Malformed => MALFORMED,
         Parsed::Ip(packet) => {
@@ -351,7 +366,7 @@ extern "C" fn check_packet(ctx: *mut xdp_md, packet: *const IpPacket, found: u64
     let ctx = XdpContext::new(ctx);
     // SAFETY: as in `find_rule`.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    checks::run(&Packet(&ctx), packet, &Maps(ctx.ctx), found)
+    checks::run(&Anywhere(&ctx), packet, &Maps(ctx.ctx), found)
 }
 
 /// [`sanity::examine`], likewise.
@@ -370,7 +385,7 @@ extern "C" fn look_up(ctx: *mut xdp_md, packet: *const IpPacket) -> u64 {
     let ctx = XdpContext::new(ctx);
     // SAFETY: as in `find_rule`.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    checks::look_up(&Packet(&ctx), packet, &Maps(ctx.ctx))
+    checks::look_up(&Anywhere(&ctx), packet, &Maps(ctx.ctx))
 }
 
 /// [`is_for_a_service`], likewise.
@@ -390,7 +405,7 @@ extern "C" fn note_fragment(ctx: *mut xdp_md, packet: *const IpPacket, passed: u
     let ctx = XdpContext::new(ctx);
     // SAFETY: as in `find_rule`.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    checks::note_fragment(&Packet(&ctx), packet, &Maps(ctx.ctx), passed != 0);
+    checks::note_fragment(&Anywhere(&ctx), packet, &Maps(ctx.ctx), passed != 0);
     0
 }
 

@@ -29,7 +29,7 @@ const SYN_STAGE: u32 = 0;
 const SK_PASS: u32 = 1;
 
 /// The gate: drops what a verdict, a denied prefix or a packet rule names.
-#[xdp]
+#[xdp(frags)]
 pub fn front(ctx: XdpContext) -> u32 {
     match front::judge(&ctx) {
         Outcome::Drop => xdp_action::XDP_DROP,
@@ -44,7 +44,7 @@ pub fn front(ctx: XdpContext) -> u32 {
 }
 
 /// SYN defence, behind `front`: answers SYNs with cookies, drops acknowledgments of cookies that nobody gave.
-#[xdp]
+#[xdp(frags)]
 pub fn front_syn(ctx: XdpContext) -> u32 {
     syn::defend(&ctx)
 }

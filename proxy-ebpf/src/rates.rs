@@ -6,7 +6,7 @@ use aya_ebpf::programs::XdpContext;
 use proxy_common::parse::Packet as IpPacket;
 use proxy_common::rates;
 
-use crate::frame::Packet;
+use crate::frame::Anywhere;
 use crate::front::Maps;
 
 /// [`rates::run`].
@@ -16,7 +16,7 @@ pub extern "C" fn limit_rates(ctx: *mut xdp_md, packet: *const IpPacket) -> u64 
     let ctx = XdpContext::new(ctx);
     // SAFETY: the one caller passes a reference. The verifier, which does not know, wants the check for null.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    rates::run(&Packet(&ctx), packet, &Maps(ctx.ctx))
+    rates::run(&Anywhere(&ctx), packet, &Maps(ctx.ctx))
 }
 
 /// [`rates::take`]: it stands in a loop.

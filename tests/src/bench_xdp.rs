@@ -16,7 +16,7 @@ use aya::{Ebpf, EbpfLoader};
 use ipnet::{IpNet, Ipv4Net};
 use proxy_common::abi::{MAX_VERDICTS, VERDICT_OWN_ONLY, VerdictValue, proto};
 use proxy_core::config::Mode;
-use proxy_user::kernel::now_ns;
+use proxy_user::kernel::{frags_supported, now_ns, object_for};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -65,9 +65,11 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    pub(crate) fn load(object: &Path) -> Result<Self> {
+    /// `frags` as the programs have it that are to stand behind it.
+    pub(crate) fn load(object: &Path, frags: bool) -> Result<Self> {
+        let bytes = std::fs::read(object).with_context(|| object.display().to_string())?;
         let mut ebpf = EbpfLoader::new()
-            .load_file(object)
+            .load(&object_for(&bytes, frags))
             .with_context(|| format!("{}: run `cargo xtask bench xdp`, which builds it", object.display()))?;
         for name in ["empty", "randomize"] {
             let program: &mut Xdp = ebpf.program_mut(name).context("a bench program is missing")?.try_into()?;
@@ -191,7 +193,8 @@ const XDP_PASS: u32 = 2;
 /// Measures and returns all lines; `say` is told of progress.
 pub fn run(object: &Path, mut say: impl FnMut(&str)) -> Result<Vec<Line>> {
     let mut times: BTreeMap<(u32, &'static str), Vec<u64>> = BTreeMap::new();
-    let mut range = Range::load(object)?;
+    let mut range = Range::load(object, frags_supported())?;
+    let mut plain_range = Range::load(object, false)?;
     let empty = range.empty()?;
     let filter_object = Filter::find();
     if filter_object.is_none() {
@@ -226,7 +229,7 @@ pub fn run(object: &Path, mut say: impl FnMut(&str)) -> Result<Vec<Line>> {
             filter.fill(first, sources)?;
             let program = filter.fd()?;
             for _ in 0..ROUNDS {
-                times.entry((sources, case)).or_default().push(range.run(&program, sources, action)?);
+                times.entry((sources, case)).or_default().push(plain_range.run(&program, sources, action)?);
             }
         }
     }

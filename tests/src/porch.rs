@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::netns::{End, Netns, wire};
-use crate::process::{self, Daemon, eventually};
+use crate::process::{self, Daemon, eventually, patient};
 use crate::scratch::Scratch;
 use crate::tools;
 use crate::ward::{self, BPFFS, Item};
@@ -114,7 +114,7 @@ impl Porch {
         let mut command = self.edge.command(tools::tidegate()?)?;
         command.arg("run").arg("--config").arg(self.config_file()?).env_remove("NOTIFY_SOCKET");
         let mut daemon = Daemon::spawn(command, &self.scratch.path().join("tidegate.log"))?;
-        eventually("the daemon's start", PATIENCE, || {
+        eventually("the daemon's start", patient(PATIENCE), || {
             if let Some(status) = daemon.ended()? {
                 // No use in waiting on; but `eventually` cannot know.
                 return Ok(Err(anyhow::anyhow!("tidegate ended at once ({status}):\n{}", daemon.log_tail())));
@@ -146,14 +146,14 @@ impl Porch {
     fn end(&mut self, signal: Signal) -> Result<std::process::ExitStatus> {
         let mut daemon = self.daemon.take().context("the daemon does not run")?;
         daemon.signal(signal)?;
-        daemon.wait(PATIENCE)
+        daemon.wait(patient(PATIENCE))
     }
 
     /// Runs `tidegate` in the edge's namespace with the config's path behind the words; returns its output.
     pub fn run(&self, words: &[&str]) -> Result<String> {
         let mut command = self.edge.command(tools::tidegate()?)?;
         command.args(words).arg("--config").arg(self.config_file()?);
-        process::run(&mut command, PATIENCE)?.ok().with_context(|| format!("tidegate {}", words.join(" ")))
+        process::run(&mut command, patient(PATIENCE))?.ok().with_context(|| format!("tidegate {}", words.join(" ")))
     }
 
     /// What `tidegate doctor` finds on one point.
@@ -161,7 +161,7 @@ impl Porch {
         let mut command = self.edge.command(tools::tidegate()?)?;
         command.args(["doctor", "--json", "--config"]).arg(self.config_file()?);
         // Its status says what it thinks of the host as a whole.
-        let report: Value = serde_json::from_str(&process::run(&mut command, PATIENCE)?.stdout)?;
+        let report: Value = serde_json::from_str(&process::run(&mut command, patient(PATIENCE))?.stdout)?;
         let findings = report["findings"].as_array().with_context(|| format!("{report}"))?;
         findings
             .iter()
@@ -174,7 +174,7 @@ impl Porch {
     pub fn ctl(&self, words: &[&str]) -> Result<Value> {
         let mut command = self.edge.command(tools::tidegate()?)?;
         command.args(words).arg("--socket").arg(self.scratch.path().join("admin.sock"));
-        let output = process::run(&mut command, PATIENCE)?.ok();
+        let output = process::run(&mut command, patient(PATIENCE))?.ok();
         let output = output.with_context(|| format!("tidegate {}", words.join(" ")))?;
         Ok(serde_json::from_str(&output).unwrap_or(Value::String(output)))
     }
@@ -191,6 +191,13 @@ impl Porch {
         let count = &counters["reasons"][reason];
         let number = |field: &str| count[field].as_u64().with_context(|| format!("no {reason} in {counters}"));
         Ok((number("packets")?, number("bytes")?))
+    }
+
+    /// Number of the pinned link of an interface: another one for each attaching.
+    pub fn link(&self, interface: &str) -> Result<u64> {
+        use std::os::unix::fs::MetadataExt as _;
+        let pin = self.pins().join("links").join(format!("front-{interface}"));
+        Ok(std::fs::metadata(&pin).with_context(|| format!("{}", pin.display()))?.ino())
     }
 
     /// Bans a pair's client.
@@ -212,7 +219,7 @@ impl Porch {
 
     /// Waits until connections over a pair go as wanted.
     pub fn until_knock(&self, n: u8, wanted: Knock) -> Result<()> {
-        eventually(&format!("{wanted:?} on pair {n}"), PATIENCE, || match self.knock(n)? {
+        eventually(&format!("{wanted:?} on pair {n}"), patient(PATIENCE), || match self.knock(n)? {
             found if found == wanted => Ok(()),
             found => bail!("{found:?}"),
         })

@@ -18,6 +18,14 @@ use crate::ward::{self, Item};
 /// How often a wait looks.
 const POLL: Duration = Duration::from_millis(5);
 
+/// Variable that says how many times longer everything may take: more than once in a machine that is emulated.
+const SLOWNESS: &str = "TIDEGATE_TEST_SLOWNESS";
+
+/// A bound on waiting, on a machine as slow as this one.
+pub fn patient(time: Duration) -> Duration {
+    time * std::env::var(SLOWNESS).ok().and_then(|times| times.parse().ok()).unwrap_or(1)
+}
+
 /// Makes the command start inside a network namespace.
 ///
 /// Not `ip netns exec`: that also gives the process its own mounts, without the bpffs that holds the pins.

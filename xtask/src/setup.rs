@@ -16,7 +16,7 @@ use crate::{apt, run, tree};
 const AIOQUIC: &str = "aioquic>=1.2,<2";
 
 /// Programs that the end-to-end tests and the demo run, and the package of each.
-const TEST_PROGRAMS: [(&str, &str); 9] = [
+const TEST_PROGRAMS: [(&str, &str); 10] = [
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
     ("nginx", "nginx-light"),
@@ -26,6 +26,7 @@ const TEST_PROGRAMS: [(&str, &str); 9] = [
     ("hping3", "hping3"),
     ("ping", "iputils-ping"),
     ("tcpdump", "tcpdump"),
+    ("nft", "nftables"),
 ];
 
 /// Programs that a bench compares with, where the distribution has them.

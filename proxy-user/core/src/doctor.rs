@@ -66,6 +66,8 @@ pub struct Facts {
     pub memlock: Option<u64>,
     /// What the programs are made of, and whether the kernel has it; the text says why it could not be asked.
     pub features: Vec<(&'static str, Result<bool, String>)>,
+    /// Whether XDP programs may take frames that lie in several buffers.
+    pub frags: bool,
     /// `net.ipv4.tcp_syncookies`.
     pub syncookies: Option<u64>,
     /// `net.core.somaxconn`.
@@ -96,12 +98,26 @@ pub struct Interface {
     pub driver: Option<String>,
     /// MTU in bytes.
     pub mtu: u32,
+    /// What it is, where it stands on other links.
+    pub stacked: Option<Stacked>,
     /// XDP program on it.
     pub program: Option<Program>,
     /// Whether large receive offload is on; none where it cannot be asked.
     pub lro: Option<bool>,
     /// `rp_filter` in force: the larger of the interface's and `all`'s.
     pub rp_filter: Option<u64>,
+}
+
+/// A link that stands on other links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stacked {
+    /// A bond.
+    Bond {
+        /// Whether its mode lets it carry XDP in its ports' drivers.
+        native: bool,
+    },
+    /// A VLAN.
+    Vlan,
 }
 
 /// An attached XDP program.
@@ -125,7 +141,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     heartbeat(facts.heartbeat, &mut report);
     network(facts, &mut report);
     for interface in &facts.interfaces {
-        one_interface(interface, &mut report);
+        one_interface(interface, facts.frags, &mut report);
     }
     report.0
 }
@@ -297,7 +313,7 @@ fn network(facts: &Facts, report: &mut Report) {
     }
 }
 
-fn one_interface(interface: &Interface, report: &mut Report) {
+fn one_interface(interface: &Interface, frags: bool, report: &mut Report) {
     let name = &interface.name;
     let check = |what: &str| format!("{name}: {what}");
     if !interface.exists {
@@ -336,6 +352,23 @@ fn one_interface(interface: &Interface, report: &mut Report) {
             format!("detach it (`bpftool net detach xdp dev {name}`), or leave {name} out of gate.interfaces"),
         ),
     }
+    match interface.stacked {
+        None => {}
+        Some(Stacked::Bond { native: true }) => report.ok(
+            check("bond"),
+            "the program runs in the ports' drivers, from Linux 5.15 on and where each of them has XDP",
+        ),
+        Some(Stacked::Bond { native: false }) => report.warn(
+            check("bond"),
+            "the kernel has no driver mode for a bond of this mode",
+            "make it balance-rr, active-backup, balance-xor or 802.3ad, or set gate.mode \"generic\"",
+        ),
+        Some(Stacked::Vlan) => report.warn(
+            check("vlan"),
+            "a VLAN has no driver mode of its own: the gate runs in generic mode there",
+            "name its parent in gate.interfaces instead: the gate looks through two tags",
+        ),
+    }
     if interface.lro == Some(true) {
         report.warn(
             check("offloads"),
@@ -345,10 +378,13 @@ fn one_interface(interface: &Interface, report: &mut Report) {
     } else {
         report.ok(check("offloads"), "no large receive offload");
     }
-    if interface.mtu > ONE_PAGE_MTU {
+    if interface.mtu > ONE_PAGE_MTU && frags {
+        let found = "in several buffers, which the gate takes where the driver does";
+        report.ok(check("mtu"), format!("{}: {found}", interface.mtu));
+    } else if interface.mtu > ONE_PAGE_MTU {
         report.warn(
             check("mtu"),
-            format!("{}: such packets do not lie in one page, and drivers may refuse XDP", interface.mtu),
+            format!("{}: such packets do not lie in one page, and drivers refuse XDP before Linux 5.18", interface.mtu),
             format!("ip link set {name} mtu {ONE_PAGE_MTU}, or gate.mode \"generic\""),
         );
     } else {

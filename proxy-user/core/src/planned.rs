@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proxy_common::abi::{
-    CheckSettings, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig,
-    HINT_WORDS, HostKey, LAYOUT_VERSION, RateLimit, RateSettings, Reason, ServiceKey, proto, verdict_bits,
+    CheckSettings, DaemonState, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY,
+    GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, RateLimit, RateSettings, Reason, ServiceKey, proto, verdict_bits,
 };
 use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
 use proxy_common::bucket::Limit;
@@ -181,6 +181,10 @@ impl Tables for Planned<'_> {
     fn classify<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet, _: u32) -> Found {
         let Some((classes, rows)) = &self.rules else { return Found::default() };
         find(frame, packet, classes, rows)
+    }
+
+    fn daemon(&self) -> DaemonState {
+        DaemonState::default()
     }
 
     fn check_settings(&self) -> CheckSettings {

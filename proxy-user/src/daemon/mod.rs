@@ -241,12 +241,7 @@ impl Daemon {
         let before = self.shared.snapshot.load_full();
         let loaded = load_after(&self.path, &known, Some(&before.policies))?;
         let kernel = match &self.shared.kernel {
-            Some(kernel) => kernel
-                .apply(loaded.policies.kernel_image())
-                .and_then(|applied| kernel.set_checks(&loaded.config).map(|()| applied))
-                .and_then(|applied| kernel.set_rates(&loaded.config).map(|()| applied))
-                .and_then(|applied| kernel.set_fail(&loaded.config.gate).map(|()| applied))
-                .map_err(|error| format!("{error:#}"))?,
+            Some(kernel) => apply(kernel, &loaded).map_err(|error| format!("{error:#}"))?,
             None => Applied::default(),
         };
         let generation = before.generation + 1;
@@ -353,6 +348,23 @@ fn load_kernel(config: &Config) -> anyhow::Result<(Option<Arc<Kernel>>, Option<S
             Ok((None, Some(why)))
         }
     }
+}
+
+/// Takes a loaded config into the kernel half: interfaces that come in first, those that go last. Where it fails, none
+/// came in.
+fn apply(kernel: &Kernel, loaded: &Loaded) -> anyhow::Result<Applied> {
+    let gate = &loaded.config.gate;
+    let added = kernel.add_interfaces(gate)?;
+    let applied = kernel
+        .apply(loaded.policies.kernel_image())
+        .and_then(|applied| kernel.set_checks(&loaded.config).map(|()| applied))
+        .and_then(|applied| kernel.set_rates(&loaded.config).map(|()| applied))
+        .and_then(|applied| kernel.set_fail(gate).map(|()| applied));
+    match &applied {
+        Ok(_) => kernel.drop_interfaces(gate, None)?,
+        Err(_) => kernel.drop_interfaces(gate, Some(&added))?,
+    }
+    applied
 }
 
 /// CPUs that the process may use.

@@ -12,7 +12,9 @@ use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supp
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use proxy_core::doctor::{Facts, Interface, Program};
 
-use crate::kernel::{attached_program, attendance, in_bpffs, link_state, program_name, sysctl};
+use crate::kernel::{
+    LinkState, attached_program, attendance, frags_supported, in_bpffs, link_state, program_name, sysctl,
+};
 
 /// Capabilities of a loaded gate, by bit (`include/uapi/linux/capability.h`).
 const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
@@ -31,6 +33,7 @@ pub fn facts(pins: &Path, interfaces: &[String]) -> Facts {
         missing_capabilities: missing_capabilities(),
         memlock: limit(Resource::RLIMIT_MEMLOCK).0,
         features: features(),
+        frags: frags_supported(),
         syncookies: sysctl("net/ipv4/tcp_syncookies"),
         somaxconn: sysctl("net/core/somaxconn"),
         files: files(),
@@ -110,13 +113,14 @@ fn interface(name: &str, pins: &Path) -> Interface {
     };
     let rp_filter = |of: &str| sysctl(&format!("net/ipv4/conf/{of}/rp_filter"));
     // Not from /sys, which shows the network namespace that it was mounted in.
-    let (up, mtu) = link_state(index).unwrap_or_default();
+    let LinkState { up, mtu, stacked } = link_state(index).unwrap_or_default();
     Interface {
         name: name.to_owned(),
         exists: true,
         up,
         driver: ethtool::driver(name),
         mtu,
+        stacked,
         program: program(name, index, pins),
         lro: ethtool::lro(name),
         rp_filter: rp_filter(name).max(rp_filter("all")),

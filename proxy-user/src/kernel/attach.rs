@@ -7,13 +7,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
+
 use aya::programs::{SkLookup, Xdp, XdpMode as AyaMode, loaded_programs};
+use aya_obj::programs::XdpAttachType;
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached};
+use netlink_packet_route::link::{
+    BondMode, InfoBond, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use proxy_core::config::{Gate, XdpMode};
+use proxy_core::doctor::Stacked;
 
+/// Name of the pinned program.
+const FRONT: &str = "front";
 /// Bytes of one netlink answer about one link; the kernel's own dumps use 32 KiB.
 const NETLINK_BUFFER: usize = 32 * 1024;
 
@@ -24,6 +31,12 @@ fn link_path(pins: &Path, name: &str) -> PathBuf {
 /// Attaches `front` to each configured interface; returns `(interface, "driver" | "generic")`.
 pub fn front(ebpf: &mut Ebpf, gate: &Gate) -> Result<Vec<(String, String)>> {
     let program: &mut Xdp = ebpf.program_mut("front").ok_or_else(|| anyhow!("the object lacks `front`"))?.try_into()?;
+    // For interfaces that a reload adds.
+    let pin = gate.pins.join(FRONT);
+    if pin.exists() {
+        fs::remove_file(&pin).with_context(|| format!("replacing {}", pin.display()))?;
+    }
+    program.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
     let mut attached = Vec::new();
     for interface in &gate.interfaces {
         let mode = front_one(program, interface, gate).with_context(|| format!("interface {interface}"))?;
@@ -31,6 +44,20 @@ pub fn front(ebpf: &mut Ebpf, gate: &Gate) -> Result<Vec<(String, String)>> {
     }
     drop_links_but(&gate.pins, &gate.interfaces)?;
     Ok(attached)
+}
+
+/// Attaches the pinned `front` to one more interface; returns its mode.
+pub fn front_more(interface: &str, gate: &Gate) -> Result<&'static str> {
+    let pin = gate.pins.join(FRONT);
+    let mut program = Xdp::from_pin(&pin, XdpAttachType::Interface)
+        .with_context(|| format!("opening the program pinned at {}", pin.display()))?;
+    front_one(&mut program, interface, gate).with_context(|| format!("interface {interface}"))
+}
+
+/// Whether an interface still carries a program.
+pub fn carries_program(interface: &str) -> bool {
+    let index = nix::net::if_::if_nametoindex(interface).map_err(anyhow::Error::from);
+    index.and_then(attached_program).is_ok_and(|program| program.is_some())
 }
 
 fn front_one(program: &mut Xdp, interface: &str, gate: &Gate) -> Result<&'static str> {
@@ -88,8 +115,8 @@ fn mode_of(index: u32) -> Result<&'static str> {
     Ok(attached_program(index)?.map_or("none", |(_, mode)| mode))
 }
 
-/// Removes the pins of interfaces that are no longer configured.
-fn drop_links_but(pins: &Path, interfaces: &[String]) -> Result<()> {
+/// Removes the pins of interfaces that are no longer configured: the kernel detaches them.
+pub fn drop_links_but(pins: &Path, interfaces: &[String]) -> Result<()> {
     for entry in fs::read_dir(pins.join("links"))? {
         let entry = entry?;
         let name = entry.file_name();
@@ -140,10 +167,41 @@ fn link(index: u32) -> Result<LinkMessage> {
     Ok(link)
 }
 
-/// Whether a link is up, and its MTU in bytes.
-pub fn link_state(index: u32) -> Result<(bool, u32)> {
+/// What `tidegate doctor` asks of a link.
+#[derive(Clone, Debug, Default)]
+pub struct LinkState {
+    /// Whether it is up.
+    pub up: bool,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// What stands on other links, and what bears on XDP there.
+    pub stacked: Option<Stacked>,
+}
+
+/// Looks at a link.
+pub fn link_state(index: u32) -> Result<LinkState> {
     let link = link(index)?;
-    Ok((link.header.flags.contains(LinkFlags::Up), mtu(&link).unwrap_or(0)))
+    let stacked = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => stacked(infos),
+        _ => None,
+    });
+    Ok(LinkState { up: link.header.flags.contains(LinkFlags::Up), mtu: mtu(&link).unwrap_or(0), stacked })
+}
+
+/// A bond whose mode the kernel lets carry XDP in its ports' drivers: `bond_xdp_check` of `drivers/net/bonding/bond_main.c`.
+fn stacked(infos: &[LinkInfo]) -> Option<Stacked> {
+    infos.iter().find_map(|info| match info {
+        LinkInfo::Kind(InfoKind::Vlan) => Some(Stacked::Vlan),
+        LinkInfo::Data(InfoData::Bond(bond)) => {
+            let mode = bond.iter().find_map(|info| if let InfoBond::Mode(mode) = info { Some(*mode) } else { None });
+            let native = matches!(
+                mode.unwrap_or_default(),
+                BondMode::BalanceRr | BondMode::ActiveBackup | BondMode::BalanceXor | BondMode::Ieee8023Ad
+            );
+            Some(Stacked::Bond { native })
+        }
+        _ => None,
+    })
 }
 
 fn mtu(link: &LinkMessage) -> Option<u32> {

@@ -1,5 +1,6 @@
 //! Loading: bpffs, layout check of what is pinned, the programs with their globals, typed handles on the maps.
 
+use std::borrow::Cow;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -16,10 +17,16 @@ use proxy_common::classify::{ClassTable, RowTable};
 use proxy_common::event::{EventControl, EventCounts};
 use proxy_core::config::{Gate, KernelLog};
 
-use super::syscall::Map;
+use super::syscall::{Map, frags_supported};
 
 /// The compiled programs; empty in a build without them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tidegate.bpf.o"));
+
+/// Global of the programs that says whether frames may lie in several buffers.
+const FRAGS: &str = "FRAGS";
+/// Section of programs that take frames in several buffers, and the usual one.
+const FRAGS_SECTION: &[u8] = b"xdp.frags\0";
+const SECTION: &[u8] = b"xdp\0\0\0\0\0\0\0";
 
 /// Slot of `front_syn` in `STAGES`.
 const SYN_STAGE: u32 = 0;
@@ -133,15 +140,18 @@ pub fn load(gate: &Gate) -> Result<(Ebpf, Maps)> {
         KernelLog::Debug => 4,
     };
     let paths = PINNED.map(|name| (name, gate.pins.join(name)));
+    let frags = frags_supported();
+    let frags_global = u8::from(frags);
     let mut loader = EbpfLoader::new();
     loader
         .override_global(aya_log::LEVEL, &level, false)
+        .override_global(FRAGS, &frags_global, true)
         .map_max_entries("VERDICTS", gate.max_verdicts)
         .map_max_entries("VERDICT_HINT", verdict_words(gate.max_verdicts));
     for (name, path) in &paths {
         loader.map_pin_path(name, path.as_path());
     }
-    let mut ebpf = loader.load(OBJECT).map_err(explain).context("loading the kernel programs")?;
+    let mut ebpf = loader.load(&object_for(OBJECT, frags)).map_err(explain).context("loading the kernel programs")?;
     let maps = Maps::of(&ebpf)?;
     for name in ["front", "steer", "steer_quic"] {
         let program = ebpf.program_mut(name).ok_or_else(|| anyhow!("the object lacks the program `{name}`"))?;
@@ -164,6 +174,21 @@ pub fn load_syn(ebpf: &mut Ebpf) -> Result<()> {
     let fd = program.fd()?.try_clone()?;
     let map = ebpf.map_mut("STAGES").ok_or_else(|| anyhow!("the object lacks the map `STAGES`"))?;
     ProgramArray::try_from(map)?.set(SYN_STAGE, &fd, 0).context("entering `front_syn` into STAGES")
+}
+
+/// An object whose XDP programs take frames in several buffers, as it is or so that they do not: a kernel before 5.18 knows
+/// no such programs, and all programs of one array must be alike. The section's name is all that tells them apart.
+pub fn object_for(object: &[u8], frags: bool) -> Cow<'_, [u8]> {
+    if frags {
+        return Cow::Borrowed(object);
+    }
+    let mut plain = object.to_vec();
+    let mut at = 0;
+    while let Some(found) = memchr::memmem::find(&plain[at..], FRAGS_SECTION) {
+        at += found;
+        plain[at..at + SECTION.len()].copy_from_slice(SECTION);
+    }
+    Cow::Owned(plain)
 }
 
 impl Maps {

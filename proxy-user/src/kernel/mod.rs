@@ -7,6 +7,7 @@ mod cid;
 mod events;
 mod filter;
 mod heart;
+mod interfaces;
 mod load;
 mod log;
 mod mapped;
@@ -21,7 +22,7 @@ mod workers;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -37,11 +38,12 @@ use proxy_core::config::{Config, Scope};
 use serde::Serialize;
 
 pub use apply::Applied;
-pub use attach::{attached_program, link_state, program_name};
+pub use attach::{LinkState, attached_program, link_state, program_name};
 pub use checks::host_facts;
 pub use events::EventRing;
 pub use heart::{Attendance, attendance};
-pub use load::in_bpffs;
+pub use load::{in_bpffs, object_for};
+pub use syscall::frags_supported;
 pub use verdicts::{MAX_TTL, VerdictInfo, now_ns};
 
 /// Rule slot of verdicts that a person added.
@@ -64,7 +66,8 @@ pub struct Kernel {
     syn: syn::SynDefence,
     /// Sources that completed a handshake lately.
     known: rates::Known,
-    interfaces: Vec<(String, String)>,
+    /// Interfaces that `front` is attached to, with their modes.
+    interfaces: Mutex<Vec<(String, String)>>,
     scope: Scope,
     ipv6_prefix: u8,
     max_verdicts: u32,
@@ -139,7 +142,7 @@ impl Kernel {
             heart,
             syn,
             known,
-            interfaces,
+            interfaces: Mutex::new(interfaces),
             scope: gate.scope,
             ipv6_prefix: gate.ipv6_prefix,
             max_verdicts: gate.max_verdicts,
@@ -249,7 +252,8 @@ impl Kernel {
 
     /// Index of the first interface that `front` is attached to.
     pub fn first_interface(&self) -> Option<u32> {
-        self.interfaces.iter().find_map(|(name, _)| nix::net::if_::if_nametoindex(name.as_str()).ok())
+        let interfaces = self.interfaces.lock().unwrap_or_else(PoisonError::into_inner);
+        interfaces.iter().find_map(|(name, _)| nix::net::if_::if_nametoindex(name.as_str()).ok())
     }
 
     /// State for `tidegate status`.
@@ -257,7 +261,7 @@ impl Kernel {
         let gate = self.maps.gate.get(&0).ok().flatten().unwrap_or_default();
         let daemon = self.maps.daemon.get(&0).ok().flatten().unwrap_or_default();
         let open_after = (gate.flags & GATE_FAIL_OPEN != 0).then(|| Duration::from_nanos(daemon.fail_after_ns));
-        let interfaces = self.interfaces.clone();
+        let interfaces = self.interfaces.lock().unwrap_or_else(PoisonError::into_inner).clone();
         KernelStatus { interfaces, steer: true, revision: gate.revision, syn_cookies: self.syn.active(), open_after }
     }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use aya::Pod;
 
@@ -56,6 +56,53 @@ fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<()> {
     // pointers in it were made from live buffers of the size that the map's key and value have (checked in `Map::new`).
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_PROG_TYPE_XDP: u32 = 6;
+/// `BPF_F_XDP_HAS_FRAGS`.
+const XDP_HAS_FRAGS: u32 = 1 << 5;
+/// `r0 = XDP_PASS; exit`, a `struct bpf_insn` each: code, registers, offset, constant.
+const PASS: [Instruction; 2] = [Instruction(0xb7, 0, 0, 2), Instruction(0x95, 0, 0, 0)];
+
+#[repr(C)]
+struct Instruction(u8, u8, i16, i32);
+
+/// The beginning of `union bpf_attr` for `BPF_PROG_LOAD`.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramAttr {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel: u32,
+    flags: u32,
+}
+
+/// Whether the kernel takes XDP programs for frames in several buffers (Linux 5.18): asked with the smallest one.
+pub fn frags_supported() -> bool {
+    let mut attr = ProgramAttr {
+        kind: BPF_PROG_TYPE_XDP,
+        instructions: PASS.len() as u32,
+        code: address(&PASS),
+        license: c"".as_ptr() as u64,
+        flags: XDP_HAS_FRAGS,
+        ..ProgramAttr::default()
+    };
+    // SAFETY: `attr` is initialised, without padding, and its size is passed; it points to two instructions and a string.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, std::ptr::from_mut(&mut attr), size_of::<ProgramAttr>()) };
+    let Ok(fd) = libc::c_int::try_from(result) else { return false };
+    if fd < 0 {
+        return false;
+    }
+    // SAFETY: a descriptor that the call above made, which nobody else has.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    true
 }
 
 /// `MEMBARRIER_CMD_GLOBAL` of `include/uapi/linux/membarrier.h`.

@@ -30,6 +30,8 @@ use std::time::Duration;
 use anyhow::Result;
 use libtest_mimic::{Failed, Trial};
 
+use crate::process::patient;
+
 /// Time within which a case must end, set-up and clean-up included.
 const CASE_TIME: Duration = Duration::from_secs(120);
 
@@ -64,8 +66,12 @@ const GROUPS: [(&str, &[Case]); 16] = [
 
 /// All cases as trials. `skip` ignores them: [`cannot_run`] says why.
 pub fn trials(skip: bool) -> Vec<Trial> {
+    let has_module = |name: &str| Path::new("/sys/module").join(name).exists();
+    let with = |module, cases| has_module(module).then_some(("attach", cases));
+    let more = [with("bonding", attach::BOND_CASES), with("8021q", attach::VLAN_CASES)];
     GROUPS
-        .iter()
+        .into_iter()
+        .chain(more.into_iter().flatten())
         .flat_map(|(group, cases)| cases.iter().map(move |case| (group, case)))
         .map(|(group, case)| {
             let run = case.run;
@@ -95,6 +101,7 @@ pub fn within(time: Duration, case: fn() -> Result<()>) -> Result<(), Failed> {
         // The receiver is gone when time was up.
         let _ = done.send(case().map_err(|error| format!("{error:#}")));
     });
+    let time = patient(time);
     match result.recv_timeout(time) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(message)) => Err(message.into()),

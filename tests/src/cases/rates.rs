@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Failed, Trial};
 use proxy_core::explain::to_hex;
-use proxy_user::kernel::now_ns;
+use proxy_user::kernel::{frags_supported, now_ns};
 use serde_json::json;
 
 use super::Case;
@@ -51,7 +51,7 @@ fn a_million_sources() -> Result<()> {
     set_rates(&mut bench, &json!([{ "per": "source", "of": "packets", "limit": BURST }]))?;
     let memory = || ["RATE_BUCKETS", "KNOWN", "FLOWS"].map(|name| bench.gate.memory(name));
     let before = memory();
-    let mut range = Range::load(&tools::object()?)?;
+    let mut range = Range::load(&tools::object()?, frags_supported())?;
     range.run(&bench.gate.kernel.front()?.fd()?.try_clone()?, 1_000_000, XDP_PASS)?;
     for (before, after) in before.into_iter().zip(memory()) {
         let (before, after) = (before?, after?);

@@ -74,7 +74,7 @@ fn script(modules: &[&str], filter: Option<&str>) -> String {
     format!(
         "#!/bin/busybox sh\n\
          /bin/busybox --install -s /bin\n\
-         export PATH=/bin HOME=/tmp TIDEGATE_TEST_BINARY=/bin/tidegate TIDEGATE_TEST_OBJECT=/bin/bench-bpf\n\
+         export PATH=/bin HOME=/tmp TIDEGATE_TEST_BINARY=/bin/tidegate TIDEGATE_TEST_OBJECT=/bin/bench-bpf TIDEGATE_TEST_SLOWNESS=10\n\
          mount -t proc proc /proc\n\
          mount -t sysfs sys /sys\n\
          mount -t devtmpfs dev /dev\n\

@@ -15,7 +15,7 @@ use crate::run;
 /// The emulator.
 pub const QEMU: &str = "qemu-system-x86_64";
 /// Within this a guest must have come to its end.
-const GUEST_TIME: Duration = Duration::from_secs(15 * 60);
+const GUEST_TIME: Duration = Duration::from_secs(45 * 60);
 /// Memory of the guest: the initramfs twice, the programs' maps, the tests.
 const MEMORY: &str = "1536M";
 /// CPUs of the guest; more than one, so that what CPUs do beside each other is seen.

@@ -6,9 +6,16 @@ use serde_json::Value;
 use super::Config;
 use crate::json::join;
 
-/// Parts of `/gate` that a reload writes into the maps.
-const GATE_RELOADS: [&str; 6] =
-    ["/gate/checks", "/gate/own_addresses", "/gate/icmp_per_second", "/gate/rates", "/gate/known_for", "/gate/fail"];
+/// Parts of `/gate` that a reload takes into the kernel half.
+const GATE_RELOADS: [&str; 7] = [
+    "/gate/checks",
+    "/gate/own_addresses",
+    "/gate/icmp_per_second",
+    "/gate/rates",
+    "/gate/known_for",
+    "/gate/fail",
+    "/gate/interfaces",
+];
 
 /// JSON pointers of what differs between two configs and takes effect only at the next start: sockets, threads, the
 /// kernel half, the admin sockets and whether there is an access log. Everything else is taken over by a reload.

@@ -48,7 +48,7 @@ fn a_good_host_has_nothing_to_mend() {
 #[test]
 fn each_fault_has_its_line() {
     type Break = fn(&mut Facts);
-    let rows: [(&str, Level, Break); 28] = [
+    let rows: [(&str, Level, Break); 30] = [
         ("kernel", Level::Warn, |f| f.release = "5.14.0-70.el9".to_owned()),
         ("kernel", Level::Warn, |f| f.release = "unknown".to_owned()),
         ("btf", Level::Fail, |f| f.btf = false),
@@ -57,6 +57,8 @@ fn each_fault_has_its_line() {
         ("ring buffer", Level::Fail, |f| f.features = vec![("ring buffer", Ok(false))]),
         ("ring buffer", Level::Warn, |f| f.features = vec![("ring buffer", Err("not permitted".to_owned()))]),
         ("capabilities", Level::Fail, |f| f.missing_capabilities = vec!["CAP_BPF"]),
+        ("eth0: bond", Level::Warn, |f| f.interfaces[0].stacked = Some(Stacked::Bond { native: false })),
+        ("eth0: vlan", Level::Warn, |f| f.interfaces[0].stacked = Some(Stacked::Vlan)),
         ("heartbeat", Level::Warn, |f| f.heartbeat = Some((10_000, None))),
         ("heartbeat", Level::Warn, |f| f.heartbeat = Some((10_000, Some(30_000)))),
         ("heartbeat", Level::Fail, |f| f.heartbeat = Some((31_000, Some(30_000)))),
@@ -125,4 +127,14 @@ fn a_foreign_program_is_named() {
     let findings = judge(&facts);
     let finding = findings.iter().find(|f| f.check == "eth0: xdp").unwrap();
     assert!(finding.found.contains("`xdp_filter` (id 7, driver mode)"), "{finding:?}");
+}
+
+#[test]
+fn jumbo_frames_are_fine_where_the_kernel_takes_several_buffers() {
+    let mut facts = good();
+    facts.interfaces[0].mtu = 9_000;
+    let level = |facts: &Facts| judge(facts).into_iter().find(|f| f.check == "eth0: mtu").map(|f| f.level);
+    assert_eq!(level(&facts), Some(Level::Warn));
+    facts.frags = true;
+    assert_eq!(level(&facts), Some(Level::Ok));
 }
