@@ -5,6 +5,7 @@
 
 pub use crate::bucket::Limit;
 pub use crate::fragments::FRAGMENT_SLOTS;
+pub use crate::hosts::{HOST_HINT_WORDS, HostLine, MAX_HOSTS};
 pub use crate::rates::{
     MAX_RATES, RATE_BUCKETS, RATE_LIMIT_ENTRIES, RATE_WORDS, RateLimit, RateSettings, SERVICE_WORDS, rate_unit,
 };
@@ -29,7 +30,7 @@ pub const MAX_LISTENER_SLOTS: u32 = MAX_SERVICES * MAX_WORKERS;
 pub const DEFAULT_MAX_VERDICTS: u32 = 262_144;
 /// Upper bound of `gate.max_verdicts`.
 pub const MAX_VERDICTS: u32 = 1_048_576;
-/// Most prefixes in each of the allow list and the deny list.
+/// Most prefixes in each of the allow list and the deny list; hosts stand elsewhere, see [`crate::hosts`].
 pub const MAX_PREFIXES: u32 = 65_536;
 /// Most packet rules: 64 words of 64 rules each, see [`crate::classify`].
 pub const MAX_PACKET_RULES: u32 = 4_096;
@@ -65,11 +66,11 @@ pub mod proto {
 /// First eight bytes of a [`HostKey`] that names an IPv6 prefix.
 pub const PREFIX_MARK: [u8; 8] = [0xff, 0, 0, 0, 0, 0, 0, 0];
 
-/// Key of the `VERDICTS` hash: a host, or an IPv6 prefix of `gate.ipv6_prefix` bits.
+/// Key of an entry of `VERDICTS`: a host, or an IPv6 prefix of `gate.ipv6_prefix` bits.
 ///
 /// IPv4 hosts are `::ffff:a.b.c.d`, IPv6 hosts their address. A prefix stands behind [`PREFIX_MARK`], as `ff00::` with the
-/// prefix in its last eight bytes: a multicast address, which no host has (RFC 4291 section 2.7). Sixteen bytes, not
-/// more, because the kernel hashes and compares them for every packet it looks up; aligned, so that it does so in words.
+/// prefix in its last eight bytes: a multicast address, which no host has (RFC 4291 section 2.7). Aligned, so
+/// that it is hashed and compared in words.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct HostKey {
@@ -79,14 +80,25 @@ pub struct HostKey {
 
 /// [`VerdictValue::flags`]: applies to Tidegate's own listeners only, whatever `gate.scope` says.
 pub const VERDICT_OWN_ONLY: u32 = 1;
+/// [`VerdictValue::flags`]: the slot is or was in use, so that a look-up goes on behind it; see [`crate::slots`].
+pub const VERDICT_TAKEN: u32 = 2;
 
-/// Value of the `VERDICTS` hash. Times are `CLOCK_MONOTONIC` nanoseconds.
-///
-/// With the kernel's 48 bytes and the key an entry takes 128 bytes, which is two cache lines and never three.
+/// An entry of `VERDICTS`: a cache line. Without [`VERDICT_TAKEN`] nothing else in it counts.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VerdictSlot {
+    /// Whom the verdict is on.
+    pub key: HostKey,
+    /// The verdict.
+    pub value: VerdictValue,
+}
+
+/// A verdict. Times are `CLOCK_MONOTONIC` nanoseconds.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct VerdictValue {
-    /// The verdict drops while the clock is below this.
+    /// The verdict drops while the clock is below this; 0 once it was removed. Written last and cleared first: before, the
+    /// rest is not to be relied on.
     pub expires_ns: u64,
     /// When the decision was taken.
     pub created_ns: u64,
@@ -96,12 +108,10 @@ pub struct VerdictValue {
     pub drops: u64,
     /// Rule slot that pushed it; 0 for the operator.
     pub rule: u32,
-    /// [`VERDICT_OWN_ONLY`] or 0.
+    /// [`VERDICT_OWN_ONLY`] and [`VERDICT_TAKEN`].
     pub flags: u32,
     /// Bytes of those packets, counted like `drops`.
     pub drop_bytes: u64,
-    /// Zero.
-    pub pad: [u64; 2],
 }
 
 /// Data half of the key of the `ALLOW` and `DENY` tries; the prefix length precedes it (IPv4 counts 96 more).
@@ -132,6 +142,12 @@ pub const GATE_HAS_RATES: u32 = 64;
 /// [`GateConfig::flags`]: nothing is dropped while the daemon stays away, see [`DaemonState::is_away`].
 pub const GATE_FAIL_OPEN: u32 = 256;
 
+/// [`GateConfig::flags`]: hosts are denied by the lists in force.
+pub const GATE_HAS_HOSTS: u32 = 128;
+/// From this bit on, [`GateConfig::flags`] holds the binary logarithm of the bits in the filter before the hosts; 0 without
+/// any, allowed or denied.
+pub const GATE_HOST_BITS_SHIFT: u32 = 27;
+
 /// The one entry of the `GATE` array: what the programs read at run time. What a policy swap flips stands in `flags`, one
 /// word: a packet sees one revision whole.
 #[repr(C)]
@@ -160,6 +176,8 @@ pub struct GateConfig {
     pub enforced: u64,
     /// Summary of the addresses in `OWN`, see [`crate::sanity::own_bit`].
     pub own_bits: u64,
+    /// Key of the hash that places verdicts, see [`crate::slots`]; chosen when the maps are made.
+    pub verdict_seed: u64,
 }
 
 impl GateConfig {
@@ -169,10 +187,16 @@ impl GateConfig {
         (self.flags & GATE_RULES_B != 0) as u32
     }
 
-    /// Which side of the allowed and denied prefixes is in force.
+    /// Which side of the allowed and denied prefixes and hosts is in force.
     #[inline(always)]
     pub const fn prefixes_side(&self) -> u32 {
         (self.flags & GATE_PREFIXES_B != 0) as u32
+    }
+
+    /// Binary logarithm of the bits in the filter before the hosts of the side in force; 0 where the lists name none.
+    #[inline(always)]
+    pub const fn host_bits(&self) -> u32 {
+        self.flags >> GATE_HOST_BITS_SHIFT
     }
 }
 
@@ -215,6 +239,14 @@ pub const fn verdict_bits(max_verdicts: u32) -> u32 {
 pub const fn verdict_words(max_verdicts: u32) -> u32 {
     1 << (verdict_bits(max_verdicts) - 6)
 }
+
+/// Slots of `VERDICTS` for a table of `max_verdicts`: two for each, and more in a small one.
+pub const fn verdict_slots(max_verdicts: u32) -> u32 {
+    1 << crate::slots::slot_bits(verdict_bits(max_verdicts))
+}
+
+/// Slots of `VERDICTS` for [`DEFAULT_MAX_VERDICTS`].
+pub const DEFAULT_VERDICT_SLOTS: u32 = verdict_slots(DEFAULT_MAX_VERDICTS);
 
 /// Words of `VERDICT_HINT` for [`DEFAULT_MAX_VERDICTS`].
 pub const DEFAULT_VERDICT_WORDS: u32 = verdict_words(DEFAULT_MAX_VERDICTS);
@@ -374,8 +406,8 @@ pub mod frag {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Binding, CheckSettings, Clock, Counter, DaemonState, GateConfig, HostKey, PrefixValue, QuicKey, RuleName,
-        Service, ServiceKey, SynState, VerdictValue, WorkerLoad,
+        Binding, CheckSettings, Clock, Counter, DaemonState, GateConfig, HostKey, HostLine, PrefixValue, QuicKey,
+        RuleName, Service, ServiceKey, SynState, VerdictSlot, WorkerLoad,
     };
 
     macro_rules! pod {
@@ -392,13 +424,14 @@ mod pod {
         DaemonState,
         GateConfig,
         HostKey,
+        HostLine,
         PrefixValue,
         QuicKey,
         RuleName,
         Service,
         ServiceKey,
         SynState,
-        VerdictValue,
+        VerdictSlot,
         WorkerLoad,
     );
 }
@@ -412,11 +445,12 @@ mod tests {
     /// Size, alignment and the sum of the fields' sizes of each type: equal sums prove that nothing is padded.
     #[test]
     fn layout_is_fixed() {
-        let rows: [(&str, usize, usize, usize); 14] = [
+        let rows: [(&str, usize, usize, usize); 15] = [
+            ("HostLine", size_of::<HostLine>(), align_of::<HostLine>(), 64),
             ("HostKey", size_of::<HostKey>(), align_of::<HostKey>(), 16),
-            ("VerdictValue", size_of::<VerdictValue>(), align_of::<VerdictValue>(), 4 * 8 + 2 * 4 + 3 * 8),
+            ("VerdictSlot", size_of::<VerdictSlot>(), align_of::<VerdictSlot>(), 16 + 4 * 8 + 2 * 4 + 8),
             ("PrefixValue", size_of::<PrefixValue>(), align_of::<PrefixValue>(), 4),
-            ("GateConfig", size_of::<GateConfig>(), align_of::<GateConfig>(), 4 * 4 + 2 * 8 + 2 * 4 + 3 * 8),
+            ("GateConfig", size_of::<GateConfig>(), align_of::<GateConfig>(), 4 * 4 + 8 + 2 * 4 + 5 * 8),
             ("CheckSettings", size_of::<CheckSettings>(), align_of::<CheckSettings>(), 8 + 16 + 2 * 4),
             ("ServiceKey", size_of::<ServiceKey>(), align_of::<ServiceKey>(), 16 + 2 + 1 + 1 + 4),
             ("Binding", size_of::<Binding>(), align_of::<Binding>(), 4),
@@ -429,10 +463,11 @@ mod tests {
             ("SynState", size_of::<SynState>(), align_of::<SynState>(), 6 * 4 + 2 * 4 + 3 * 8 + 4 * 4),
         ];
         let expected = [
+            (64, 8),
             (16, 8),
             (64, 8),
             (4, 4),
-            (64, 8),
+            (72, 8),
             (32, 8),
             (24, 8),
             (4, 4),
@@ -460,9 +495,10 @@ mod tests {
     }
 
     #[test]
-    fn the_filter_has_eight_bits_a_verdict() {
+    fn the_filter_has_eight_bits_a_verdict_and_the_table_two_slots() {
         for (max, bits) in [(1, 15), (4_096, 15), (4_097, 16), (DEFAULT_MAX_VERDICTS, 21), (MAX_VERDICTS, 23)] {
             assert_eq!(verdict_bits(max), bits, "{max}");
+            assert!(verdict_slots(max) >= 2 * max, "{max}");
         }
     }
 }

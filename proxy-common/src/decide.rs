@@ -1,15 +1,17 @@
-//! What happens to a packet: allow list → verdicts → denied prefixes → checks → packet rules → rate limits → pass.
+//! What happens to a packet: allow list → verdicts → denied hosts → denied prefixes → checks → packet rules → rate limits →
+//! pass.
 //!
 //! The allow list, the allow rules and the question "is it for one of our listeners?" can only turn a drop into a pass,
 //! so they are asked last, when a drop stands: a packet that nothing applies to pays for none of them.
 
 use crate::abi::{CheckSettings, DaemonState, GATE_FAIL_OPEN, Reason, ServiceKey, VERDICT_OWN_ONLY, frag, rule_action};
-use crate::abi::{GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY};
+use crate::abi::{GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_HOSTS, GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY};
 use crate::abi::{GateConfig, HostKey, RateLimit, RateSettings};
 use crate::addr::{Addr, port_bits_of, port_place};
 use crate::checks;
 use crate::classify::Found;
 use crate::hint;
+use crate::hosts::{self, HostFound};
 use crate::parse::{Frame, Packet, Parsed};
 use crate::{rates, sanity};
 
@@ -24,12 +26,16 @@ pub trait Tables {
     fn verdict_hint(&self, word: u32) -> u64;
     /// Looks a host or prefix up among the verdicts.
     fn verdict(&self, key: &HostKey) -> Option<Self::Verdict>;
-    /// `(expires_ns, rule, flags)` of a verdict.
-    fn verdict_terms(&self, verdict: Self::Verdict) -> (u64, u32, u32);
+    /// `(expires_ns, rule, flags)` of a verdict on `source`; zeros where it went since it was found.
+    fn verdict_terms(&self, verdict: Self::Verdict, source: Addr) -> (u64, u32, u32);
     /// `CLOCK_MONOTONIC` in nanoseconds; may lag by a tick. Asked only where a verdict was found.
     fn now_ns(&self) -> u64;
     /// Word of the prefix hint of a side.
     fn hint(&self, side: u32, word: u32) -> u64;
+    /// Word of the filter before the denied hosts of a side.
+    fn host_hint(&self, side: u32, word: u32) -> u64;
+    /// What the lists say of the packet's source as a host, [`hosts::find`].
+    fn host(&self, side: u32, packet: &Packet) -> HostFound;
     /// Rule slot of the longest denied prefix that covers the address.
     fn denied(&self, side: u32, addr: Addr) -> Option<u32>;
     /// Rule slot of the longest allowed prefix that covers the address.
@@ -204,7 +210,7 @@ fn judge<F: Frame + ?Sized, T: Tables>(
     if (tables.verdict_hint(word) >> bit) & 1 != 0
         && let Some(verdict) = standing(packet.src, tables, config)
     {
-        let (expires_ns, rule, flags) = tables.verdict_terms(verdict);
+        let (expires_ns, rule, flags) = tables.verdict_terms(verdict, packet.src);
         if tables.now_ns() < expires_ns {
             let own_only = own_only || flags & VERDICT_OWN_ONLY != 0;
             let drop =
@@ -212,6 +218,18 @@ fn judge<F: Frame + ?Sized, T: Tables>(
             return unless_spared(frame, packet, tables, config, own_only, None, drop);
         }
         expired = true;
+    }
+
+    // A host is the longest prefix there is, so it is asked for before the others.
+    if config.flags & GATE_HAS_HOSTS != 0 {
+        let (word, mask) = hosts::hint_place(packet.src, config.host_bits());
+        let side = config.prefixes_side();
+        if tables.host_hint(side, word) & mask == mask
+            && let Some(rule) = tables.host(side, packet).denied()
+        {
+            let drop = Decision::by_rule(Reason::Denied, rule);
+            return unless_spared(frame, packet, tables, config, own_only, None, drop);
+        }
     }
 
     if config.flags & GATE_HAS_DENY != 0 {
@@ -286,10 +304,12 @@ pub(crate) fn unless_spared<F: Frame + ?Sized, T: Tables>(
     if own_only && !tables.for_a_service(packet) {
         return Decision::new(Reason::NotOwn);
     }
-    if config.flags & GATE_HAS_ALLOW != 0
-        && let Some(rule) = tables.allowed(config.prefixes_side(), packet.src)
-    {
-        return Decision::by_rule(Reason::Allowed, rule);
+    if config.flags & GATE_HAS_ALLOW != 0 {
+        let side = config.prefixes_side();
+        let host = if config.host_bits() != 0 { tables.host(side, packet).allowed() } else { None };
+        if let Some(rule) = host.or_else(|| tables.allowed(side, packet.src)) {
+            return Decision::by_rule(Reason::Allowed, rule);
+        }
     }
     let found = match rules {
         Some(found) => found,

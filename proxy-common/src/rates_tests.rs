@@ -98,13 +98,19 @@ impl Tables for Gate {
     fn service(&self, key: &ServiceKey) -> Option<u32> {
         Some(u32::from(key.port == 443))
     }
+    fn host_hint(&self, _: u32, _: u32) -> u64 {
+        0
+    }
+    fn host(&self, _: u32, _: &Packet) -> crate::hosts::HostFound {
+        crate::hosts::HostFound::default()
+    }
     fn verdict_hint(&self, _: u32) -> u64 {
         0
     }
     fn verdict(&self, _: &HostKey) -> Option<()> {
         None
     }
-    fn verdict_terms(&self, (): ()) -> (u64, u32, u32) {
+    fn verdict_terms(&self, (): (), _: Addr) -> (u64, u32, u32) {
         (0, 0, 0)
     }
     fn hint(&self, _: u32, _: u32) -> u64 {

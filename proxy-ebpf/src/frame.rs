@@ -53,6 +53,11 @@ impl Frame for Anywhere<'_> {
     }
 
     #[inline(always)]
+    fn interface(&self) -> u32 {
+        Packet(self.0).interface()
+    }
+
+    #[inline(always)]
     fn len(&self) -> usize {
         whole_len(self.0)
     }

@@ -1,14 +1,16 @@
 //! All maps, typed with BTF, named as `bpftool` shows them. Userspace pins them under `tidegate/` in bpffs.
 
-use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, ReusePortSockArray, RingBuf, SockMap};
+use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::btf_maps::{
+    Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, ProgramArray, ReusePortSockArray, RingBuf, SockMap,
+};
 use aya_ebpf::macros::btf_map;
 use proxy_common::abi::{
-    Binding, CheckSettings, Clock, Counter, DEFAULT_MAX_VERDICTS, DEFAULT_VERDICT_WORDS, DaemonState, FRAGMENT_SLOTS,
-    GateConfig, HINT_WORDS, HostKey, MAX_LISTENER_SLOTS, MAX_OWN_ADDRESSES, MAX_PREFIXES, MAX_QUIC_SLOTS,
-    MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS, PORT_WORDS, PrefixData, PrefixValue, QuicKey,
+    Binding, CheckSettings, Clock, Counter, DEFAULT_VERDICT_SLOTS, DEFAULT_VERDICT_WORDS, DaemonState, FRAGMENT_SLOTS,
+    GateConfig, HINT_WORDS, HOST_HINT_WORDS, HostKey, HostLine, MAX_LISTENER_SLOTS, MAX_OWN_ADDRESSES, MAX_PREFIXES,
+    MAX_QUIC_SLOTS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS, PORT_WORDS, PrefixData, PrefixValue, QuicKey,
     RATE_BUCKETS as RATE_BUCKET_WORDS, RATE_LIMIT_ENTRIES, REASONS, RateLimit, RateSettings, RuleName, SEEN_SLOTS,
-    SIDES, Service, ServiceKey, SynState, VerdictValue, WorkerLoad, bucket_index,
+    SIDES, Service, ServiceKey, SynState, VerdictSlot, WorkerLoad, bucket_index,
 };
 use proxy_common::classify::{ClassTable, RowTable, Work};
 use proxy_common::event::{EVENT_RING_BYTES, Event, EventControl, EventCounts};
@@ -18,9 +20,10 @@ use proxy_common::syn_ack::{Exchange, RawOptions};
 #[btf_map]
 pub static GATE: Array<GateConfig, 1> = Array::new();
 
-/// Banned hosts and IPv6 prefixes, with expiry. Userspace sets the size.
+/// Banned hosts and IPv6 prefixes, with expiry, placed by [`proxy_common::slots`]. Mapped into the daemon, which sets the
+/// size.
 #[btf_map]
-pub static VERDICTS: HashMap<HostKey, VerdictValue, { DEFAULT_MAX_VERDICTS as usize }> = HashMap::new();
+pub static VERDICTS: Array<VerdictSlot, { DEFAULT_VERDICT_SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// One bit a hash of addresses where a verdict may stand; mapped into the daemon, which sets the size with that of
 /// `VERDICTS`.
@@ -50,6 +53,15 @@ pub static DENY_B: LpmTrie<PrefixData, PrefixValue, { MAX_PREFIXES as usize }, {
 /// One bit a bucket of addresses where a denied prefix may lie: IPv4 first, then IPv6; side 0 first, then side 1.
 #[btf_map]
 pub static DENY_HINT: Array<u64, { (SIDES * 2 * HINT_WORDS) as usize }> = Array::new();
+
+/// Hosts of the lists, one table a side; userspace makes each in the size that its lists need, and leaves out what has none.
+#[btf_map]
+pub static HOSTS: ArrayOfMaps<Array<HostLine, 1, { (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize }>, { SIDES as usize }> =
+    ArrayOfMaps::new();
+
+/// The filter before the denied hosts, side 0 first; mapped into the daemon.
+#[btf_map]
+pub static HOST_HINT: Array<u64, { (SIDES * HOST_HINT_WORDS) as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// Packet rules, one entry a side: where each value of each packet field leads.
 #[btf_map]

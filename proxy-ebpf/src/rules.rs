@@ -9,7 +9,7 @@ use proxy_common::fingerprint;
 use proxy_common::parse::Packet as IpPacket;
 use proxy_common::syn_ack::{MAX_OPTIONS, RawOptions};
 
-use crate::frame::Packet;
+use crate::frame::Anywhere;
 use crate::maps::{RULE_CLASSES, RULE_ROWS, RULE_WORK, SYN_OPTIONS};
 
 /// The first matching rule.
@@ -85,7 +85,7 @@ extern "C" fn check_rule(ctx: *mut xdp_md, packet: *const IpPacket, side: u32, e
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
     let (Some(work), Some(rows)) = (work(), RULE_ROWS.get(side)) else { return 0 };
     let frame = XdpContext::new(ctx);
-    classify::check_rule(&Packet(&frame), packet, rows, entry, &work.syn)
+    classify::check_rule(&Anywhere(&frame), packet, rows, entry, &work.syn)
 }
 
 /// The first half of [`fingerprint::read`].
@@ -97,7 +97,7 @@ extern "C" fn read_syn(ctx: *mut xdp_md, packet: *const IpPacket) -> u32 {
     let (Some(work), Some(raw)) = (RULE_WORK.get_ptr_mut(0), SYN_OPTIONS.get_ptr_mut(0)) else { return 0 };
     let frame = XdpContext::new(ctx);
     // SAFETY: values of per-CPU arrays: only this run of this program has them.
-    unsafe { fingerprint::headers(&Packet(&frame), packet, &mut (*work).syn, &mut *raw) };
+    unsafe { fingerprint::headers(&Anywhere(&frame), packet, &mut (*work).syn, &mut *raw) };
     1
 }
 

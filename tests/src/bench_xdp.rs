@@ -100,19 +100,19 @@ impl Range {
 }
 
 /// xdp-filter's program with all features and the policy "allow what does not match".
-struct Filter {
+pub(crate) struct Filter {
     ebpf: Ebpf,
     pins: PathBuf,
 }
 
 impl Filter {
-    fn find() -> Option<PathBuf> {
+    pub(crate) fn find() -> Option<PathBuf> {
         let named = std::env::var_os("XDP_FILTER_OBJECT").map(PathBuf::from);
         let standard = FILTER_DIRS.iter().map(|dir| Path::new(dir).join("xdpfilt_alw_all.o"));
         named.into_iter().chain(standard).find(|path| path.exists())
     }
 
-    fn load(object: &Path) -> Result<Self> {
+    pub(crate) fn load(object: &Path) -> Result<Self> {
         let pins = PathBuf::from(format!("/sys/fs/bpf/tidegate-bench-filter-{}", std::process::id()));
         std::fs::create_dir_all(&pins)?;
         let mut ebpf = EbpfLoader::new()
@@ -131,7 +131,7 @@ impl Filter {
         Ok(program.fd()?.try_clone()?)
     }
 
-    fn fill(&mut self, first: u32, count: u32) -> Result<()> {
+    pub(crate) fn fill(&mut self, first: u32, count: u32) -> Result<()> {
         let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))?;
         let mut map: PerCpuHashMap<_, u32, u64> =
             PerCpuHashMap::try_from(self.ebpf.map_mut("filter_ipv4").context("`filter_ipv4` is missing")?)?;
@@ -164,9 +164,16 @@ fn world(hit: Option<&str>, sources: u32) -> World {
     let base = if hit == Some("verdict") { FIRST_SOURCE } else { 0x6000_0000 };
     let verdicts = (0..sources).map(|n| (addr(Ipv4Addr::from(base + n).into()).host_key(), value)).collect();
     let base = if hit == Some("lpm") { FIRST_SOURCE } else { 0x7000_0000 };
-    let deny = (0..sources.div_ceil(PER_PREFIX))
-        .map(|n| (IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from(base + n * PER_PREFIX), 24)), 1))
-        .collect();
+    let prefixes = (0..sources.div_ceil(PER_PREFIX)).map(|n| (Ipv4Addr::from(base + n * PER_PREFIX), 24));
+    // Hosts that a list names: those that come, or others.
+    let hosts = match hit {
+        Some("host") => Some(FIRST_SOURCE),
+        Some("other hosts") => Some(0x7000_0000),
+        _ => None,
+    };
+    let hosts = hosts.into_iter().flat_map(|base| (0..sources).map(move |n| (Ipv4Addr::from(base + n), 32)));
+    let listed = hosts.chain(prefixes.filter(|_| !matches!(hit, Some("host" | "other hosts"))));
+    let deny = listed.map(|(first, length)| (IpNet::V4(Ipv4Net::new_assert(first, length)), 1)).collect();
     let any = addr(Ipv4Addr::UNSPECIFIED.into());
     World {
         own_only: true,
@@ -210,6 +217,8 @@ pub fn run(object: &Path, mut say: impl FnMut(&str)) -> Result<Vec<Line>> {
             ("front: beyond a rate limit", Some("total rate"), XDP_DROP, Mode::Off),
             ("front: verdict hit", Some("verdict"), XDP_DROP, Mode::Off),
             ("front: LPM hit", Some("lpm"), XDP_DROP, Mode::Off),
+            ("front: listed host hit", Some("host"), XDP_DROP, Mode::Off),
+            ("front: pass, hosts listed", Some("other hosts"), XDP_PASS, Mode::Off),
         ];
         for (case, hit, action, checks) in cases {
             let gate = bench_cases::gate(checks)?;
@@ -259,11 +268,11 @@ pub fn run(object: &Path, mut say: impl FnMut(&str)) -> Result<Vec<Line>> {
 
 /// The lines as a table for people.
 pub fn table(lines: &[Line]) -> String {
-    let mut text = String::from("case                      sources      ns/packet   net of empty\n");
+    let mut text = String::from("case                        sources      ns/packet   net of empty\n");
     for line in lines {
         let Line { case, sources, ns, net_ns } = line;
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{case:<24} {sources:>9} {ns:>14} {net_ns:>14}");
+        let _ = writeln!(text, "{case:<26} {sources:>9} {ns:>14} {net_ns:>14}");
     }
     text
 }

@@ -17,6 +17,13 @@ use crate::street::{EDGE_V4, EDGE_V6, ORIGIN_V4, Street, WAN};
 use crate::tools;
 use crate::ward::{self, BPFFS, Item};
 
+/// What to ask bpftool for a slot of `VERDICTS`.
+pub fn verdict_look_up(pins: &Path, slot: u64) -> Result<Vec<String>> {
+    let pin = pins.join("VERDICTS").to_string_lossy().into_owned();
+    let key = u32::try_from(slot)?.to_ne_bytes().map(|byte| byte.to_string());
+    Ok(["map", "lookup", "pinned", &pin, "key"].map(str::to_owned).into_iter().chain(key).collect())
+}
+
 /// The site that nginx serves.
 pub const SITE: &str = "edge.test";
 /// The same through the HTTPS origin.

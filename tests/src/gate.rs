@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
+use ipnet::IpNet;
 use nix::sched::{CloneFlags, unshare};
 use proxy_common::abi::{CLOCK_HELD, CheckSettings, Clock, FRAGMENT_SLOTS, RateSettings, bucket_index};
 use proxy_common::addr::Addr;
@@ -38,8 +39,13 @@ impl Gate {
     }
 
     /// As [`Gate::load`], with parts of the config's `gate` object.
-    pub fn load_with(name: &str, mut gate: Value) -> Result<Self> {
+    pub fn load_with(name: &str, gate: Value) -> Result<Self> {
         unshare(CloneFlags::CLONE_NEWNET).context("a network namespace of its own (needs root)")?;
+        Self::load_here(name, gate)
+    }
+
+    /// As [`Gate::load_with`], in the network namespace that the thread is in; to be called in one that tests made.
+    pub fn load_here(name: &str, mut gate: Value) -> Result<Self> {
         let pins = PathBuf::from(format!("/sys/fs/bpf/tidegate-{name}-{}", std::process::id()));
         ward::guard(Item::Pins(pins.clone()));
         gate["pins"] = json!(pins);
@@ -56,9 +62,14 @@ impl Gate {
 
     /// Fills the maps with what `world` holds.
     pub fn fill(&self, world: &World) -> Result<()> {
+        let sorted = |list: &[(IpNet, u32)]| {
+            let mut list = list.to_vec();
+            list.sort_unstable();
+            list
+        };
         let image = KernelImage {
-            allow: world.allow.clone(),
-            deny: world.deny.clone(),
+            allow: sorted(&world.allow),
+            deny: sorted(&world.deny),
             rules: world.rules.clone(),
             tables: compile_rules(&world.rules).map_err(anyhow::Error::msg)?,
             names: (1..=world.last_slot().max(NAMED)).map(|slot| (slot, rule_name(slot))).collect(),

@@ -14,6 +14,7 @@
 
 pub mod bench_cases;
 pub mod bench_flood;
+pub mod bench_load;
 pub mod bench_rules;
 pub mod bench_verdicts;
 pub mod bench_xdp;

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use libtest_mimic::{Arguments, Trial};
-use tidegate_tests::{bench_flood, bench_rules, bench_verdicts, bench_xdp, cases, demo, fuzz, parsers, tools, ward};
+use tidegate_tests::{
+    bench_flood, bench_load, bench_rules, bench_verdicts, bench_xdp, cases, demo, fuzz, parsers, tools, ward,
+};
 
 /// Most end-to-end cases that run side by side: each has a daemon, origins and clients of its own.
 const MOST_AT_ONCE: usize = 4;
@@ -55,7 +57,7 @@ enum Task {
         /// Packets a second of the flood
         #[arg(long, default_value_t = bench_flood::RATE, value_parser = clap::value_parser!(u32).range(bench_flood::RATES))]
         rate: u32,
-        /// One JSON object instead of a table (`flood`)
+        /// One JSON object instead of a table (`flood`, `load`)
         #[arg(long)]
         json: bool,
     },
@@ -74,6 +76,8 @@ enum Bench {
     Rules,
     /// From a decision to the verdict in the kernel map
     Verdicts,
+    /// Verdicts and lists of a million hosts loaded, and what packets notice of it
+    Load,
     /// Good clients' goodput under a mixed flood
     Flood,
 }
@@ -140,6 +144,11 @@ fn bench(what: Bench, rate: u32, json: bool) -> Result<ExitCode> {
         Bench::Rules => {
             let report = bench_rules::run(|line| eprintln!("{line}"))?;
             println!("{}", bench_rules::table(&report));
+            Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Bench::Load => {
+            let report = bench_load::run(|line| eprintln!("{line}"))?;
+            println!("{}", if json { serde_json::to_string_pretty(&report)? } else { bench_load::table(&report) });
             Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Bench::Flood => {

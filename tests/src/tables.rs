@@ -7,16 +7,19 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use proxy_common::abi::{
     CheckSettings, DEFAULT_MAX_VERDICTS, DaemonState, FRAGMENT_SLOTS, GATE_FAIL_OPEN, GATE_HAS_ALLOW, GATE_HAS_DENY,
-    GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, RATE_BUCKETS,
-    RateLimit, RateSettings, SEEN_SLOTS, ServiceKey, VerdictValue, rule_action, verdict_bits,
+    GATE_HAS_HOSTS, GATE_HAS_RATES, GATE_HAS_RULES, GATE_HOST_BITS_SHIFT, GATE_OWN_ONLY, GateConfig, HINT_WORDS,
+    HostKey, LAYOUT_VERSION, RATE_BUCKETS, RateLimit, RateSettings, SEEN_SLOTS, ServiceKey, VerdictValue, rule_action,
+    verdict_bits,
 };
 use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
 use proxy_common::classify::Found;
 use proxy_common::decide::Tables;
 use proxy_common::hint;
+use proxy_common::hosts::{HostFound, hint_place, host_bits, prefix_of};
 use proxy_common::parse::{Frame, Packet};
 use proxy_common::{rates, sanity, seen};
 use proxy_core::config::RateImage;
+use proxy_core::hosts::{Parts, split};
 use proxy_core::policy::PacketRule;
 
 /// Everything that a decision reads. `now` is the clock that it is asked for.
@@ -64,6 +67,10 @@ pub struct World {
     pub hints: BTreeMap<u32, u64>,
     /// Words of the filter before the verdicts, likewise.
     pub verdict_hints: BTreeMap<u32, u64>,
+    /// The prefixes by where the gate keeps them, likewise.
+    pub parts: Parts,
+    /// Words of the filter before the hosts, likewise.
+    pub host_hints: BTreeMap<u32, u64>,
 }
 
 /// An address in the form of the maps.
@@ -79,7 +86,13 @@ fn longest(list: &[(IpNet, u32)], addr: Addr) -> Option<u32> {
 impl World {
     /// Computes the hint; to be called when the denied prefixes stand.
     pub fn seal(mut self) -> Self {
-        for (net, _) in &self.deny {
+        self.parts = split(&self.allow, &self.deny);
+        let bits = self.host_bits();
+        for (key, _) in self.parts.hosts.iter().filter(|(_, terms)| denies(*terms)) {
+            let (word, mask) = hint_place(key.first_addr(), bits);
+            *self.host_hints.entry(word).or_default() |= mask;
+        }
+        for (net, _) in &self.parts.deny {
             hint::mark(addr(net.network()), net.prefix_len(), |word, bit| {
                 *self.hints.entry(word).or_default() |= 1 << bit;
             });
@@ -118,6 +131,21 @@ impl World {
     }
 }
 
+fn denies(terms: u32) -> bool {
+    HostFound { terms, line: 0 }.denied().is_some()
+}
+
+impl World {
+    fn host_bits(&self) -> u32 {
+        let denied = self.parts.hosts.iter().filter(|(_, terms)| denies(*terms)).count();
+        if self.parts.hosts.is_empty() { 0 } else { host_bits(denied as u32) }
+    }
+
+    fn host_terms(&self, key: HostKey) -> u32 {
+        self.parts.hosts.iter().find(|(known, _)| *known == key).map_or(0, |(_, terms)| *terms)
+    }
+}
+
 impl Tables for World {
     type Verdict = VerdictValue;
 
@@ -125,8 +153,9 @@ impl Tables for World {
         let mut flags = 0;
         for (set, flag) in [
             (self.own_only, GATE_OWN_ONLY),
+            (self.parts.hosts.iter().any(|(_, terms)| denies(*terms)), GATE_HAS_HOSTS),
             (self.fail_open, GATE_FAIL_OPEN),
-            (!self.deny.is_empty(), GATE_HAS_DENY),
+            (!self.parts.deny.is_empty(), GATE_HAS_DENY),
             (!self.allow.is_empty(), GATE_HAS_ALLOW),
             (!self.rules.is_empty(), GATE_HAS_RULES),
             (!self.rates.limits.is_empty(), GATE_HAS_RATES),
@@ -135,12 +164,13 @@ impl Tables for World {
         }
         GateConfig {
             layout: LAYOUT_VERSION,
-            flags,
+            flags: flags | (self.host_bits() << GATE_HOST_BITS_SHIFT),
             rules: self.rules.len() as u32,
             revision: 1,
             v6_mask: v6_mask(64),
             checked: self.checked,
             enforced: self.enforced,
+            verdict_seed: 0,
             own_bits: self.own.iter().fold(0, |bits, addr| bits | (1 << sanity::own_bit(*addr))),
             verdict_bits: verdict_bits(DEFAULT_MAX_VERDICTS),
             cookies: 0,
@@ -156,7 +186,7 @@ impl Tables for World {
         self.verdicts.get(key).copied()
     }
 
-    fn verdict_terms(&self, verdict: VerdictValue) -> (u64, u32, u32) {
+    fn verdict_terms(&self, verdict: VerdictValue, _: Addr) -> (u64, u32, u32) {
         (verdict.expires_ns, verdict.rule, verdict.flags)
     }
 
@@ -169,12 +199,23 @@ impl Tables for World {
         self.hints.get(&word).copied().unwrap_or(0)
     }
 
+    fn host_hint(&self, _: u32, word: u32) -> u64 {
+        self.host_hints.get(&word).copied().unwrap_or(0)
+    }
+
+    fn host(&self, _: u32, packet: &Packet) -> HostFound {
+        let host = self.host_terms(packet.src.host_key());
+        let prefix = if packet.src.is_v4() { 0 } else { self.host_terms(prefix_of(packet.src)) };
+        let pick = |half: u32| if host & half != 0 { host & half } else { prefix & half };
+        HostFound { terms: pick(0xffff) | pick(0xffff_0000), line: 0 }
+    }
+
     fn denied(&self, _: u32, addr: Addr) -> Option<u32> {
-        longest(&self.deny, addr)
+        longest(&self.parts.deny, addr)
     }
 
     fn allowed(&self, _: u32, addr: Addr) -> Option<u32> {
-        longest(&self.allow, addr)
+        longest(&self.parts.allow, addr)
     }
 
     fn port_word(&self, word: u32) -> u64 {

@@ -63,6 +63,16 @@ const DENIED_ALLOWED: &str = "10.9.0.1"; // 10.9.0.0/16 is allowed by rule 3
 const DENIED_HOST: &str = "198.18.7.7"; // /32, rule 14
 const DENIED6: &str = "2001:db8:dead::1"; // 2001:db8:dead::/48, rule 13
 const DENIED_ALLOWED6: &str = "2001:db8:dead:600d::1"; // 2001:db8:dead:600d::/64 is allowed by rule 4
+// Hosts of the lists, which stand in their own table.
+const LISTED_LONGER: &str = "10.1.2.9"; // /32 in 10.1.2.0/24, rule 15
+const LISTED_BOTH: &str = "198.18.7.10"; // denied by rule 16, allowed by rule 17
+const LISTED_ALLOWED: &str = "10.77.0.1"; // /32 in 10.0.0.0/8, allowed by rule 18
+const LISTED_COVERED: &str = "198.51.100.77"; // denied by rule 16 in 198.51.100.0/24, which rule 2 allows
+const LISTED6: &str = "2001:db8:7::7"; // /128, rule 15
+const LISTED_NET6: &str = "2001:db8:64::1"; // 2001:db8:64::/64, rule 16
+const LISTED_NET6_ALLOWED: &str = "2001:db8:64::5"; // allowed by rule 18
+const LISTED_NET6_HOST: &str = "2001:db8:64::6"; // /128 in that /64, rule 15
+const LISTED_NET6_LONGER: &str = "2001:db8:65::1:9"; // /112 in 2001:db8:65::/64, rule 15
 const RARE: &str = "198.18.97.1"; // source of rules on rare fields
 const RARE6: &str = "2001:db8:97::1";
 const PROBED: &str = "198.18.96.7"; // source of rules that look at the bytes
@@ -95,12 +105,28 @@ pub fn world(scope: Scope) -> World {
             (host(BANNED_HOST6), verdict(far, 7, VERDICT_OWN_ONLY)),
             (net6(EXPIRED_NET6), verdict(past, 6, VERDICT_OWN_ONLY)),
         ]),
-        allow: vec![net("198.51.100.0/24", 2), net("10.9.0.0/16", 3), net("2001:db8:dead:600d::/64", 4)],
+        allow: vec![
+            net("198.51.100.0/24", 2),
+            net("10.9.0.0/16", 3),
+            net("2001:db8:dead:600d::/64", 4),
+            net("198.18.7.10/32", 17),
+            net("10.77.0.1/32", 18),
+            net("2001:db8:64::5/128", 18),
+        ],
         deny: vec![
             net("10.0.0.0/8", 11),
             net("10.1.2.0/24", 12),
             net("2001:db8:dead::/48", 13),
             net("198.18.7.7/32", 14),
+            net("10.1.2.9/32", 15),
+            net("198.18.7.10/32", 16),
+            net("198.51.100.77/32", 16),
+            net("198.18.7.20/31", 16),
+            net("2001:db8:7::7/128", 15),
+            net("2001:db8:64::/64", 16),
+            net("2001:db8:64::6/128", 15),
+            net("2001:db8:65::/64", 16),
+            net("2001:db8:65::1:0/112", 15),
         ],
         rules: verdict_rules::rules(),
         bindings: HashSet::from([
@@ -170,6 +196,24 @@ pub fn rows() -> Vec<Row> {
     row("the longest denied prefix counts",       Own, tcp(DENIED_LONGER, EDGE, 443),     Denied, Some(12));
     row("a denied host",                          Own, tcp(DENIED_HOST, EDGE, 443),       Denied, Some(14));
     row("beside a denied host, same hint",        Own, tcp("198.18.7.8", EDGE, 443),      Pass, None);
+    row("a denied host in a denied prefix counts", Own, tcp(LISTED_LONGER, EDGE, 443),     Denied, Some(15));
+    row("beside a denied host in a denied prefix", Own, tcp("10.1.2.10", EDGE, 443),       Denied, Some(12));
+    row("a denied host that is allowed",          Own, tcp(LISTED_BOTH, EDGE, 443),       Allowed, Some(17));
+    row("an allowed host in a denied prefix",     Own, tcp(LISTED_ALLOWED, EDGE, 443),    Allowed, Some(18));
+    row("beside an allowed host in a denied prefix", Own, tcp("10.77.0.2", EDGE, 443),    Denied, Some(11));
+    row("a denied host in an allowed prefix",     Own, tcp(LISTED_COVERED, EDGE, 443),    Allowed, Some(2));
+    row("two denied hosts written as one prefix", Own, tcp("198.18.7.21", EDGE, 443),     Denied, Some(16));
+    row("beside them",                            Own, tcp("198.18.7.22", EDGE, 443),     Pass, None);
+    row("a denied host, another port",            Own, tcp(DENIED_HOST, EDGE, 22),        NotOwn, None);
+    row("a denied host, another port, scope all", All, tcp(DENIED_HOST, OTHER, 22),       Denied, Some(14));
+    row("a denied IPv6 host",                     Own, tcp(LISTED6, EDGE6, 443),          Denied, Some(15));
+    row("beside a denied IPv6 host, same hint",   Own, tcp("2001:db8:7::8", EDGE6, 443),  Pass, None);
+    row("a denied /64",                           Own, tcp(LISTED_NET6, EDGE6, 443),      Denied, Some(16));
+    row("a host of a denied /64 that is allowed", Own, tcp(LISTED_NET6_ALLOWED, EDGE6, 443), Allowed, Some(18));
+    row("a denied host of a denied /64 counts",   Own, tcp(LISTED_NET6_HOST, EDGE6, 443), Denied, Some(15));
+    row("a longer prefix in a denied /64 counts", Own, tcp(LISTED_NET6_LONGER, EDGE6, 443), Denied, Some(15));
+    row("a denied /64 beside a longer prefix",    Own, tcp("2001:db8:65::2:9", EDGE6, 443), Denied, Some(16));
+    row("the /64 after a denied one",             Own, tcp("2001:db8:64:1::1", EDGE6, 443), Pass, None);
     row("a denied IPv6 prefix",                   Own, tcp(DENIED6, EDGE6, 443),          Denied, Some(13));
     row("beside a denied IPv6 prefix, same hint", Own, tcp("2001:db8:deae::1", EDGE6, 443), Pass, None);
     row("a denied source, another port",          Own, tcp(DENIED, EDGE, 22),             NotOwn, None);

@@ -17,7 +17,7 @@ pub struct Args {
     /// Packets a second of the flood (`flood`)
     #[arg(long, value_name = "N")]
     rate: Option<u32>,
-    /// One JSON object instead of a table (`flood`)
+    /// One JSON object instead of a table (`flood`, `load`)
     #[arg(long)]
     json: bool,
 }
@@ -33,6 +33,8 @@ enum What {
     Verdicts,
     /// Nanoseconds a request through the request rules, by the number of rules
     Policy,
+    /// Verdicts and lists of a million hosts loaded, and what packets notice of it
+    Load,
     /// Good clients' goodput under a mixed flood, beside a control and nginx behind nftables
     Flood,
 }
@@ -52,6 +54,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         What::Xdp => "xdp",
         What::Rules => "rules",
         What::Verdicts => "verdicts",
+        What::Load => "load",
         What::Flood => "flood",
         What::Policy => "policy",
     });

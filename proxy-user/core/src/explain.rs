@@ -8,14 +8,15 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use proxy_common::abi::{
-    CheckSettings, DaemonState, GATE_FAIL_OPEN, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES,
-    GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey, RateLimit, RateSettings, Reason, ServiceKey, VERDICT_OWN_ONLY,
-    frag, proto, rate_unit, rule_action,
+    CheckSettings, DaemonState, GATE_FAIL_OPEN, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_HOSTS, GATE_HAS_RATES,
+    GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HOST_HINT_WORDS, HostKey, RateLimit, RateSettings, Reason,
+    ServiceKey, VERDICT_OWN_ONLY, frag, proto, rate_unit, rule_action,
 };
 use proxy_common::addr::Addr;
 use proxy_common::classify::Found;
 use proxy_common::decide::{Tables, decide};
 use proxy_common::fingerprint::{self, Syn};
+use proxy_common::hosts::HostFound;
 use proxy_common::parse::{Frame, Packet, Parsed, parse};
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +91,11 @@ pub fn explain<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T, name: &dyn F
     let steps = traced.steps.into_inner();
     let decisive = match decision.reason {
         Reason::Verdict | Reason::Expired => Some("VERDICTS"),
-        Reason::Denied => Some("DENY_"),
+        // A host that is listed ends the search; otherwise a prefix did.
+        Reason::Denied if steps.iter().any(|step| step.table.starts_with("DENY_") && step.table != "DENY_HINT") => {
+            Some("DENY_")
+        }
+        Reason::Denied => Some("HOSTS_"),
         Reason::Rule => Some("RULE_CLASSES"),
         reason if reason.is_rate() => Some("RATE_LIMITS"),
         Reason::Allowed => steps.last().map(|step| step.table.as_str()),
@@ -167,11 +172,12 @@ impl<T: Tables> Tables for Traced<'_, T> {
         let config = self.tables.config();
         let scope = if config.flags & GATE_OWN_ONLY != 0 { "scope own" } else { "scope all" };
         let has = |flag, text| if config.flags & flag != 0 { text } else { "" };
-        let (deny, allow) = (has(GATE_HAS_DENY, ", denied prefixes"), has(GATE_HAS_ALLOW, ", allowed prefixes"));
+        let (hosts, deny) = (has(GATE_HAS_HOSTS, ", denied hosts"), has(GATE_HAS_DENY, ", denied prefixes"));
+        let allow = has(GATE_HAS_ALLOW, ", allowed prefixes");
         let rules = has(GATE_HAS_RULES, ", packet rules");
         let rates = has(GATE_HAS_RATES, ", rate limits");
         let open = has(GATE_FAIL_OPEN, ", open while the daemon stays away");
-        let answer = format!("revision {}, {scope}{deny}{allow}{rules}{rates}{open}", config.revision);
+        let answer = format!("revision {}, {scope}{hosts}{deny}{allow}{rules}{rates}{open}", config.revision);
         self.note("GATE", "settings", Some(&0_u32.to_ne_bytes()), answer);
         config
     }
@@ -194,8 +200,8 @@ impl<T: Tables> Tables for Traced<'_, T> {
         found
     }
 
-    fn verdict_terms(&self, verdict: Self::Verdict) -> (u64, u32, u32) {
-        let terms = self.tables.verdict_terms(verdict);
+    fn verdict_terms(&self, verdict: Self::Verdict, source: Addr) -> (u64, u32, u32) {
+        let terms = self.tables.verdict_terms(verdict, source);
         let reach = if terms.2 & VERDICT_OWN_ONLY != 0 { "on the listeners" } else { "on whatever the scope covers" };
         let answer = format!("by {}, until {} ns, {reach}", (self.name)(terms.1), terms.0);
         // A detail of the answer before, not a question of its own to the table.
@@ -215,6 +221,31 @@ impl<T: Tables> Tables for Traced<'_, T> {
         let key = side * 2 * HINT_WORDS + word;
         self.note("DENY_HINT", format!("word {key}"), Some(&key.to_ne_bytes()), answer);
         bits
+    }
+
+    fn host_hint(&self, side: u32, word: u32) -> u64 {
+        let bits = self.tables.host_hint(side, word);
+        let answer = if bits == 0 { "no denied host near".to_owned() } else { format!("{bits:#018x}") };
+        let key = side * HOST_HINT_WORDS + word;
+        self.note("HOST_HINT", format!("word {key}"), Some(&key.to_ne_bytes()), answer);
+        bits
+    }
+
+    fn host(&self, side: u32, packet: &Packet) -> HostFound {
+        let found = self.tables.host(side, packet);
+        let table = if side == 0 { "HOSTS_A" } else { "HOSTS_B" };
+        let answer = match (found.denied(), found.allowed()) {
+            (None, None) => "none".to_owned(),
+            (Some(slot), None) => format!("denied by rule {}", (self.name)(slot)),
+            (None, Some(slot)) => format!("allowed by rule {}", (self.name)(slot)),
+            (Some(deny), Some(allow)) => {
+                format!("denied by rule {}, allowed by rule {}", (self.name)(deny), (self.name)(allow))
+            }
+        };
+        // The table's key is the line in which the host stands.
+        let key = found.line.to_ne_bytes();
+        self.note(table, IpAddr::from(packet.src).to_string(), (found.line != 0).then_some(&key), answer);
+        found
     }
 
     fn denied(&self, side: u32, addr: Addr) -> Option<u32> {

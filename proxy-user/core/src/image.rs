@@ -52,6 +52,13 @@ impl ImageDiff {
 }
 
 impl KernelImage {
+    /// The same without its prefixes, which may be many.
+    #[must_use]
+    pub fn without_prefixes(&self) -> Self {
+        let Self { allow: _, deny: _, rules, tables, names } = self;
+        Self { allow: Vec::new(), deny: Vec::new(), rules: rules.clone(), tables: tables.clone(), names: names.clone() }
+    }
+
     /// What to write where the maps hold `old`.
     pub fn diff(&self, old: &Self) -> ImageDiff {
         let (allow_add, allow_remove) = changes(&self.allow, &old.allow);

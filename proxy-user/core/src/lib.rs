@@ -6,6 +6,7 @@ pub mod diagnostic;
 pub mod doctor;
 pub mod explain;
 pub mod host;
+pub mod hosts;
 pub mod image;
 mod json;
 pub mod planned;

@@ -9,18 +9,21 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proxy_common::abi::{
-    CheckSettings, DaemonState, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY,
-    GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, RateLimit, RateSettings, Reason, ServiceKey, proto, verdict_bits,
+    CheckSettings, DaemonState, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_HOSTS, GATE_HAS_RATES, GATE_HAS_RULES,
+    GATE_HOST_BITS_SHIFT, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, RateLimit, RateSettings,
+    Reason, ServiceKey, proto, verdict_bits,
 };
 use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
 use proxy_common::bucket::Limit;
 use proxy_common::classify::{ClassTable, Found, RowTable, find};
 use proxy_common::decide::Tables;
 use proxy_common::hint;
+use proxy_common::hosts::{self, HostFound};
 use proxy_common::parse::{Frame, Packet};
 use proxy_common::sanity::own_bit;
 
 use crate::config::{Config, RateImage, Scope};
+use crate::hosts::{HostTable, Parts, split};
 use crate::image::KernelImage;
 
 /// What this host adds to the config.
@@ -34,10 +37,12 @@ pub struct Host {
 
 /// The tables. No verdict stands in them.
 #[derive(Debug)]
-pub struct Planned<'a> {
+pub struct Planned {
     config: GateConfig,
     settings: CheckSettings,
-    image: &'a KernelImage,
+    /// The image's prefixes by where they are kept.
+    parts: Parts,
+    hosts: HostTable,
     rules: Option<(Box<ClassTable>, Box<RowTable>)>,
     /// With their numbers, the listener's index.
     services: Vec<(ServiceKey, u32)>,
@@ -49,16 +54,22 @@ pub struct Planned<'a> {
 /// Bits before an IPv4 address in the tries' keys.
 const V4_BITS: u8 = 96;
 const FULL: u32 = 128;
+/// Seed of the table of hosts: nobody sends packets to it.
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
-impl<'a> Planned<'a> {
+impl Planned {
     /// What a start with this config and these policies would put into the maps.
-    pub fn new(config: &Config, image: &'a KernelImage, host: Host) -> Self {
+    pub fn new(config: &Config, image: &KernelImage, host: Host) -> Self {
         let gate = &config.gate;
         let rates = RateImage::of(config);
-        let mut flags = 0;
+        let parts = split(&image.allow, &image.deny);
+        let hosts = HostTable::build(&parts.hosts, SEED).unwrap_or_default();
+        let denies = |(_, terms): &(HostKey, u32)| HostFound { terms: *terms, line: 0 }.denied().is_some();
+        let mut flags = hosts.bits << GATE_HOST_BITS_SHIFT;
         for (set, flag) in [
             (gate.scope == Scope::Own, GATE_OWN_ONLY),
-            (!image.deny.is_empty(), GATE_HAS_DENY),
+            (parts.hosts.iter().any(denies), GATE_HAS_HOSTS),
+            (!parts.deny.is_empty(), GATE_HAS_DENY),
             (!image.allow.is_empty(), GATE_HAS_ALLOW),
             (!image.rules.is_empty(), GATE_HAS_RULES),
             (!rates.limits.is_empty(), GATE_HAS_RATES),
@@ -91,9 +102,10 @@ impl<'a> Planned<'a> {
             rules: image.tables.classes().zip(image.tables.rows()),
             services: services.collect(),
             own,
-            hints: hints(&image.deny),
+            hints: hints(&parts.deny),
             rates,
-            image,
+            parts,
+            hosts,
         }
     }
 }
@@ -133,7 +145,7 @@ fn longest(list: &[(IpNet, u32)], addr: Addr) -> Option<u32> {
     covering.max_by_key(|(net, _)| place(net).1).map(|(_, rule)| *rule)
 }
 
-impl Tables for Planned<'_> {
+impl Tables for Planned {
     type Verdict = ();
 
     fn config(&self) -> GateConfig {
@@ -148,7 +160,7 @@ impl Tables for Planned<'_> {
         None
     }
 
-    fn verdict_terms(&self, (): ()) -> (u64, u32, u32) {
+    fn verdict_terms(&self, (): (), _: Addr) -> (u64, u32, u32) {
         (0, 0, 0)
     }
 
@@ -161,12 +173,20 @@ impl Tables for Planned<'_> {
         self.hints.get(word as usize).copied().unwrap_or(u64::MAX)
     }
 
+    fn host_hint(&self, _: u32, word: u32) -> u64 {
+        self.hosts.hint.get(word as usize).copied().unwrap_or(0)
+    }
+
+    fn host(&self, _: u32, packet: &Packet) -> HostFound {
+        hosts::find(packet.src, |line| self.hosts.lines.get(line as usize))
+    }
+
     fn denied(&self, _: u32, addr: Addr) -> Option<u32> {
-        longest(&self.image.deny, addr)
+        longest(&self.parts.deny, addr)
     }
 
     fn allowed(&self, _: u32, addr: Addr) -> Option<u32> {
-        longest(&self.image.allow, addr)
+        longest(&self.parts.allow, addr)
     }
 
     fn port_word(&self, word: u32) -> u64 {

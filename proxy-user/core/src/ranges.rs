@@ -56,6 +56,12 @@ impl RangeSet {
         behind.checked_sub(1).and_then(|at| self.ranges.get(at)).is_some_and(|(_, high)| number <= *high)
     }
 
+    /// Whether all of `low..=high` is in it.
+    pub fn contains_range(&self, low: u128, high: u128) -> bool {
+        let behind = self.ranges.partition_point(|(first, _)| *first <= low);
+        behind.checked_sub(1).and_then(|at| self.ranges.get(at)).is_some_and(|(_, last)| high <= *last)
+    }
+
     /// What is in either.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
@@ -140,7 +146,8 @@ impl RangeSet {
     }
 }
 
-fn network(first: u128, length: u8) -> Option<IpNet> {
+/// The network of a first number and a length of 128 bits, IPv4 where it lies in the v4-mapped addresses.
+pub(crate) fn network(first: u128, length: u8) -> Option<IpNet> {
     if length >= 96 && (V4_FIRST..=V4_LAST).contains(&first) {
         return Ipv4Net::new(Ipv4Addr::from_bits(first as u32), length - 96).ok().map(IpNet::V4);
     }
@@ -173,6 +180,12 @@ pub fn network_ranges(network: IpNet) -> Vec<(u128, u128)> {
             }
         }
     }
+}
+
+/// The numbers of a prefix of an image, on the number line of the maps' keys: an IPv6 prefix that holds the v4-mapped
+/// addresses covers them.
+pub fn mapped_range(network: &IpNet) -> (u128, u128) {
+    (number(network.network()), number(network.broadcast()))
 }
 
 /// Reads `192.0.2.0/24`, `2001:db8::/32` or an address; the message says what is wrong.

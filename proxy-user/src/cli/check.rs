@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use proxy_core::config::{Config, Listener, Protocol, Rate, Route, ServerUrl, Upstream};
-use proxy_core::policy::{self, Phase, PolicySet, RuleInfo};
-use proxy_user::daemon::load;
+use proxy_core::policy::{self, ListInfo, Phase, PolicySet, RuleInfo};
+use proxy_user::daemon::{load, policies};
 use serde::Serialize;
 
 use super::output::{self, BAD, GOOD, WARN};
@@ -49,6 +49,21 @@ struct Report {
     upstreams: Vec<UpstreamLine>,
     rates: Vec<Rate>,
     rules: Vec<RuleInfo>,
+    /// Lists from files.
+    lists: Vec<ListInfo>,
+    gate: GateLine,
+}
+
+/// What the policies put into the kernel's tables.
+#[derive(Debug, Default, Serialize)]
+struct GateLine {
+    /// Hosts, allowed and denied.
+    hosts: usize,
+    /// Allowed and denied prefixes, hosts among them.
+    allowed: usize,
+    denied: usize,
+    /// Packet rules.
+    rules: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,7 +119,8 @@ fn compile(paths: &[PathBuf]) -> Result<PolicySet, Vec<String>> {
         }
     }
     let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::MIN);
-    match policy::compile(&files, &policy::Options::new(now)) {
+    let lists = policies::read_lists(&files);
+    match policy::compile(&files, &policy::Options { lists: &lists, ..policy::Options::new(now) }) {
         Ok(set) if unread.is_empty() => Ok(set),
         Ok(_) => Err(unread),
         Err(found) => Err(unread.into_iter().chain(found.iter().map(ToString::to_string)).collect()),
@@ -126,6 +142,12 @@ impl Report {
     fn take_policies(&mut self, set: &PolicySet) {
         self.rules.extend_from_slice(set.rules());
         self.warnings.extend(set.warnings().iter().map(ToString::to_string));
+        self.lists.extend_from_slice(set.lists());
+        let image = set.kernel_image();
+        self.gate.hosts += set.hosts();
+        self.gate.allowed += image.allow.len();
+        self.gate.denied += image.deny.len();
+        self.gate.rules += image.rules.len();
     }
 }
 
@@ -161,6 +183,13 @@ fn print(report: &Report) -> io::Result<()> {
     }
     for rate in &report.rates {
         writeln!(out, "rate      {rate}")?;
+    }
+    for ListInfo { name, file, items, .. } in &report.lists {
+        writeln!(out, "list      {name} {file} {items} items")?;
+    }
+    let GateLine { hosts, allowed, denied, rules } = report.gate;
+    if allowed + denied + rules > 0 {
+        writeln!(out, "gate      {denied} denied and {allowed} allowed sources ({hosts} hosts), {rules} packet rules")?;
     }
     if report.rules.is_empty() {
         return writeln!(out, "rules     none");

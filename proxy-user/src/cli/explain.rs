@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
-use nix::net::if_::if_nametoindex;
 use proxy_common::parse::LOOPBACK;
 use proxy_core::explain::{Explanation, Snapshot, explain};
 use proxy_core::planned::Planned;
 use proxy_user::control::wire::Question;
 use proxy_user::daemon::load;
+use proxy_user::daemon::policies::interfaces;
 use proxy_user::events::packet_file;
 use proxy_user::events::record::{from_hex, to_hex};
 use proxy_user::kernel::host_facts;
@@ -91,16 +91,19 @@ fn planned(path: &Path, questions: &[Question]) -> anyhow::Result<Vec<Explanatio
         let found = names.iter().find(|(number, _)| *number == slot);
         found.map_or_else(|| format!("slot {slot}"), |(_, name)| name.clone())
     };
+    let interfaces = interfaces(&config);
     questions
         .iter()
         .map(|question| {
+            let asked = question.interface.as_ref();
+            let found = interfaces.iter().find(|(name, _)| asked.is_none_or(|wanted| wanted == name));
+            let interface = match (found, asked) {
+                (Some((_, index)), _) => *index,
+                (None, None) => LOOPBACK,
+                (None, Some(name)) => bail!("the gate of {} has no interface `{name}`", path.display()),
+            };
             let bytes = from_hex(&question.packet).map_err(anyhow::Error::msg)?;
             let length = question.length.map_or(bytes.len(), |length| length as usize);
-            // As the policies' own names of interfaces were looked up.
-            let interface = question.interface.as_ref().or(config.gate.interfaces.first());
-            let interface = interface.map_or(LOOPBACK, |name| {
-                if_nametoindex(name.as_str()).unwrap_or_else(|_| proxy_core::policy::stand_in(name))
-            });
             Ok(explain(&Snapshot { bytes: &bytes, length, interface }, &tables, &name))
         })
         .collect()

@@ -1,12 +1,14 @@
 //! `tidegate verdict`: the sources that are dropped at the gate now; adding and lifting by hand.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, anyhow};
 use clap::builder::NonEmptyStringValueParser;
 use clap::builder::TypedValueParser as _;
 use proxy_core::config::Span;
-use proxy_user::control::api::{self, DEFAULT_LIST_LIMIT, MAX_LIST_LIMIT};
-use proxy_user::control::wire::{NewVerdict, Verdict, Verdicts};
+use proxy_user::control::api::{self, DEFAULT_LIST_LIMIT, LOAD_PATH, MAX_LIST_LIMIT, MAX_LOAD};
+use proxy_user::control::wire::{BulkAdded, NewVerdict, NewVerdicts, Verdict, Verdicts};
 
 use super::output;
 use super::remote::Ask;
@@ -18,6 +20,7 @@ Examples:
   tidegate verdict list
   tidegate verdict add 192.0.2.7 --ttl 10m
   tidegate verdict add 2001:db8:1:2::/64 --ttl 1h
+  tidegate verdict load feed.txt --ttl 1d
   tidegate verdict remove 192.0.2.7
 
 Verdicts outlive a restart of the daemon and end by themselves. A source that a policy allows never gets one.
@@ -49,6 +52,16 @@ enum Command {
         #[command(flatten)]
         ask: Ask,
     },
+    /// Drop many sources at the gate for a while: a file with one a line, `#` before what is for people
+    Load {
+        /// The file; `-` for stdin
+        file: PathBuf,
+        /// How long: a whole number and ms, s, m, h or d
+        #[arg(long, value_name = "TIME")]
+        ttl: Span,
+        #[command(flatten)]
+        ask: Ask,
+    },
     /// Let a source in again
     Remove {
         /// Address or prefix, as `list` shows it
@@ -70,10 +83,35 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             let body = NewVerdict { source: source.clone(), ttl: ttl.to_string() };
             ask.form.told(&ask.socket.post("/v1/verdicts", &body)?)
         }
+        Command::Load { file, ttl, ask } => load(file, *ttl, ask),
         Command::Remove { source, ask } => {
             ask.form.told(&ask.socket.delete(&format!("/v1/verdicts/{}", api::encode_segment(source)))?)
         }
     }
+}
+
+/// Adds what a file lists; nothing is sent where a line is no source.
+fn load(file: &Path, ttl: Span, ask: &Ask) -> anyhow::Result<()> {
+    let text = if file == Path::new("-") { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
+    let text = text.with_context(|| format!("reading {}", file.display()))?;
+    let mut sources = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let item = line.split(['#', ';']).next().unwrap_or_default().trim();
+        if !item.is_empty() {
+            sources.push(source(item).map_err(|error| anyhow!("{}:{number}: {error}", file.display()))?);
+        }
+    }
+    let mut all = BulkAdded::default();
+    for chunk in sources.chunks(MAX_LOAD) {
+        let body = NewVerdicts { sources: chunk.to_vec(), ttl: ttl.to_string() };
+        let added: BulkAdded = ask.socket.post(LOAD_PATH, &body)?;
+        all = BulkAdded { written: all.written + added.written, allowed: all.allowed + added.allowed };
+    }
+    if ask.form.json {
+        return output::json(&all);
+    }
+    let BulkAdded { written, allowed } = all;
+    Ok(writeln!(output::stdout(), "{written} sources are dropped for {ttl}; {allowed} are allowed by a policy")?)
 }
 
 fn list(limit: u64, ask: &Ask) -> anyhow::Result<()> {

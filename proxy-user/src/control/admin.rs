@@ -13,8 +13,8 @@ use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
-use super::api::{Call, Refusal};
-use super::serve::{self, ACCEPT_PAUSE, Answer, BodyError, MAX_BODY_BYTES};
+use super::api::{Call, Refusal, max_body};
+use super::serve::{self, ACCEPT_PAUSE, Answer, BodyError};
 use super::wire::{
     Count, Counters, Done, Fault, GateState, ListenerState, Reloaded, Status, Verdicts, WorkerState, Workers,
 };
@@ -89,7 +89,8 @@ async fn handle(
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let (head, body) = request.into_parts();
-    let body = serve::read_body(body).await.map_err(body_refusal)?;
+    let most = max_body(head.uri.path());
+    let body = serve::read_body(body, most).await.map_err(|error| body_refusal(error, most))?;
     let call = Call::parse(&head.method, head.uri.path(), head.uri.query(), &body)?;
     let whole = |body: Vec<u8>| serve::answer(StatusCode::OK, JSON, body);
     if let Call::Events(ask) = call {
@@ -124,12 +125,12 @@ fn events(shared: &Shared, hub: &Hub, ask: Ask) -> Result<Answer, Refusal> {
     }
 }
 
-fn body_refusal(error: BodyError) -> Refusal {
+fn body_refusal(error: BodyError, most: usize) -> Refusal {
     match error {
         BodyError::TooLarge => Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is longer than {MAX_BODY_BYTES} bytes"),
-            "add one source a request",
+            format!("the body is longer than {most} bytes"),
+            "send less at once; /v1/verdicts/load takes many sources",
         ),
         BodyError::TooSlow => {
             Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time", "send it at once")
@@ -177,6 +178,9 @@ async fn change(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
                 format!("an allow rule covers {name}: it never gets a verdict"),
                 "take it out of the policies' allow lists first, then `tidegate reload`",
             ))
+        }
+        Call::LoadVerdicts { sources, ttl } => {
+            json(&with_kernel(shared, not_done, move |kernel| kernel.add_verdicts(&sources.0, ttl)).await?)
         }
         Call::RemoveVerdict { source } => {
             let name = source.clone();

@@ -11,7 +11,8 @@ use ipnet::IpNet;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use proxy_core::config::Span;
 
-use super::wire::{NewVerdict, Question};
+use super::serve::MAX_BODY_BYTES;
+use super::wire::{NewVerdict, NewVerdicts, Question};
 use crate::events::ask::Ask;
 use crate::events::record::from_hex;
 use crate::kernel::MAX_TTL;
@@ -22,6 +23,13 @@ pub const MAX_SOURCE_BYTES: usize = 64;
 pub const DEFAULT_LIST_LIMIT: usize = 10_000;
 /// Most verdicts listed in one answer.
 pub const MAX_LIST_LIMIT: usize = 1_048_576;
+
+/// Most sources of one `POST /v1/verdicts/load`.
+pub const MAX_LOAD: usize = 50_000;
+/// Most bytes of its body: as many of the longest sources, quoted.
+const MAX_LOAD_BYTES: usize = MAX_LOAD * (MAX_SOURCE_BYTES + 3) + 128;
+/// Where many verdicts are added.
+pub const LOAD_PATH: &str = "/v1/verdicts/load";
 
 /// What in a source needs no percent-encoding in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b':').remove(b'-').remove(b'_');
@@ -41,6 +49,13 @@ pub enum Call {
         /// Address or IPv6 prefix, as text that parses.
         source: String,
         /// How long it stands.
+        ttl: Duration,
+    },
+    /// `POST /v1/verdicts/load`.
+    LoadVerdicts {
+        /// Likewise, many.
+        sources: Sources,
+        /// How long they stand.
         ttl: Duration,
     },
     /// `DELETE /v1/verdicts/{source}`.
@@ -69,6 +84,21 @@ pub enum Call {
     StopWorker(u32),
     /// `POST /v1/workers/{n}/start`.
     StartWorker(u32),
+}
+
+/// The sources of a load; the log of changes gets their number.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sources(pub Vec<String>);
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of them", self.0.len())
+    }
+}
+
+/// Most bytes of the body for a path.
+pub fn max_body(path: &str) -> usize {
+    if path == LOAD_PATH { MAX_LOAD_BYTES } else { MAX_BODY_BYTES }
 }
 
 /// Why a call is not carried out.
@@ -116,6 +146,7 @@ impl Call {
                 "POST" => add_verdict(body),
                 _ => Err(not_allowed(method, "GET, POST")),
             },
+            [Some("verdicts"), Some("load"), None, _] => only(method, "POST", || load_verdicts(body)),
             [Some("verdicts"), Some(source), None, _] => {
                 only(method, "DELETE", || Ok(Self::RemoveVerdict { source: source_from_segment(source)? }))
             }
@@ -198,14 +229,32 @@ fn add_verdict(body: &[u8]) -> Result<Call, Refusal> {
     let new: NewVerdict = serde_json::from_slice(body).map_err(|e| {
         Refusal::bad(format!("the body is not what is expected: {e}"), r#"send {"source": "192.0.2.1", "ttl": "10m"}"#)
     })?;
-    let ttl = new.ttl.parse::<Span>().map_err(|e| Refusal::bad(e, "the time must be longer than nothing"))?.0;
+    let ttl = ttl(&new.ttl)?;
+    Ok(Call::AddVerdict { source: source(&new.source)?, ttl })
+}
+
+fn ttl(text: &str) -> Result<Duration, Refusal> {
+    let ttl = text.parse::<Span>().map_err(|e| Refusal::bad(e, "the time must be longer than nothing"))?.0;
     if ttl.is_zero() || ttl > MAX_TTL {
         return Err(Refusal::bad(
-            format!("`{}` is not a time that a verdict can stand", new.ttl),
+            format!("`{text}` is not a time that a verdict can stand"),
             "give more than nothing and at most 30d; what shall stand longer belongs in a policy",
         ));
     }
-    Ok(Call::AddVerdict { source: source(&new.source)?, ttl })
+    Ok(ttl)
+}
+
+fn load_verdicts(body: &[u8]) -> Result<Call, Refusal> {
+    let new: NewVerdicts = serde_json::from_slice(body).map_err(|e| {
+        let hint = r#"send {"sources": ["192.0.2.1", ...], "ttl": "10m"}"#;
+        Refusal::bad(format!("the body is not what is expected: {e}"), hint)
+    })?;
+    if new.sources.len() > MAX_LOAD {
+        let error = format!("{} sources in one request", new.sources.len());
+        return Err(Refusal::bad(error, format!("send at most {MAX_LOAD} at once")));
+    }
+    let checked = new.sources.iter().map(|text| source(text)).collect::<Result<_, _>>()?;
+    Ok(Call::LoadVerdicts { sources: Sources(checked), ttl: ttl(&new.ttl)? })
 }
 
 fn source_from_segment(segment: &str) -> Result<String, Refusal> {
@@ -286,6 +335,9 @@ mod tests {
             ("GET", "/v1/verdicts/192.0.2.1", "", 405),
             ("POST", "/v1/workers/one/stop", "", 400),
             ("POST", "/v1/workers/-1/stop", "", 400),
+            ("GET", "/v1/verdicts/load", "", 405),
+            ("POST", "/v1/verdicts/load", r#"{"sources":["example.com"],"ttl":"1m"}"#, 400),
+            ("POST", "/v1/verdicts/load", r#"{"sources":[],"ttl":"0s"}"#, 400),
             ("DELETE", "/v1/verdicts/", "", 400),
             ("DELETE", "/v1/verdicts/192.0.2.0%2F24", "", 400),
             ("DELETE", "/v1/verdicts/%ff", "", 400),

@@ -87,7 +87,7 @@ where
 /// Why a body could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
-    /// More than [`MAX_BODY_BYTES`].
+    /// More than is taken.
     TooLarge,
     /// Not complete within [`READ_TIMEOUT`].
     TooSlow,
@@ -99,8 +99,8 @@ pub enum BodyError {
 ///
 /// # Errors
 /// See [`BodyError`].
-pub async fn read_body(body: Incoming) -> Result<Bytes, BodyError> {
-    match tokio::time::timeout(READ_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await {
+pub async fn read_body(body: Incoming, most: usize) -> Result<Bytes, BodyError> {
+    match tokio::time::timeout(READ_TIMEOUT, Limited::new(body, most).collect()).await {
         Err(_) => Err(BodyError::TooSlow),
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(BodyError::TooLarge),

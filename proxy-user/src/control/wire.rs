@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::KernelStatus;
-pub use crate::kernel::VerdictInfo as Verdict;
+pub use crate::kernel::{BulkAdded, VerdictInfo as Verdict};
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -123,6 +123,16 @@ pub struct NewVerdict {
     /// Address, or IPv6 prefix of the configured length.
     pub source: String,
     /// How long it stands: `"90s"`, `"10m"`, `"2h"`, `"1d"`.
+    pub ttl: String,
+}
+
+/// Body of `POST /v1/verdicts/load`, which is answered by a [`BulkAdded`].
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct NewVerdicts {
+    /// Addresses, or IPv6 prefixes of the configured length.
+    pub sources: Vec<String>,
+    /// How long they stand.
     pub ttl: String,
 }
 

@@ -3,7 +3,7 @@
 
 pub mod load;
 mod notify;
-mod policies;
+pub mod policies;
 mod workers;
 
 use std::path::PathBuf;
@@ -322,10 +322,8 @@ impl Daemon {
     }
 
     fn sweep(&self) {
-        if let Some(kernel) = &self.shared.kernel
-            && let Err(error) = kernel.sweep()
-        {
-            tracing::warn!(error = format!("{error:#}"), "expired verdicts could not be removed from the kernel map");
+        if let Some(kernel) = &self.shared.kernel {
+            kernel.sweep();
         }
     }
 }

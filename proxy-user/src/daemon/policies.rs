@@ -1,19 +1,29 @@
-//! Policy files: found by the config's patterns, read, and handed to the compiler as one set. The texts are kept, so
-//! that rules can expire without looking at files that someone may be editing.
+//! Policy files: found by the config's patterns, read with the list files that they name, and handed to the compiler as one
+//! set. What was read is kept, so that rules can expire without looking at files that someone may be editing.
+//!
+//! A list file lies in its policy's directory or below; symbolic links are followed, so whoever may write there chooses
+//! what is read. It must be a regular file within a bound, and of a line that is no address at most 64 bytes are shown.
 
+use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher as _, RandomState};
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::net::if_::if_nametoindex;
 use proxy_core::config::Config;
-use proxy_core::policy::{self, PolicySet};
+use proxy_core::policy::{self, ListFault, ListFile, ListFiles, MAX_LIST_FILE_BYTES, PolicySet};
 
 /// Most policy files that a config's patterns may find; the compiler has bounds of its own.
 const MAX_FILES: usize = 1_024;
 
-/// Names and texts of policy files.
+/// Names and texts of policy files, and the lists that they name.
 #[derive(Clone, Debug, Default)]
-pub struct Sources(Vec<(String, String)>);
+pub struct Sources {
+    files: Vec<(String, String)>,
+    lists: Arc<ListFiles>,
+}
 
 impl Sources {
     /// Reads every policy file that the config names, patterns in the order of the config, files of one by name.
@@ -41,7 +51,11 @@ impl Sources {
                 Err(error) => faults.push(format!("{}: {error}", file.display())),
             }
         }
-        if faults.is_empty() { Ok(Self(sources)) } else { Err(faults.join("\n")) }
+        if !faults.is_empty() {
+            return Err(faults.join("\n"));
+        }
+        let lists = Arc::new(read_lists(&sources));
+        Ok(Self { files: sources, lists })
     }
 
     /// Compiles them for `config`. `slots` are rule slots in use, `previous` is the set in force, whose counts go on.
@@ -61,9 +75,10 @@ impl Sources {
             listeners: &listeners,
             interfaces: &interfaces,
             seed: [random.hash_one(0), random.hash_one(1)],
+            lists: &self.lists,
             previous,
         };
-        policy::compile(&self.0, &options).map_err(|faults| {
+        policy::compile(&self.files, &options).map_err(|faults| {
             let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
             lines.join("\n")
         })
@@ -72,9 +87,51 @@ impl Sources {
 
 /// The gate's interfaces with their indexes as of now. One that is made anew later has another, and no program: the next
 /// start attaches to it and compiles again.
-fn interfaces(config: &Config) -> Vec<(String, u32)> {
+pub fn interfaces(config: &Config) -> Vec<(String, u32)> {
     let names = config.gate.interfaces.iter();
     names.map(|name| (name.clone(), if_nametoindex(name.as_str()).unwrap_or_else(|_| policy::stand_in(name)))).collect()
+}
+
+/// Reads the list files that policies name, given as names and texts. What cannot be read is said where the policy is
+/// compiled.
+pub fn read_lists(policies: &[(String, String)]) -> ListFiles {
+    let mut found = ListFiles::new();
+    for (policy, text) in policies {
+        let base = Path::new(policy).parent().unwrap_or(Path::new(""));
+        for name in policy::list_files(text) {
+            let list = policy::check_list_name(&name).map_err(ListFault::Unread).and_then(|()| read_list(base, &name));
+            found.insert((policy.clone(), name), list);
+        }
+    }
+    found
+}
+
+fn read_list(base: &Path, name: &str) -> Result<ListFile, ListFault> {
+    let path = base.join(name);
+    let shown = path.display().to_string();
+    let unread = |why: String| ListFault::Unread(format!("{shown}: {why}"));
+    // Without waiting: a FIFO would.
+    let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+    let text = open.and_then(|file| bytes_of(&file)).map_err(|error| unread(error.to_string()))?;
+    match text {
+        None => Err(unread("not a regular file".to_owned())),
+        Some(text) if text.len() > MAX_LIST_FILE_BYTES => {
+            Err(unread(format!("more than {MAX_LIST_FILE_BYTES} bytes, which no list that fits has")))
+        }
+        Some(text) => policy::parse_list(&shown, &text),
+    }
+}
+
+/// What a regular file holds, up to a byte more than may be.
+fn bytes_of(file: &File) -> std::io::Result<Option<Vec<u8>>> {
+    let data = file.metadata()?;
+    if !data.is_file() {
+        return Ok(None);
+    }
+    let most = MAX_LIST_FILE_BYTES as u64 + 1;
+    let mut text = Vec::with_capacity(data.len().min(most) as usize);
+    file.take(most).read_to_end(&mut text)?;
+    Ok(Some(text))
 }
 
 /// Files of one pattern. A pattern that finds nothing is in order; a plain name that is missing is not.

@@ -7,17 +7,21 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proxy_common::abi::{
-    GATE_FAIL_OPEN, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_RATES, GATE_HAS_RULES, GATE_OWN_ONLY, GATE_PREFIXES_B,
-    GATE_RULES_B, GateConfig, HINT_WORDS, LAYOUT_VERSION, PrefixValue, RULE_NAME_LEN, RuleName,
+    GATE_FAIL_OPEN, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_HOSTS, GATE_HAS_RATES, GATE_HAS_RULES,
+    GATE_HOST_BITS_SHIFT, GATE_OWN_ONLY, GATE_PREFIXES_B, GATE_RULES_B, GateConfig, HINT_WORDS, LAYOUT_VERSION,
+    PrefixValue, RULE_NAME_LEN, RuleName,
 };
 use proxy_common::addr::{Addr, v6_mask};
 use proxy_common::hint;
+use proxy_common::hosts::HostFound;
 use proxy_core::config::Scope;
+use proxy_core::hosts::split;
 use proxy_core::image::KernelImage;
 use proxy_core::policy::RuleTables;
 use serde::Serialize;
 
 use super::Kernel;
+use super::hosts::Difference;
 use super::load::TrieKey;
 use super::syscall::{Map, wait_for_programs};
 
@@ -42,8 +46,14 @@ impl Kernel {
     pub fn apply(&self, image: &KernelImage) -> Result<Applied> {
         let _alone = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.maps.gate.get(&0)?.unwrap_or_default();
+        let parts = split(&image.allow, &image.deny);
+        let allowed = &image.allow;
+        // What the tries and the rules' tables shall hold; the hosts stand elsewhere.
+        let image = &KernelImage { allow: parts.allow, deny: parts.deny, ..image.without_prefixes() };
+        let hosts = parts.hosts;
         let diff = image.diff(&self.standing(&before)?);
-        let prefixes_changed = diff.prefixes_changed();
+        let changed_hosts = self.hosts.difference(before.prefixes_side(), &hosts);
+        let prefixes_changed = diff.prefixes_changed() || changed_hosts != Difference::default();
         let rules_changed = diff.rules_changed && !image.rules.is_empty();
         if prefixes_changed || rules_changed {
             wait_for_programs();
@@ -53,10 +63,13 @@ impl Kernel {
             self.maps.rule_names.set(slot, &rule_name(name)).context("writing RULE_NAMES")?;
         }
         let mut flags = before.flags & (GATE_RULES_B | GATE_PREFIXES_B | GATE_HAS_RATES | GATE_FAIL_OPEN);
+        let mut host_bits = before.host_bits();
         if prefixes_changed {
             flags ^= GATE_PREFIXES_B;
             self.write_prefixes(image, 1 - before.prefixes_side())?;
+            host_bits = self.hosts.write(1 - before.prefixes_side(), &hosts)?;
         }
+        flags |= host_bits << GATE_HOST_BITS_SHIFT;
         if rules_changed {
             flags ^= GATE_RULES_B;
             self.write_rules(image, 1 - before.rules_side())?;
@@ -65,7 +78,8 @@ impl Kernel {
             (self.scope == Scope::Own, GATE_OWN_ONLY),
             (!image.rules.is_empty(), GATE_HAS_RULES),
             (!image.deny.is_empty(), GATE_HAS_DENY),
-            (!image.allow.is_empty(), GATE_HAS_ALLOW),
+            (!allowed.is_empty(), GATE_HAS_ALLOW),
+            (hosts.iter().any(|(_, terms)| HostFound { terms: *terms, line: 0 }.denied().is_some()), GATE_HAS_HOSTS),
         ] {
             flags |= if set { flag } else { 0 };
         }
@@ -84,15 +98,20 @@ impl Kernel {
         self.prefixes_side.store(after.prefixes_side(), Ordering::Release);
         let rules = if diff.rules_changed { image.rules.len() } else { 0 };
         Ok(Applied {
-            written: (diff.allow_add.len() + diff.deny_add.len() + rules) as u32,
-            removed: (diff.allow_remove.len() + diff.deny_remove.len()) as u32,
-            retracted: self.retract(&image.allow).context("retracting verdicts")?,
+            written: (diff.allow_add.len() + diff.deny_add.len() + rules) as u32 + changed_hosts.written,
+            removed: (diff.allow_remove.len() + diff.deny_remove.len()) as u32 + changed_hosts.removed,
+            retracted: self.retract(allowed),
         })
     }
 
-    /// The allowed prefixes that packets read now.
-    pub(super) fn allow_in_force(&self) -> &Map<TrieKey, PrefixValue> {
-        side_of(&self.maps.allow, self.prefixes_side.load(Ordering::Acquire))
+    /// Whether the policies in force allow a source.
+    pub(super) fn is_allowed(&self, addr: Addr) -> Result<bool> {
+        let side = self.prefixes_side.load(Ordering::Acquire);
+        if self.hosts.find(side, addr).allowed().is_some() {
+            return Ok(true);
+        }
+        let key = TrieKey { bits: 128, addr: addr.to_bytes() };
+        Ok(side_of(&self.maps.allow, side).get(&key)?.is_some())
     }
 
     /// The image that the maps hold now: what an earlier load, or an earlier process, left.

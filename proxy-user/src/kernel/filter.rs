@@ -55,24 +55,19 @@ impl Filter {
         }
     }
 
-    /// Leaves only the bits of the verdicts that `standing` reads, and of those that are written meanwhile. Also sets bits
-    /// that are missing: somebody may have written to `VERDICTS` by hand. On an error nothing is cleared.
-    pub fn renew(&self, standing: impl FnOnce() -> Result<Vec<HostKey>>) -> Result<()> {
+    /// Leaves only the bits of the verdicts that `standing` reads, and of those that are written meanwhile.
+    pub fn renew(&self, standing: impl FnOnce() -> Vec<HostKey>) {
         let fresh = self.words.entries().iter().map(|_| AtomicU64::new(0)).collect();
         *self.renewal.write().unwrap_or_else(PoisonError::into_inner) = Some(fresh);
-        let standing = standing();
-        for key in standing.iter().flatten() {
-            self.set(key);
+        for key in standing() {
+            self.set(&key);
         }
         let mut renewal = self.renewal.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = renewal.take().unwrap_or_default();
-        standing?;
-        for (word, fresh) in self.words.entries().iter().zip(fresh) {
+        for (word, fresh) in self.words.entries().iter().zip(renewal.take().unwrap_or_default()) {
             let fresh = fresh.into_inner();
             if word.load(Ordering::Acquire) != fresh {
                 word.store(fresh, Ordering::Release);
             }
         }
-        Ok(())
     }
 }

@@ -11,7 +11,8 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use proxy_common::abi::{
     Binding, CheckSettings, Counter, DaemonState, GateConfig, HostKey, LAYOUT_VERSION, PrefixData, PrefixValue,
-    QuicKey, RateLimit, RateSettings, RuleName, Service, ServiceKey, SynState, VerdictValue, WorkerLoad, verdict_words,
+    QuicKey, RateLimit, RateSettings, RuleName, Service, ServiceKey, SynState, VerdictSlot, WorkerLoad, verdict_slots,
+    verdict_words,
 };
 use proxy_common::classify::{ClassTable, RowTable};
 use proxy_common::event::{EventControl, EventCounts};
@@ -32,7 +33,7 @@ const SECTION: &[u8] = b"xdp\0\0\0\0\0\0\0";
 const SYN_STAGE: u32 = 0;
 
 /// Maps that are pinned, in the order in which they are checked.
-pub const PINNED: [&str; 38] = [
+pub const PINNED: [&str; 40] = [
     "GATE",
     "VERDICTS",
     "VERDICT_HINT",
@@ -41,6 +42,8 @@ pub const PINNED: [&str; 38] = [
     "DENY_A",
     "DENY_B",
     "DENY_HINT",
+    "HOSTS",
+    "HOST_HINT",
     "RULE_CLASSES",
     "RULE_ROWS",
     "COUNTERS",
@@ -90,13 +93,14 @@ unsafe impl Pod for TrieKey {}
 #[derive(Debug)]
 pub struct Maps {
     pub(super) gate: Map<u32, GateConfig>,
-    pub(super) verdicts: Map<HostKey, VerdictValue>,
+    pub(super) verdicts: Map<u32, VerdictSlot>,
     pub(super) verdict_hint: Map<u32, u64>,
     /// Allowed prefixes by side.
     pub(super) allow: [Map<TrieKey, PrefixValue>; 2],
     /// Denied prefixes by side.
     pub(super) deny: [Map<TrieKey, PrefixValue>; 2],
     pub(super) deny_hint: Map<u32, u64>,
+    pub(super) host_hint: Map<u32, u64>,
     pub(super) rule_classes: Map<u32, ClassTable>,
     pub(super) rule_rows: Map<u32, RowTable>,
     pub(super) counters: Map<u32, Counter>,
@@ -146,7 +150,7 @@ pub fn load(gate: &Gate) -> Result<(Ebpf, Maps)> {
     loader
         .override_global(aya_log::LEVEL, &level, false)
         .override_global(FRAGS, &frags_global, true)
-        .map_max_entries("VERDICTS", gate.max_verdicts)
+        .map_max_entries("VERDICTS", verdict_slots(gate.max_verdicts))
         .map_max_entries("VERDICT_HINT", verdict_words(gate.max_verdicts));
     for (name, path) in &paths {
         loader.map_pin_path(name, path.as_path());
@@ -200,6 +204,7 @@ impl Maps {
             allow: [handle(ebpf, "ALLOW_A")?, handle(ebpf, "ALLOW_B")?],
             deny: [handle(ebpf, "DENY_A")?, handle(ebpf, "DENY_B")?],
             deny_hint: handle(ebpf, "DENY_HINT")?,
+            host_hint: handle(ebpf, "HOST_HINT")?,
             rule_classes: handle(ebpf, "RULE_CLASSES")?,
             rule_rows: handle(ebpf, "RULE_ROWS")?,
             counters: handle(ebpf, "COUNTERS")?,
@@ -231,7 +236,7 @@ impl Maps {
     }
 }
 
-fn handle<K: Pod, V: Pod>(ebpf: &Ebpf, name: &str) -> Result<Map<K, V>> {
+pub(super) fn handle<K: Pod, V: Pod>(ebpf: &Ebpf, name: &str) -> Result<Map<K, V>> {
     let map = ebpf.map(name).ok_or_else(|| anyhow!("the object lacks the map `{name}`"))?;
     let data = map_data(map).ok_or_else(|| anyhow!("the map `{name}` is of an unexpected type"))?;
     let info = data.info()?;
@@ -243,6 +248,7 @@ pub(super) fn map_data(map: &aya::maps::Map) -> Option<&MapData> {
     use aya::maps::Map;
     match map {
         Map::Array(data)
+        | Map::ArrayOfMaps(data)
         | Map::HashMap(data)
         | Map::LpmTrie(data)
         | Map::PerCpuArray(data)
@@ -298,7 +304,7 @@ fn check_layout(gate: &Gate) -> Result<()> {
         let info = pinned.info()?;
         let wanted = object.maps.get(name).ok_or_else(|| anyhow!("the object lacks the map `{name}`"))?;
         let entries = match name {
-            "VERDICTS" => gate.max_verdicts,
+            "VERDICTS" => verdict_slots(gate.max_verdicts),
             "VERDICT_HINT" => verdict_words(gate.max_verdicts),
             _ => wanted.max_entries(),
         };

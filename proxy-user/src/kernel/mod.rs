@@ -7,6 +7,7 @@ mod cid;
 mod events;
 mod filter;
 mod heart;
+mod hosts;
 mod interfaces;
 mod load;
 mod log;
@@ -17,6 +18,7 @@ mod syn;
 mod syscall;
 pub(crate) mod sysctl;
 mod tables;
+mod verdict_table;
 mod verdicts;
 mod workers;
 
@@ -44,7 +46,7 @@ pub use events::EventRing;
 pub use heart::{Attendance, attendance};
 pub use load::{in_bpffs, object_for};
 pub use syscall::frags_supported;
-pub use verdicts::{MAX_TTL, VerdictInfo, now_ns};
+pub use verdicts::{BulkAdded, MAX_TTL, VerdictInfo, now_ns};
 
 /// Rule slot of verdicts that a person added.
 const OPERATOR: u32 = 0;
@@ -58,8 +60,12 @@ pub struct Kernel {
     ebpf: Ebpf,
     maps: load::Maps,
     workers: workers::Workers,
+    /// `VERDICTS`, mapped.
+    verdicts: verdict_table::VerdictTable,
     /// The filter before `VERDICTS`.
     filter: filter::Filter,
+    /// Listed hosts.
+    hosts: hosts::Hosts,
     /// Beats while this process lives.
     heart: Arc<heart::Heart>,
     /// SYN cookies.
@@ -105,6 +111,7 @@ impl Kernel {
         let (mut ebpf, maps) = load::load(gate)?;
         let workers = workers::Workers::map(&maps.workers)?;
         let filter = filter::Filter::map(&maps.verdict_hint, gate.max_verdicts, gate.ipv6_prefix)?;
+        let hosts = hosts::Hosts::adopt(load::handle(&ebpf, "HOSTS")?, &maps.host_hint, &gate.pins)?;
         workers.clear();
         let key = quic_key(&maps)?;
         let generation = next_generation(&maps)?;
@@ -114,10 +121,13 @@ impl Kernel {
         let flags = (before.flags & !GATE_OWN_ONLY) | own;
         let v6_mask = v6_mask(gate.ipv6_prefix);
         let verdict_bits = verdict_bits(gate.max_verdicts);
-        for (key, _) in maps.verdicts.entries()? {
+        let verdict_seed = if before.verdict_seed == 0 { random_key()?.k0 } else { before.verdict_seed };
+        let verdicts = verdict_table::VerdictTable::map(&maps.verdicts, gate.max_verdicts, verdict_seed)?;
+        for (key, _) in verdicts.entries() {
             filter.set(&key);
         }
-        maps.gate.set(&0, &GateConfig { layout: LAYOUT_VERSION, flags, v6_mask, verdict_bits, ..before })?;
+        let settings = GateConfig { layout: LAYOUT_VERSION, flags, v6_mask, verdict_bits, verdict_seed, ..before };
+        maps.gate.set(&0, &settings)?;
         let heart = Arc::new(heart::Heart::start(&maps.daemon)?);
         heart.set_fail(&maps, gate)?;
         checks::set(&maps, config)?;
@@ -138,7 +148,9 @@ impl Kernel {
             ebpf,
             maps,
             workers,
+            verdicts,
             filter,
+            hosts,
             heart,
             syn,
             known,

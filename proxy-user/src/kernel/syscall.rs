@@ -12,7 +12,6 @@ const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
-const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
 
@@ -209,50 +208,6 @@ impl<K: Pod, V: Pod> Map<K, V> {
         }
     }
 
-    /// All entries of a hash map, in batches. Entries written meanwhile may be missed or seen.
-    pub fn entries(&self) -> io::Result<Vec<(K, V)>> {
-        let mut found = Vec::new();
-        let mut batch = BATCH;
-        // The cursor is opaque: four bytes for hash maps, a key for others.
-        let mut cursor = [0u64; 32];
-        let mut started = false;
-        loop {
-            let mut keys = Vec::<K>::with_capacity(batch);
-            let mut values = Vec::<V>::with_capacity(batch);
-            let mut attr = BatchAttr {
-                in_batch: if started { cursor.as_ptr() as u64 } else { 0 },
-                out_batch: cursor.as_mut_ptr() as u64,
-                keys: keys.as_mut_ptr() as u64,
-                values: values.as_mut_ptr() as u64,
-                count: batch as u32,
-                map_fd: self.fd.as_raw_fd().cast_unsigned(),
-                elem_flags: 0,
-                flags: 0,
-            };
-            let last = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
-                Ok(()) => false,
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-                // One bucket held more than the whole batch: take a larger one.
-                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && batch < BATCH << 8 => {
-                    batch *= 2;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let count = (attr.count as usize).min(batch);
-            // SAFETY: the kernel wrote `count` keys and values, at most the capacity.
-            unsafe {
-                keys.set_len(count);
-                values.set_len(count);
-            }
-            found.extend(keys.into_iter().zip(values));
-            if last {
-                return Ok(found);
-            }
-            started = true;
-        }
-    }
-
     /// Writes many entries, in batches where the kernel has them for this map.
     pub fn set_many(&self, entries: &[(K, V)]) -> io::Result<()> {
         for chunk in entries.chunks(BATCH) {
@@ -310,6 +265,14 @@ impl<V> Map<u32, V> {
             flags: 0,
         };
         bpf(BPF_MAP_UPDATE_ELEM, &mut attr)
+    }
+}
+
+impl Map<u32, u32> {
+    /// Puts a map into a slot of an array of maps. Returns when no program run can hold the one that stood there.
+    pub fn set_map(&self, slot: u32, map: impl AsFd) -> io::Result<()> {
+        let descriptor = map.as_fd().as_raw_fd().cast_unsigned();
+        self.set(&slot, &descriptor)
     }
 }
 

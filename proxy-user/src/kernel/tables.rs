@@ -13,11 +13,14 @@ use proxy_common::abi::{
 use proxy_common::addr::Addr;
 use proxy_common::classify::{Found, find};
 use proxy_common::decide::Tables;
+use proxy_common::hosts::HostFound;
 use proxy_common::parse::{Frame, Packet};
 use proxy_core::explain::{Explanation, Snapshot, explain};
 
+use super::hosts::Hosts;
 use super::load::{Maps, TrieKey};
 use super::syscall::Map;
+use super::verdict_table::VerdictTable;
 use super::{Kernel, now_ns};
 
 /// Bits of a full address in the tries.
@@ -25,6 +28,8 @@ const FULL: u32 = 128;
 
 struct Live<'a> {
     maps: &'a Maps,
+    verdicts: &'a VerdictTable,
+    hosts: &'a Hosts,
     failed: RefCell<Option<io::Error>>,
 }
 
@@ -49,10 +54,10 @@ impl Tables for Live<'_> {
     }
 
     fn verdict(&self, key: &HostKey) -> Option<VerdictValue> {
-        self.read(self.maps.verdicts.get(key))
+        self.verdicts.get(key)
     }
 
-    fn verdict_terms(&self, verdict: VerdictValue) -> (u64, u32, u32) {
+    fn verdict_terms(&self, verdict: VerdictValue, _: Addr) -> (u64, u32, u32) {
         (verdict.expires_ns, verdict.rule, verdict.flags)
     }
 
@@ -62,6 +67,14 @@ impl Tables for Live<'_> {
 
     fn hint(&self, side: u32, word: u32) -> u64 {
         self.read(self.maps.deny_hint.get(&(side * 2 * HINT_WORDS + word))).unwrap_or(u64::MAX)
+    }
+
+    fn host_hint(&self, side: u32, word: u32) -> u64 {
+        self.hosts.hint(side, word)
+    }
+
+    fn host(&self, side: u32, packet: &Packet) -> HostFound {
+        self.hosts.find(side, packet.src)
     }
 
     fn denied(&self, side: u32, addr: Addr) -> Option<u32> {
@@ -152,7 +165,8 @@ impl Kernel {
     pub fn explain(&self, frame: &Snapshot<'_>) -> Result<Explanation> {
         let names = self.slot_names()?;
         let name = |slot: u32| names.get(&slot).cloned().unwrap_or_else(|| format!("slot {slot}"));
-        let live = Live { maps: &self.maps, failed: RefCell::default() };
+        let (verdicts, hosts) = (&self.verdicts, &self.hosts);
+        let live = Live { maps: &self.maps, verdicts, hosts, failed: RefCell::default() };
         let explanation = explain(frame, &live, &name);
         match live.failed.into_inner() {
             Some(error) => Err(error).context("reading the gate's maps"),

@@ -10,9 +10,10 @@ use proxy_common::abi::{HostKey, VERDICT_OWN_ONLY, VerdictValue};
 use proxy_common::addr::{Addr, v6_mask};
 use proxy_core::config::Scope;
 use proxy_core::policy::RuleSlot;
+use proxy_core::ranges::{RangeSet, mapped_range};
 use serde::{Deserialize, Serialize};
 
-use super::load::TrieKey;
+use super::verdict_table::Full;
 use super::{Kernel, OPERATOR};
 
 /// Longest time that a verdict may stand.
@@ -25,6 +26,8 @@ pub struct VerdictInfo {
     pub source: String,
     /// `policy/rule`, or `operator`.
     pub rule: String,
+    /// Where it stands in `VERDICTS`: the key for `bpftool map lookup`.
+    pub slot: Option<u32>,
     /// Seconds until it expires; 0 when it has.
     pub expires_in: f64,
     /// Seconds since the decision.
@@ -45,6 +48,34 @@ pub fn now_ns() -> u64 {
         .map_or(0, |t| t.tv_sec().unsigned_abs() * 1_000_000_000 + t.tv_nsec().unsigned_abs())
 }
 
+/// What [`Kernel::add_verdicts`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkAdded {
+    /// Verdicts written, new ones and those prolonged.
+    pub written: u32,
+    /// Sources left out because a policy allows them.
+    pub allowed: u32,
+}
+
+fn check_ttl(ttl: Duration) -> Result<()> {
+    if ttl.is_zero() || ttl > MAX_TTL {
+        bail!("the time of a verdict must be between 1s and 30d");
+    }
+    Ok(())
+}
+
+/// A verdict from now on.
+fn verdict(now: u64, rule: RuleSlot, ttl: Duration, own_only: bool) -> VerdictValue {
+    let ttl = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
+    VerdictValue {
+        expires_ns: now.saturating_add(ttl),
+        created_ns: now,
+        rule: rule.0,
+        flags: if own_only { VERDICT_OWN_ONLY } else { 0 },
+        ..VerdictValue::default()
+    }
+}
+
 impl Kernel {
     /// Writes a verdict now. An IPv6 source is banned by its prefix. Returns false where the loaded policies allow
     /// the source. `own_only` binds it to the listeners.
@@ -60,55 +91,82 @@ impl Kernel {
         self.write_verdict(addr, key, RuleSlot(OPERATOR), ttl, self.scope == Scope::Own)
     }
 
-    fn write_verdict(&self, addr: Addr, key: HostKey, rule: RuleSlot, ttl: Duration, own_only: bool) -> Result<bool> {
-        if ttl.is_zero() || ttl > MAX_TTL {
-            bail!("the time of a verdict must be between 1s and 30d");
-        }
-        if self.allow_in_force().get(&TrieKey { bits: 128, addr: addr.to_bytes() })?.is_some() {
-            return Ok(false);
-        }
-        let now = now_ns();
-        // A standing verdict is prolonged: its count and its first drop stay.
-        let standing = self.maps.verdicts.get(&key)?.filter(|v| v.expires_ns > now);
-        let ttl = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
-        let value = VerdictValue {
-            expires_ns: now.saturating_add(ttl),
-            rule: rule.0,
-            flags: if own_only { VERDICT_OWN_ONLY } else { 0 },
-            ..standing.unwrap_or(VerdictValue { created_ns: now, ..VerdictValue::default() })
-        };
-        match self.filter.around(&[key], |key| key, || self.maps.verdicts.set(&key, &value)) {
-            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
-                bail!("the verdict table is full ({} entries): raise gate.max_verdicts", self.max_verdicts)
+    /// Adds many verdicts by hand, all or none: sources as [`Self::add_verdict`] takes them. Those that a policy allows are
+    /// left out; a source that has a verdict has it prolonged.
+    pub fn add_verdicts(&self, sources: &[String], ttl: Duration) -> Result<BulkAdded> {
+        check_ttl(ttl)?;
+        let mut keys = Vec::with_capacity(sources.len());
+        let mut allowed = 0;
+        for (number, source) in (1..).zip(sources) {
+            let (addr, key) = self.parse_source(source).with_context(|| format!("source {number}"))?;
+            if self.is_allowed(addr)? {
+                allowed += 1;
+            } else {
+                keys.push(key);
             }
-            result => result.context("writing VERDICTS")?,
         }
-        Ok(true)
+        keys.sort_unstable_by_key(|key| key.addr);
+        keys.dedup();
+        let standing = self.verdicts.len();
+        let new = keys.iter().filter(|key| self.verdicts.get(key).is_none()).count();
+        if standing as usize + new > self.max_verdicts as usize {
+            bail!(
+                "{new} new verdicts beside {standing} that stand are more than the table's {}: raise \
+                 gate.max_verdicts, or put the list into a policy, as a file",
+                self.max_verdicts
+            );
+        }
+        let value = verdict(now_ns(), RuleSlot(OPERATOR), ttl, self.scope == Scope::Own);
+        self.filter
+            .around(&keys, |key| key, || keys.iter().try_for_each(|key| self.set_or_prolong(key, &value)))
+            .or_else(|Full| self.full())?;
+        Ok(BulkAdded { written: keys.len() as u32, allowed })
     }
 
-    /// Writes many verdicts at once, in batches; for bulk loads and tests. Nothing is checked against the allow list.
+    fn write_verdict(&self, addr: Addr, key: HostKey, rule: RuleSlot, ttl: Duration, own_only: bool) -> Result<bool> {
+        check_ttl(ttl)?;
+        if self.is_allowed(addr)? {
+            return Ok(false);
+        }
+        let value = verdict(now_ns(), rule, ttl, own_only);
+        let written = self.filter.around(&[key], |key| key, || self.set_or_prolong(&key, &value));
+        written.or_else(|Full| self.full()).map(|()| true)
+    }
+
+    /// Writes a verdict that was decided just now. One that stands is prolonged: its count and its first drop stay.
+    fn set_or_prolong(&self, key: &HostKey, value: &VerdictValue) -> Result<(), Full> {
+        if self.verdicts.prolong(key, value.created_ns, value) { Ok(()) } else { self.verdicts.set(key, value) }
+    }
+
+    fn full(&self) -> Result<()> {
+        bail!("the verdict table is full ({} entries): raise gate.max_verdicts", self.max_verdicts)
+    }
+
+    /// Writes many verdicts at once; for bulk loads and tests. Nothing is checked against the allow list.
     pub fn load_verdicts(&self, verdicts: &[(HostKey, VerdictValue)]) -> Result<()> {
-        let write = || self.maps.verdicts.set_many(verdicts);
-        self.filter.around(verdicts, |(key, _)| key, write).context("writing VERDICTS")
+        let write = || verdicts.iter().try_for_each(|(key, value)| self.verdicts.set(key, value));
+        self.filter.around(verdicts, |(key, _)| key, write).or_else(|Full| self.full())
     }
 
     /// Removes a verdict (an address, or a prefix as listed). False when there was none.
     pub fn remove_verdict(&self, source: &str) -> Result<bool> {
         let (_, key) = self.parse_source(source)?;
-        Ok(self.maps.verdicts.remove(&key)?)
+        Ok(self.verdicts.remove(&key))
     }
 
     /// Standing verdicts, unordered; expired ones that were not swept yet are left out.
     pub fn verdicts(&self) -> Result<Vec<VerdictInfo>> {
         let now = now_ns();
         let names = self.slot_names()?;
-        let entries = self.maps.verdicts.entries().context("reading VERDICTS")?;
         let seconds = |ns: u64| Duration::from_nanos(ns).as_secs_f64();
-        Ok(entries
+        Ok(self
+            .verdicts
+            .entries()
             .into_iter()
             .filter(|(_, value)| value.expires_ns > now)
             .map(|(key, value)| VerdictInfo {
                 source: self.source_text(&key),
+                slot: self.verdicts.place(&key),
                 rule: names.get(&value.rule).cloned().unwrap_or_else(|| format!("slot {}", value.rule)),
                 expires_in: seconds(value.expires_ns - now),
                 age: seconds(now.saturating_sub(value.created_ns)),
@@ -123,48 +181,26 @@ impl Kernel {
 
     /// Removes expired verdicts, which have no effect any more, and returns how many; settles the workers' loads. Called
     /// every few seconds.
-    pub fn sweep(&self) -> Result<u32> {
+    pub fn sweep(&self) -> u32 {
         self.workers.settle();
-        let now = now_ns();
-        let mut removed = 0;
-        self.filter.renew(|| {
-            let mut standing = self.maps.verdicts.entries()?;
-            let mut failed = Ok(());
-            standing.retain(|(key, value)| {
-                // A worker may renew it between the two calls: look again, so that the window is microseconds.
-                let gone = value.expires_ns <= now
-                    && self.remove_expired(key, now).unwrap_or_else(|error| {
-                        failed = Err(error);
-                        false
-                    });
-                removed += u32::from(gone);
-                !gone
-            });
-            failed?;
-            Ok(standing.into_iter().map(|(key, _)| key).collect())
-        })?;
-        Ok(removed)
-    }
-
-    fn remove_expired(&self, key: &HostKey, now: u64) -> Result<bool> {
-        let expired = self.maps.verdicts.get(key)?.is_some_and(|value| value.expires_ns <= now);
-        Ok(expired && self.maps.verdicts.remove(key)?)
+        let removed = self.verdicts.sweep(now_ns());
+        self.filter.renew(|| self.verdicts.entries().into_iter().map(|(key, _)| key).collect());
+        removed
     }
 
     /// Removes the verdicts that `allowed` covers whole; returns how many.
-    pub(super) fn retract(&self, allowed: &[(IpNet, u32)]) -> Result<u32> {
+    pub(super) fn retract(&self, allowed: &[(IpNet, u32)]) -> u32 {
         if allowed.is_empty() {
-            return Ok(0);
+            return 0;
         }
-        let mut keys = Vec::new();
-        for (key, _) in self.maps.verdicts.entries()? {
-            let source = self.source_net(&key);
-            if allowed.iter().any(|(net, _)| net.contains(&source)) {
-                keys.push(key);
-            }
-        }
-        self.maps.verdicts.remove_many(&keys)?;
-        Ok(keys.len() as u32)
+        let allowed = RangeSet::new(allowed.iter().map(|(net, _)| mapped_range(net)).collect());
+        // A prefix is covered by one range: what touches is merged.
+        let covered = |key: &HostKey| {
+            let (low, high) = mapped_range(&self.source_net(key));
+            allowed.contains_range(low, high)
+        };
+        let keys = self.verdicts.entries().into_iter().map(|(key, _)| key).filter(covered);
+        keys.map(|key| u32::from(self.verdicts.remove(&key))).sum()
     }
 
     fn parse_source(&self, source: &str) -> Result<(Addr, HostKey)> {

@@ -1,11 +1,13 @@
 //! Looking inside: bpftool on the pinned maps, metrics, logs, status.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::Case;
 use crate::clients::Version;
-use crate::edge::{Edge, probe_policy};
+use crate::edge::{Edge, probe_policy, verdict_look_up};
 use crate::street::{GOOD_V4, SCANNER_V4, WAN};
 
 pub const CASES: &[Case] = &[
@@ -27,9 +29,17 @@ fn banned() -> Result<Edge> {
 fn bpftool_prints_named_fields() -> Result<()> {
     let edge = banned()?;
     let dump = |map: &str| edge.bpftool(&["map", "dump", "pinned", &edge.pins().join(map).to_string_lossy()]);
+    let slot = edge.verdict(SCANNER_V4)?.context("no verdict stands")?["slot"].as_u64().context("it has no slot")?;
+    let text = edge.bpftool(&verdict_look_up(edge.pins(), slot)?.iter().map(String::as_str).collect::<Vec<_>>())?;
+    // `::ffff:` and the address.
+    let [a, b, c, d] = SCANNER_V4.parse::<Ipv4Addr>()?.octets();
+    let digits: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    ensure!(digits.contains(&format!("255,255,{a},{b},{c},{d}]")), "slot {slot} is not the scanner's: {text}");
+    for field in ["addr", "expires_ns", "created_ns", "first_drop_ns", "drops", "rule", "flags", "drop_bytes"] {
+        ensure!(text.contains(&format!("\"{field}\":")), "VERDICTS has no named field {field}: {text}");
+    }
     for (map, fields) in [
-        ("VERDICTS", &["addr", "expires_ns", "created_ns", "first_drop_ns", "drops", "rule", "flags"][..]),
-        ("GATE", &["layout", "flags", "revision", "v6_mask"]),
+        ("GATE", &["layout", "flags", "revision", "v6_mask"][..]),
         ("BINDINGS", &["addr", "port", "proto", "service"]),
         ("SERVICES", &["workers", "generation"]),
         ("WORKERS", &["active", "accepting"]),
@@ -48,6 +58,11 @@ fn bpftool_prints_named_fields() -> Result<()> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.file_type()?.is_dir() {
+            continue;
+        }
+        if name == "front" {
+            let shown = edge.bpftool(&["prog", "show", "pinned", &entry.path().to_string_lossy()])?;
+            ensure!(shown.contains("xdp  name front"), "another program is pinned as {name}: {shown}");
             continue;
         }
         maps += 1;

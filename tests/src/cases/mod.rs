@@ -10,6 +10,7 @@ mod filter;
 mod inspect;
 mod install;
 mod lifecycle;
+mod lists;
 mod probes;
 mod protocols;
 mod rates;
@@ -45,7 +46,7 @@ pub struct Case {
 }
 
 /// All cases, by group.
-const GROUPS: [(&str, &[Case]); 16] = [
+const GROUPS: [(&str, &[Case]); 17] = [
     ("protocols", protocols::CASES),
     ("bodies", bodies::CASES),
     ("verdicts", verdicts::CASES),
@@ -61,6 +62,7 @@ const GROUPS: [(&str, &[Case]); 16] = [
     ("rates", rates::CASES),
     ("syn_v6", syn_v6::CASES),
     ("probes", probes::CASES),
+    ("lists", lists::CASES),
     ("attach", attach::CASES),
 ];
 

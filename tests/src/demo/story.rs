@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Figures, Tale, loopback};
 use crate::clients::{Client, Load, Version};
-use crate::edge::{Edge, probe_policy};
+use crate::edge::{Edge, probe_policy, verdict_look_up};
 use crate::origin::BODY;
 use crate::process::{self, run};
 use crate::street::{EDGE_V4, SCANNER_V4, WAN};
@@ -50,7 +50,7 @@ impl Scene {
                         street.scanner.name()
                     ),
                     format!("the daemon:     tidegate status --socket {}", socket.display()),
-                    format!("the maps:       bpftool map dump pinned {pins}/VERDICTS"),
+                    format!("the maps:       bpftool map dump pinned {pins}/COUNTERS"),
                     format!("the gate:       ip -n {} link show {WAN}", street.edge.name()),
                     format!("config and logs: {}", edge.dir().display()),
                 ] {
@@ -158,11 +158,10 @@ fn scan(tale: Tale, edge: &Edge, figures: &mut Figures) -> Result<()> {
     figures.expect(seen.is_some(), || format!("no packet was dropped: {standing}"));
 
     tale.heading("The same, seen by bpftool");
-    let pins = edge.pins().display().to_string();
-    for (words, lines) in
-        [(vec!["map", "dump", "pinned", &format!("{pins}/VERDICTS")], 22), (vec!["net", "show", "dev", WAN], 2)]
-    {
-        let output = edge.bpftool(&words)?;
+    let slot = standing["slot"].as_u64().unwrap_or_default();
+    let net = ["net", "show", "dev", WAN].map(str::to_owned).to_vec();
+    for (words, lines) in [(verdict_look_up(edge.pins(), slot)?, 22), (net, 2)] {
+        let output = edge.bpftool(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
         tale.command(&format!("bpftool {}", words.join(" ")), &output, lines);
         if words[0] == "map" {
             figures.expect(output.contains("\"expires_ns\""), || "bpftool prints no named fields".to_owned());

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-use proxy_common::abi::{MAX_PACKET_RULES, MAX_PREFIXES, rule_action};
+use proxy_common::abi::{MAX_PACKET_RULES, rule_action};
 
 use super::RuleSlot;
 use super::answer::Deed;
@@ -13,6 +12,7 @@ use super::classes::{PacketRule, RuleTables, compile};
 use super::cubes::Cube;
 use super::explain::Told;
 use super::lang::{Field, HttpInt, IntField, Lists};
+use super::listed::{Listed, bounded};
 use super::model::{ActionKind, MAX_RATE_RULES};
 use super::packet::Lowered;
 use super::rate::{RateTable, RateTerms};
@@ -47,6 +47,7 @@ pub(super) type UnitFault = (usize, Fault);
 pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet, Vec<UnitFault>, Vec<UnitFault>) {
     let mut assembly = Assembly::default();
     for (index, (file, unit)) in units.iter().enumerate() {
+        assembly.set.lists.extend_from_slice(&unit.files);
         for rule in &unit.rules {
             assembly.rule(index, file, rule, &unit.lists, terms);
         }
@@ -64,27 +65,25 @@ pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet
         }),
         Purpose::Test => RuleTables::default(),
     };
+    let (allow, deny) = (assembly.allow.finish(), assembly.deny.finish());
+    let (hosts, found) = bounded(&assembly.allow, &allow, &assembly.deny, &deny);
+    assembly.faults.extend(found);
     let mut set = assembly.set;
     set.indexed();
+    set.hosts = hosts;
     let names = set.rules.iter().map(|rule| (rule.slot.0, rule.name.clone()));
     set.names = names.clone().collect();
     let mut names: Vec<(u32, String)> = names.collect();
     names.sort_unstable();
-    set.image = KernelImage {
-        allow: assembly.allow.into_iter().collect(),
-        deny: assembly.deny.into_iter().collect(),
-        rules,
-        tables,
-        names,
-    };
+    set.image = KernelImage { allow, deny, rules, tables, names };
     (set, assembly.faults, assembly.warnings)
 }
 
 #[derive(Default)]
 struct Assembly {
     set: PolicySet,
-    allow: BTreeMap<IpNet, u32>,
-    deny: BTreeMap<IpNet, u32>,
+    allow: Listed,
+    deny: Listed,
     packet_rules: Vec<PacketRule>,
     /// Where a bound that all packet rules share is reported.
     last_packet_rule: (usize, String),
@@ -187,18 +186,8 @@ impl Assembly {
                 self.packet_rules(unit, rule, slot, shadow, &[cube]);
             }
             Lowered::Sources(sources) => {
-                let (table, title) = if allow { (&mut self.allow, "allowed") } else { (&mut self.deny, "denied") };
-                for network in sources.networks() {
-                    table.entry(network).or_insert(slot.0);
-                }
-                if table.len() > MAX_PREFIXES as usize {
-                    let count = table.len();
-                    let message = format!(
-                        "with this rule there are {count} {title} prefixes in all policies, at most {MAX_PREFIXES} fit"
-                    );
-                    self.faults.push((unit, Fault::at(rule.pointer.clone(), message)));
-                    table.clear();
-                }
+                let list = if allow { &mut self.allow } else { &mut self.deny };
+                list.add(sources.networks(), slot.0, unit, &rule.pointer);
                 if allow {
                     self.set.allowed = self.set.allowed.union(sources);
                 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use super::answer::{Deed, deed};
 use super::interfaces::Interfaces;
 use super::lang::{self, Expr, Lists, NamedList, Phases, Wildcard};
+use super::list_file::{ListFault, ListFile, ListFiles, check_list_name};
 use super::model::{self, ActionKind, List, ListKind, Mode, Policy, Rule};
 use super::packet::{Lowered, lower, lower_alternatives};
+use super::set::ListInfo;
 use crate::config::Span;
 use crate::json::join;
 use crate::json::shape::Fault;
@@ -28,6 +30,8 @@ pub(super) struct Unit {
     pub listeners: Vec<String>,
     pub lists: Arc<Lists>,
     pub rules: Vec<UnitRule>,
+    /// Lists that were read from files.
+    pub files: Vec<ListInfo>,
 }
 
 /// A checked rule.
@@ -60,13 +64,38 @@ pub(super) struct UnitRule {
     pub request: bool,
 }
 
-/// Checks a policy. `listeners` are the names that its scope may have; none means that they are not known. Its rules may name
-/// `interfaces`.
-pub(super) fn build(policy: &Policy, listeners: &[String], interfaces: Interfaces<'_>) -> Result<Unit, Vec<Fault>> {
+/// Checks a policy, which stands in `file`. `listeners` are the names that its scope may have; none means that they are not
+/// known. `files` are the list files that it names. Its rules may name `interfaces`.
+pub(super) fn build(
+    policy: &Policy,
+    file: &str,
+    listeners: &[String],
+    interfaces: Interfaces<'_>,
+    files: &ListFiles,
+) -> Result<Unit, Vec<Fault>> {
     let mut faults = Vec::new();
     let hosts = scope_hosts(policy, &mut faults);
     scope_listeners(policy, listeners, &mut faults);
-    let lists: Lists = policy.lists.iter().map(|(name, list)| (name.clone(), items(name, list, &mut faults))).collect();
+    let mut infos = Vec::new();
+    let mut lists = Lists::new();
+    for (name, list) in &policy.lists {
+        let found = match &list.file {
+            None => items(name, list, &mut faults),
+            Some(list_file) => {
+                let known = files.get(&(file.to_owned(), list_file.clone()));
+                let found = from_file(name, list, list_file, known, &mut faults);
+                let info = |(items, ranges)| ListInfo {
+                    name: format!("{}/{name}", policy.id),
+                    file: list_file.clone(),
+                    items,
+                    ranges,
+                };
+                infos.extend(found.as_ref().map(|list| info((list.items, list.ranges.ranges().len()))));
+                NamedList::Cidr(found.map(|list| Arc::clone(&list.ranges)).unwrap_or_default())
+            }
+        };
+        lists.insert(name.clone(), found);
+    }
     let mut ids = HashMap::new();
     let mut rules = Vec::new();
     for (index, rule) in policy.rules.iter().enumerate() {
@@ -79,7 +108,7 @@ pub(super) fn build(policy: &Policy, listeners: &[String], interfaces: Interface
     }
     if faults.is_empty() {
         let listeners = policy.scope.listeners.clone();
-        Ok(Unit { id: policy.id.clone(), hosts, listeners, lists: Arc::new(lists), rules })
+        Ok(Unit { id: policy.id.clone(), hosts, listeners, lists: Arc::new(lists), rules, files: infos })
     } else {
         Err(faults)
     }
@@ -113,20 +142,59 @@ fn scope_listeners(policy: &Policy, listeners: &[String], faults: &mut Vec<Fault
     }
 }
 
-fn items(name: &str, list: &List, faults: &mut Vec<Fault>) -> NamedList {
+/// The pointer of a list, whose name is checked.
+fn list_pointer(name: &str, faults: &mut Vec<Fault>) -> String {
     let pointer = join("/lists", name);
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')) {
         let message = format!("`{name}` cannot be the name of a list: write letters, digits, `_`, `-` and `.`");
         faults.push(Fault::at_key(pointer.clone(), message));
     }
+    pointer
+}
+
+/// A list from a file that the caller has read.
+fn from_file<'f>(
+    name: &str,
+    list: &List,
+    file: &str,
+    known: Option<&'f Result<ListFile, ListFault>>,
+    faults: &mut Vec<Fault>,
+) -> Option<&'f ListFile> {
+    let pointer = list_pointer(name, faults);
+    let message = if list.kind == ListKind::String {
+        "a list from a file holds addresses and networks: write `\"type\": \"cidr\"`, or the items here".to_owned()
+    } else if list.items.is_some() {
+        "a list has its items here or in a file, not both; make two lists, and name both in the rule".to_owned()
+    } else if let Err(message) = check_list_name(file) {
+        message
+    } else {
+        match known {
+            Some(Ok(list)) => return Some(list),
+            Some(Err(ListFault::Unread(message))) => message.clone(),
+            // Said line by line already.
+            Some(Err(ListFault::Lines(_))) => return None,
+            None => format!("`{file}` was not read; check the policy together with its files"),
+        }
+    };
+    faults.push(Fault::at(format!("{pointer}/file"), message));
+    None
+}
+
+fn items(name: &str, list: &List, faults: &mut Vec<Fault>) -> NamedList {
+    let pointer = list_pointer(name, faults);
+    if list.items.is_none() {
+        let message = "a list needs `items`, or a `file` that holds them";
+        faults.push(Fault::at(pointer.clone(), message.to_owned()));
+    }
+    let items = list.items.as_deref().unwrap_or_default();
     match list.kind {
         ListKind::String => {
-            let items = list.items.iter().map(|item| item.as_bytes().into()).collect::<HashSet<Box<[u8]>>>();
+            let items = items.iter().map(|item| item.as_bytes().into()).collect::<HashSet<Box<[u8]>>>();
             NamedList::Text(Arc::new(items))
         }
         ListKind::Cidr => {
-            let mut ranges = Vec::with_capacity(list.items.len());
-            for (index, item) in list.items.iter().enumerate() {
+            let mut ranges = Vec::with_capacity(items.len());
+            for (index, item) in items.iter().enumerate() {
                 match parse_network(item) {
                     Ok(network) => ranges.extend(network_ranges(network)),
                     Err(message) => faults.push(Fault::at(format!("{pointer}/items/{index}"), message)),

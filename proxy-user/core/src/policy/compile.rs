@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::assemble::{Purpose, Terms, UnitFault, assemble};
 use super::build::{Unit, build};
 use super::interfaces::Interfaces;
+use super::list_file::{self, ListFault, ListFiles};
 use super::model::{MAX_POLICIES, Policy, schema};
 use super::{PolicySet, selftest, slots};
 use crate::diagnostic::{Diagnostic, FileDiagnostic};
@@ -27,6 +28,8 @@ pub struct Options<'a> {
     pub interfaces: &'a [(String, u32)],
     /// Random: keys the hash of the rate tables. Its value matters only where `previous` has no table to go on with.
     pub seed: [u64; 2],
+    /// The list files that the policies name, see [`super::list_files`].
+    pub lists: &'a ListFiles,
     /// The set in force: its slots and the counts of unchanged rates are kept.
     pub previous: Option<&'a PolicySet>,
 }
@@ -41,6 +44,7 @@ impl Options<'_> {
             listeners: &[],
             interfaces: &[],
             seed: [0; 2],
+            lists: &list_file::NONE,
             previous: None,
         }
     }
@@ -56,7 +60,12 @@ pub fn compile<N: AsRef<str>, T: AsRef<str>>(
     let mut faults = Vec::new();
     let mut units: Vec<(&str, Document<'_>, Unit)> = Vec::new();
     for (file, text) in files {
-        match read(text.as_ref(), &schema, options) {
+        let broken = faulty_lines(file.as_ref(), options.lists);
+        if !broken.is_empty() {
+            faults.extend(broken);
+            continue;
+        }
+        match read(file.as_ref(), text.as_ref(), &schema, options) {
             Ok((document, unit)) => units.push((file.as_ref(), document, unit)),
             Err(found) => faults.extend(of_file(file.as_ref(), found)),
         }
@@ -98,8 +107,19 @@ fn order<N: AsRef<str>, T>(files: &[(N, T)], name: &str) -> usize {
     files.iter().position(|(file, _)| file.as_ref() == name).unwrap_or(usize::MAX)
 }
 
+/// What is wrong in the list files of a policy.
+fn faulty_lines(file: &str, lists: &ListFiles) -> Vec<FileDiagnostic> {
+    let of_file = lists.iter().filter(|((policy, _), _)| policy == file);
+    let lines = of_file.filter_map(|(_, list)| match list {
+        Err(ListFault::Lines(faults)) => Some(faults.iter().cloned()),
+        _ => None,
+    });
+    lines.flatten().collect()
+}
+
 /// One file on its own, its tests included.
 fn read<'t>(
+    file: &str,
     text: &'t str,
     schema: &serde_json::Value,
     options: &Options<'_>,
@@ -108,7 +128,7 @@ fn read<'t>(
     let (policy, mut faults) = document.read::<Policy>(schema);
     let Some(policy) = policy else { return Err(document.locate(faults)) };
     let interfaces = Interfaces(options.interfaces);
-    match build(&policy, options.listeners, interfaces) {
+    match build(&policy, file, options.listeners, interfaces, options.lists) {
         Ok(unit) => {
             faults.extend(selftest::run(&policy, &unit, options.ipv6_prefix, interfaces));
             if faults.is_empty() {

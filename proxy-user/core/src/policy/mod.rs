@@ -12,6 +12,8 @@ mod explain;
 mod index;
 mod interfaces;
 mod lang;
+mod list_file;
+mod listed;
 mod model;
 mod packet;
 mod rate;
@@ -47,11 +49,14 @@ pub use interfaces::stand_in;
 pub(crate) use lang::signature;
 pub use lang::{MAX_DEPTH, MAX_EXPRESSION_BYTES, MAX_LANGUAGES, MAX_NODES, MAX_REFERENCES, MAX_REGEX_BYTES};
 pub use lang::{MAX_SET_ITEMS, MAX_SPLITS, MAX_URL_DECODES, MAX_VALUE_BYTES, MAX_WILDCARDS};
+pub use list_file::{
+    ListFault, ListFile, ListFiles, MAX_LIST_FILE_BYTES, MAX_LIST_FILE_ITEMS, check_list_name, list_files, parse_list,
+};
 pub use model::{
     MAX_LIST_ITEMS, MAX_LISTS, MAX_POLICIES, MAX_PUSH_TTL, MAX_RATE_LIMIT, MAX_RATE_PERIOD, MAX_RATE_RULES,
 };
 pub use model::{MAX_RULES, MAX_TEST_TIMES, MAX_TESTS, MIN_PUSH_TTL, MIN_RATE_PERIOD, schema};
-pub use set::{Phase, PolicySet, RuleInfo};
+pub use set::{ListInfo, Phase, PolicySet, RuleInfo};
 pub use view::{RequestView, ResponseView};
 
 /// Most values of one comparison that an explanation shows.

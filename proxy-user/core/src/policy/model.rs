@@ -117,8 +117,13 @@ pub(crate) struct List {
     #[serde(rename = "type")]
     pub kind: ListKind,
     /// The items.
+    #[serde(default)]
     #[schemars(length(max = MAX_LIST_ITEMS))]
-    pub items: Vec<String>,
+    pub items: Option<Vec<String>>,
+    /// File that holds the items instead, in the policy's directory or below: one a line, `#` before what is for people.
+    /// For `cidr`. Read again with the policy.
+    #[serde(default)]
+    pub file: Option<String>,
 }
 
 /// What the items of a list are.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use proxy_common::abi::rule_action;
 
 use super::assemble::{Purpose, Terms, assemble};
@@ -14,6 +15,7 @@ use super::model::{Expect, Policy, Test};
 use super::sample::Sample;
 use super::{Action, PolicySet, RuleSlot};
 use crate::json::shape::Fault;
+use crate::ranges::network;
 
 /// Time of the first request of a test, within a bucket of any period.
 const START_NS: u64 = 1;
@@ -101,10 +103,7 @@ fn on_packet(set: &PolicySet, sample: &Sample) -> Outcome {
     let image = set.kernel_image();
     let rule =
         |action| image.rules.iter().find(|rule| rule.action == action && rule.matches(&frame, &packet)).map(|r| r.slot);
-    let prefix = |list: &[(ipnet::IpNet, u32)]| {
-        let covering = list.iter().filter(|(net, _)| covers(net, source));
-        covering.max_by_key(|(net, _)| mapped_length(net)).map(|(_, slot)| *slot)
-    };
+    let prefix = |list: &[(IpNet, u32)]| longest(list, crate::ranges::number(source));
     let allowed = prefix(&image.allow).or_else(|| rule(rule_action::ALLOW));
     let dropped = || prefix(&image.deny).or_else(|| rule(rule_action::DROP));
     let (what, slot) = match allowed {
@@ -114,15 +113,15 @@ fn on_packet(set: &PolicySet, sample: &Sample) -> Outcome {
     Outcome { what, rule: slot.map(RuleSlot) }
 }
 
-/// A network of an image covers an address in the v4-mapped number line.
-fn covers(network: &ipnet::IpNet, address: std::net::IpAddr) -> bool {
-    let shift = 128 - u32::from(mapped_length(network));
-    let of = |ip| crate::ranges::number(ip).checked_shr(shift).unwrap_or(0);
-    of(network.network()) == of(address)
-}
-
-fn mapped_length(network: &ipnet::IpNet) -> u8 {
-    network.prefix_len() + if network.addr().is_ipv4() { 96 } else { 0 }
+/// The slot of the longest prefix of an image's sorted list that covers an address in the v4-mapped number line. One
+/// search for each length: lists may be long.
+fn longest(list: &[(IpNet, u32)], address: u128) -> Option<u32> {
+    (0..=128).rev().find_map(|length| {
+        let first = address & u128::MAX.checked_shl(128 - length).unwrap_or(0);
+        let wanted = network(first, length as u8)?;
+        let at = list.binary_search_by(|(net, _)| net.cmp(&wanted)).ok()?;
+        list.get(at).map(|(_, slot)| *slot)
+    })
 }
 
 fn failure(test: &Test, outcome: &Outcome, decided: Option<&str>) -> String {

@@ -32,6 +32,8 @@ pub struct PolicySet {
     pub(super) rules: Vec<RuleInfo>,
     /// About each of `rules`, for explanations.
     pub(super) told: Vec<Told>,
+    pub(super) lists: Vec<ListInfo>,
+    pub(super) hosts: usize,
     pub(super) warnings: Vec<FileDiagnostic>,
     pub(super) next_expiry: Option<jiff::Timestamp>,
     /// A rule looks at the time of day.
@@ -91,6 +93,19 @@ pub enum Phase {
     Both,
     /// Nowhere: it has expired.
     Off,
+}
+
+/// One list that was read from a file, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListInfo {
+    /// `policy/list`
+    pub name: String,
+    /// The file, as the policy names it.
+    pub file: String,
+    /// Lines with an item.
+    pub items: usize,
+    /// Ranges of addresses that they come to.
+    pub ranges: usize,
 }
 
 /// One rule, for people.
@@ -237,6 +252,16 @@ impl PolicySet {
     /// All rules, in the order of their files; expired ones too.
     pub fn rules(&self) -> &[RuleInfo] {
         &self.rules
+    }
+
+    /// Lists that were read from files, in the order of the policies.
+    pub fn lists(&self) -> &[ListInfo] {
+        &self.lists
+    }
+
+    /// Hosts of [`Self::kernel_image`], allowed and denied, which the kernel keeps apart from its prefixes.
+    pub fn hosts(&self) -> usize {
+        self.hosts
     }
 
     /// What is not wrong, but likely not meant.

@@ -282,7 +282,7 @@ fn what_files_take_together_is_bounded() {
     );
 
     let list = |from: u32, count: u32| -> Vec<String> {
-        (from..from + count).map(|n| std::net::Ipv4Addr::from_bits(n * 2).to_string()).collect()
+        (from..from + count).map(|n| format!("{}/24", std::net::Ipv4Addr::from_bits(n * 512))).collect()
     };
     let with_list = |id: &str, from| {
         let lists = json!({ "bad": { "type": "cidr", "items": list(from, 40_000) } });
@@ -291,6 +291,7 @@ fn what_files_take_together_is_bounded() {
     assert!(faults(&[with_list("a", 0)]).is_empty());
     let found = faults(&[with_list("a", 0), with_list("b", 100_000)]);
     assert!(found[0].contains("there are 80000 denied prefixes in all policies, at most 65536 fit"), "{}", found[0]);
+    assert!(found[0].contains("this rule has 40000 of them"), "{}", found[0]);
 
     let rate = json!({ "rate": { "limit": 1, "period": "1s" } });
     let rules: Vec<Value> = (0..65).map(|n| rule(&format!("r{n}"), "true", "block", &rate)).collect();

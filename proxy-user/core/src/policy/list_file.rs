@@ -1,0 +1,187 @@
+//! Lists that stand in files of their own: which ones a policy names, and what a file's text holds. The texts come from the
+//! caller; this reads no files.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use proxy_common::abi::{MAX_HOSTS, MAX_PREFIXES};
+use serde_json::Value;
+
+use crate::diagnostic::{Diagnostic, FileDiagnostic};
+use crate::json::MAX_DIAGNOSTICS;
+use crate::ranges::{RangeSet, network_ranges, parse_network};
+
+/// Most bytes of one list file.
+pub const MAX_LIST_FILE_BYTES: usize = 64 << 20;
+/// Most items of one list file: what the kernel's tables hold at the most.
+pub const MAX_LIST_FILE_ITEMS: usize = MAX_HOSTS as usize + MAX_PREFIXES as usize;
+/// The longest network in text: a v4-mapped address and `/128`. Longer lines are not repeated in messages: the file may be
+/// another than was meant.
+const MAX_ITEM_BYTES: usize = 49;
+
+/// What a list file holds.
+#[derive(Clone, Debug, Default)]
+pub struct ListFile {
+    pub(super) ranges: Arc<RangeSet>,
+    /// Lines with an item.
+    pub items: usize,
+}
+
+/// Why there is no list.
+#[derive(Clone, Debug)]
+pub enum ListFault {
+    /// The file cannot be read; said where the policy names it.
+    Unread(String),
+    /// What is wrong in it, line by line.
+    Lines(Vec<FileDiagnostic>),
+}
+
+/// List files, by the name of the policy file and by the name that it has there.
+pub type ListFiles = BTreeMap<(String, String), Result<ListFile, ListFault>>;
+
+/// No list files.
+pub(super) static NONE: ListFiles = ListFiles::new();
+
+/// The list files that a policy's text names, each once. What is wrong with the text is said when it is compiled.
+pub fn list_files(text: &str) -> Vec<String> {
+    // The word is searched for first: most policies have no such list, and need not be read twice.
+    let value: Value =
+        if text.contains("\"file\"") { serde_json::from_str(text).unwrap_or_default() } else { Value::Null };
+    let lists = value.get("lists").and_then(Value::as_object).into_iter().flatten();
+    let mut names: Vec<String> =
+        lists.filter_map(|(_, list)| list.get("file").and_then(Value::as_str)).map(str::to_owned).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Checks the name of a list file: it lies in the policy's directory or below.
+///
+/// # Errors
+/// What is expected.
+pub fn check_list_name(name: &str) -> Result<(), String> {
+    let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !name.is_empty() && Path::new(name).components().all(plain) {
+        return Ok(());
+    }
+    Err(format!("`{name}` leads out of the policy's directory; write a name in it or below, such as `lists/bad.txt`"))
+}
+
+/// Reads a list: an address or network a line; what follows `#` or `;` is for people. `name` is for messages.
+///
+/// # Errors
+/// Every line that is neither, up to a bound.
+pub fn parse_list(name: &str, text: &[u8]) -> Result<ListFile, ListFault> {
+    let mut ranges = Vec::new();
+    let mut faults = Vec::new();
+    let (mut items, mut bad) = (0, 0_usize);
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
+        let end = line.iter().position(|byte| matches!(byte, b'#' | b';')).unwrap_or(line.len());
+        let item = line[..end].trim_ascii();
+        if item.is_empty() {
+            continue;
+        }
+        items += 1;
+        match network(item) {
+            Ok(found) => ranges.extend(network_ranges(found)),
+            Err(message) => {
+                bad += 1;
+                if bad <= MAX_DIAGNOSTICS {
+                    let column = line.len() - line.trim_ascii_start().len() + 1;
+                    faults.push(fault(name, number, column, message));
+                }
+            }
+        }
+    }
+    if bad > MAX_DIAGNOSTICS {
+        faults.push(fault(name, 1, 1, format!("and {} more lines that are no items", bad - MAX_DIAGNOSTICS)));
+    }
+    if items > MAX_LIST_FILE_ITEMS {
+        let message = format!(
+            "{items} items; at most {MAX_LIST_FILE_ITEMS} are read: drop what is out of date, or list the networks that \
+             most of them lie in"
+        );
+        faults.push(fault(name, 1, 1, message));
+    }
+    if faults.is_empty() {
+        Ok(ListFile { ranges: Arc::new(RangeSet::new(ranges)), items })
+    } else {
+        Err(ListFault::Lines(faults))
+    }
+}
+
+fn network(item: &[u8]) -> Result<ipnet::IpNet, String> {
+    const EXPECTED: &str = "write one address or network a line, and `#` before what is for people";
+    if item.len() > MAX_ITEM_BYTES {
+        return Err(format!("{} bytes are no address; {EXPECTED}", item.len()));
+    }
+    let text = std::str::from_utf8(item).map_err(|_| format!("not text; {EXPECTED}"))?;
+    parse_network(text).map_err(|message| {
+        // Where it says what to write instead, that is enough.
+        if message.contains("write ") { message } else { format!("{message}; {EXPECTED}") }
+    })
+}
+
+fn fault(name: &str, line: usize, column: usize, message: String) -> FileDiagnostic {
+    let diagnostic = Diagnostic { pointer: String::new(), line, column, message };
+    FileDiagnostic { file: name.to_owned(), diagnostic }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Vec<String> {
+        match parse_list("bad.txt", text.as_bytes()) {
+            Err(ListFault::Lines(found)) => found.iter().map(ToString::to_string).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn items_comments_and_line_ends() {
+        let text =
+            "\u{feff}# a feed\r\n192.0.2.1\r\n\n  198.51.100.0/24 ; SBL1\n2001:db8::/32 # v6\n192.0.2.0\n10.0.0.1";
+        let list = parse_list("x", text.as_bytes()).expect("a list");
+        assert_eq!(list.items, 5);
+        let shown: Vec<String> = list.ranges.networks().iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["10.0.0.1/32", "192.0.2.0/31", "198.51.100.0/24", "2001:db8::/32"]);
+        assert_eq!(parse_list("x", b"# nothing\n").expect("empty").items, 0);
+    }
+
+    #[test]
+    fn faults_name_their_line() {
+        let found = faults(
+            "192.0.2.1\n  192.0.2.300\n10.0.0.1/8\nroot:x:0:0:root:/root:/bin/bash and so on and so on and so on\n",
+        );
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].starts_with("bad.txt:2:3: `192.0.2.300` is neither an address nor a network"), "{}", found[0]);
+        assert!(found[1].starts_with("bad.txt:3:1: ") && found[1].contains("write 10.0.0.0/8"), "{}", found[1]);
+        assert!(found[2].starts_with("bad.txt:4:1: ") && !found[2].contains("root"), "{}", found[2]);
+        let many = faults(&"x\n".repeat(1_000));
+        assert_eq!(many.len(), MAX_DIAGNOSTICS + 1);
+        assert!(many[MAX_DIAGNOSTICS].contains("and 950 more"), "{}", many[MAX_DIAGNOSTICS]);
+    }
+
+    #[test]
+    fn names_stay_below_the_policy() {
+        for name in ["bad.txt", "lists/bad.txt", "./bad.txt"] {
+            assert_eq!(check_list_name(name), Ok(()), "{name}");
+        }
+        for name in ["", "/etc/passwd", "../bad.txt", "lists/../../bad.txt"] {
+            assert!(check_list_name(name).is_err(), "{name}");
+        }
+        let text = r#"{"lists":{"a":{"type":"cidr","file":"a.txt"},"b":{"items":[]},"c":{"file":"a.txt"}}}"#;
+        assert_eq!(list_files(text), ["a.txt"]);
+        assert!(list_files("{\"file\"").is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(text in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = parse_list("x", &text);
+        }
+    }
+}

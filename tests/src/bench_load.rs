@@ -1,0 +1,360 @@
+//! `cargo xtask bench load`: how fast verdicts and lists of hosts are loaded, and what packets notice of it.
+//!
+//! ```text
+//!   probe (sends a datagram each PERIOD) ──── veth ──── gate (front attached, receives)
+//! ```
+//!
+//! A policy whose list stands in a file of a million hosts goes through the daemon's own steps: read, compile, write what
+//! differs, flip. Meanwhile the probe's datagrams pass the gate; each carries the time at which it was sent, so that a late
+//! sender is not taken for a late packet. Both ends run in the real-time class, because other processes' time slices are
+//! not what is asked about. The control is the same probe for as long while nothing is loaded; the two take turns.
+
+#![allow(clippy::cast_precision_loss, reason = "counts and times far below 2^53")]
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use proxy_common::abi::DEFAULT_MAX_VERDICTS;
+use proxy_core::config::Mode;
+use proxy_core::policy::{self, PolicySet};
+use proxy_user::control::api::MAX_LOAD;
+use proxy_user::daemon::policies::read_lists;
+use proxy_user::kernel::{Applied, now_ns};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::bench_xdp::Filter;
+use crate::gate::{Gate, all_checks};
+use crate::netns::{End, Netns, wire};
+use crate::packets::tcp;
+use crate::process;
+use crate::scratch::Scratch;
+
+/// Hosts of a list.
+const HOSTS: u32 = 1_000_000;
+/// Verdicts of one load, and hosts that xdp-filter's map is given one by one.
+const VERDICTS: u32 = 250_000;
+/// Replacements, each with a control before it.
+const ROUNDS: usize = 4;
+/// Pause between two datagrams of the probe.
+const PERIOD: Duration = Duration::from_micros(100);
+/// The probe goes on for this long before and after a load.
+const MARGIN: Duration = Duration::from_millis(100);
+/// The targets.
+const VERDICTS_A_SECOND: f64 = 100_000.0;
+const LONGEST_STALL: Duration = Duration::from_millis(1);
+/// Odd: numbers times this are all different, and spread over the addresses.
+const SPREAD: u32 = 0x9e37_79b1;
+const GATE: Ipv4Addr = Ipv4Addr::new(10, 82, 0, 1);
+const PROBE: Ipv4Addr = Ipv4Addr::new(10, 82, 0, 2);
+const PORT: u16 = 9;
+const TTL: Duration = Duration::from_secs(3_600);
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// What the probe saw.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Probed {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams that did not arrive.
+    pub lost: u64,
+    /// Longest time from sending to receiving one.
+    pub longest_us: f64,
+    /// The same of all but one in a thousand.
+    pub p999_us: f64,
+    /// Longest time between two arrivals, the sender's own delays included.
+    pub longest_gap_us: f64,
+}
+
+/// One load of a list.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Loaded {
+    /// Reading and checking the files.
+    pub read_ms: f64,
+    /// Compiling the policy.
+    pub compile_ms: f64,
+    /// Writing what differs, and the flip.
+    pub write_ms: f64,
+    /// Hosts written and removed.
+    pub changed: u32,
+}
+
+/// All that was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Hosts of each list.
+    pub hosts: u32,
+    /// The first list, into an empty gate.
+    pub first: Loaded,
+    /// The same list again.
+    pub again: Loaded,
+    /// One host more.
+    pub one_more: Loaded,
+    /// Another list in its place, the slowest.
+    pub replaced: Loaded,
+    /// The probe while nothing was loaded, the worst of the rounds.
+    pub control: Probed,
+    /// The probe while lists were replaced, the worst of the rounds.
+    pub replacing: Probed,
+    /// Verdicts loaded a second.
+    pub verdicts_per_second: f64,
+    /// Hosts a second that xdp-filter's map takes, one by one, as its loader writes them.
+    pub filter_per_second: Option<f64>,
+    /// Whether the targets held: the stall that loading adds to the control, and the rate of verdicts.
+    pub ok: bool,
+}
+
+/// Runs everything; `say` is told of progress.
+pub fn run(mut say: impl FnMut(&str)) -> Result<Report> {
+    let scratch = Scratch::new()?;
+    let (edge, probe) = (Netns::create("gate")?, Netns::create("probe")?);
+    wire(
+        End { netns: &edge, name: "in0", addresses: &["10.82.0.1/24"] },
+        End { netns: &probe, name: "out0", addresses: &["10.82.0.2/24"] },
+    )?;
+    let settings = json!({ "scope": "all", "checks": all_checks(Mode::Off), "interfaces": ["in0"], "max_verdicts": DEFAULT_MAX_VERDICTS });
+    let gate = edge.enter(|| Gate::load_here("bench-load", settings))??;
+    let lists = Lists { dir: scratch.path() };
+
+    say(&format!("a list of {HOSTS} hosts"));
+    lists.write(0, 0)?;
+    let first = lists.load(&gate)?;
+    for (n, action) in [(0, XDP_DROP), (HOSTS - 1, XDP_DROP), (HOSTS, XDP_PASS)] {
+        let frame = tcp(&host(n).to_string(), "192.0.2.1", 443).build();
+        let (answer, _) = gate.kernel.try_frame(&frame, 1)?;
+        ensure!(answer == action, "host {n} is answered {answer}, not {action}");
+    }
+    let again = lists.load(&gate)?;
+    ensure!(again.changed == 0, "the same list again: {again:?}");
+    lists.write(0, 1)?;
+    let one_more = lists.load(&gate)?;
+    ensure!(one_more.changed == 1, "one host more: {one_more:?}");
+
+    let (mut control, mut replacing, mut replaced) = (Probed::default(), Probed::default(), Loaded::default());
+    for round in 0..ROUNDS {
+        say(&format!("replacing it, round {} of {ROUNDS}", round + 1));
+        // Two lists without a common host take turns.
+        lists.write(if round % 2 == 0 { HOSTS + 1 } else { 0 }, 0)?;
+        let time = Duration::from_secs_f64((first.read_ms + first.compile_ms + first.write_ms) / 1e3);
+        let (seen, ()) = probed(&edge, &probe, || {
+            std::thread::sleep(time);
+            Ok(())
+        })?;
+        control = control.worst(seen);
+        let (seen, loaded) = probed(&edge, &probe, || lists.load(&gate))?;
+        ensure!(loaded.changed >= 2 * HOSTS, "hardly anything was replaced: {loaded:?}");
+        replacing = replacing.worst(seen);
+        if loaded.total() > replaced.total() {
+            replaced = loaded;
+        }
+    }
+
+    say(&format!("{VERDICTS} verdicts"));
+    let verdicts_per_second = verdicts(&gate)?;
+    let filter_per_second = Filter::find().map(|object| filter(&object)).transpose()?;
+    let stall = replacing.longest_us - control.longest_us.max(0.0);
+    let short = replacing.longest_us < LONGEST_STALL.as_secs_f64() * 1e6 || stall < LONGEST_STALL.as_secs_f64() * 1e6;
+    let ok = short && replacing.lost == 0 && verdicts_per_second >= VERDICTS_A_SECOND;
+    Ok(Report {
+        hosts: HOSTS,
+        first,
+        again,
+        one_more,
+        replaced,
+        control,
+        replacing,
+        verdicts_per_second,
+        filter_per_second,
+        ok,
+    })
+}
+
+/// The `n`th host: never the probe's, whose network no list names.
+fn host(n: u32) -> Ipv4Addr {
+    let bits = n.wrapping_mul(SPREAD);
+    Ipv4Addr::from_bits(if bits >> 24 == 10 { bits ^ 0x1000_0000 } else { bits })
+}
+
+impl Loaded {
+    fn total(&self) -> f64 {
+        self.read_ms + self.compile_ms + self.write_ms
+    }
+}
+
+impl Probed {
+    fn worst(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            lost: self.lost + other.lost,
+            longest_us: self.longest_us.max(other.longest_us),
+            p999_us: self.p999_us.max(other.p999_us),
+            longest_gap_us: self.longest_gap_us.max(other.longest_gap_us),
+        }
+    }
+}
+
+/// The policy and its list file.
+struct Lists<'a> {
+    dir: &'a Path,
+}
+
+impl Lists<'_> {
+    /// Writes the list of `HOSTS` hosts from number `from` on, and `more` after those of two lists.
+    fn write(&self, from: u32, more: u32) -> Result<()> {
+        let mut text = String::with_capacity(HOSTS as usize * 16);
+        for n in (from..from + HOSTS).chain(3 * HOSTS..3 * HOSTS + more) {
+            writeln!(text, "{}", host(n))?;
+        }
+        Ok(std::fs::write(self.dir.join("bad.txt"), text)?)
+    }
+
+    /// The daemon's steps.
+    fn load(&self, gate: &Gate) -> Result<Loaded> {
+        let policy = json!({
+            "schema": "tidegate.policy/v1", "id": "bench", "revision": 1,
+            "lists": { "bad": { "type": "cidr", "file": "bad.txt" } },
+            "rules": [{ "id": "bad", "when": "ip.src in $bad", "action": { "type": "drop" } }],
+        });
+        let files = [(self.dir.join("bench.json").display().to_string(), policy.to_string())];
+        let start = Instant::now();
+        let lists = read_lists(&files);
+        let read = start.elapsed();
+        let options = policy::Options { lists: &lists, ..policy::Options::new("2026-11-22T00:00:00Z".parse()?) };
+        let set: PolicySet = policy::compile(&files, &options)
+            .map_err(|faults| anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<String>()))?;
+        let compiled = start.elapsed();
+        let Applied { written, removed, .. } = gate.kernel.apply(set.kernel_image())?;
+        let applied = start.elapsed();
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        Ok(Loaded {
+            read_ms: ms(read),
+            compile_ms: ms(compiled.saturating_sub(read)),
+            write_ms: ms(applied.saturating_sub(compiled)),
+            changed: written + removed,
+        })
+    }
+}
+
+/// Runs `work` while the probe sends; returns what the probe saw.
+fn probed<T>(edge: &Netns, probe: &Netns, work: impl FnOnce() -> Result<T>) -> Result<(Probed, T)> {
+    let receiver = edge.enter(|| UdpSocket::bind((GATE, PORT)))??;
+    let sender = probe.enter(|| UdpSocket::bind((PROBE, 0)))??;
+    sender.connect((GATE, PORT))?;
+    receiver.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let receiving = scope.spawn(|| receive(&receiver));
+        let sending = scope.spawn(|| send(&sender, &done));
+        std::thread::sleep(MARGIN);
+        let worked = work();
+        std::thread::sleep(MARGIN);
+        done.store(true, Ordering::Relaxed);
+        let sent = sending.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+        let mut seen = receiving.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))??;
+        seen.lost = sent - seen.sent;
+        seen.sent = sent;
+        Ok((seen, worked?))
+    })
+}
+
+/// Puts the calling thread into the real-time class.
+fn real_time() -> Result<()> {
+    let thread = nix::unistd::gettid().to_string();
+    let mut command = Command::new("chrt");
+    process::run(command.args(["--fifo", "--pid", "50", &thread]), Duration::from_secs(5))?
+        .ok()
+        .context("chrt")
+        .map(drop)
+}
+
+/// Sends a datagram with the time each [`PERIOD`]; returns how many.
+fn send(socket: &UdpSocket, done: &AtomicBool) -> Result<u64> {
+    real_time()?;
+    let mut sent = 0;
+    while !done.load(Ordering::Relaxed) {
+        socket.send(&now_ns().to_ne_bytes())?;
+        sent += 1;
+        std::thread::sleep(PERIOD);
+    }
+    Ok(sent)
+}
+
+/// Receives until nothing comes any more; counts what came as sent.
+fn receive(socket: &UdpSocket) -> Result<Probed> {
+    real_time()?;
+    let (mut delays, mut gap, mut before) = (Vec::new(), 0, None);
+    let mut datagram = [0; 8];
+    while let Ok(length) = socket.recv(&mut datagram) {
+        ensure!(length == datagram.len(), "a datagram of {length} bytes");
+        let now = now_ns();
+        delays.push(now.saturating_sub(u64::from_ne_bytes(datagram)));
+        gap = gap.max(before.map_or(0, |before| now.saturating_sub(before)));
+        before = Some(now);
+    }
+    delays.sort_unstable();
+    let us = |at: usize| delays.get(at).map_or(0.0, |ns| *ns as f64 / 1e3);
+    ensure!(!delays.is_empty(), "no datagram of the probe arrived");
+    Ok(Probed {
+        sent: delays.len() as u64,
+        lost: 0,
+        longest_us: us(delays.len() - 1),
+        p999_us: us((delays.len() - 1) * 999 / 1_000),
+        longest_gap_us: gap as f64 / 1e3,
+    })
+}
+
+/// Verdicts a second as `tidegate verdict load` has them written: sources as text, checked, in portions.
+fn verdicts(gate: &Gate) -> Result<f64> {
+    let sources: Vec<String> = (0..VERDICTS).map(|n| host(4 * HOSTS + n).to_string()).collect();
+    let start = Instant::now();
+    for chunk in sources.chunks(MAX_LOAD) {
+        let added = gate.kernel.add_verdicts(chunk, TTL)?;
+        ensure!(added.written as usize == chunk.len(), "of {} sources: {added:?}", chunk.len());
+    }
+    Ok(f64::from(VERDICTS) / start.elapsed().as_secs_f64())
+}
+
+/// Hosts that xdp-filter's map takes a second.
+fn filter(object: &Path) -> Result<f64> {
+    let mut filter = Filter::load(object)?;
+    let start = Instant::now();
+    filter.fill(0x2000_0000, VERDICTS)?;
+    Ok(f64::from(VERDICTS) / start.elapsed().as_secs_f64())
+}
+
+/// The report for people.
+pub fn table(report: &Report) -> String {
+    let mut text =
+        format!("{:<30} {:>9} {:>11} {:>9} {:>10}\n", "list of hosts", "read ms", "compile ms", "write ms", "changed");
+    let lines = [
+        ("first", report.first),
+        ("the same again", report.again),
+        ("one host more", report.one_more),
+        ("another in its place, slowest", report.replaced),
+    ];
+    // Writing to a string does not fail.
+    for (name, Loaded { read_ms, compile_ms, write_ms, changed }) in lines {
+        let _ = writeln!(text, "{name:<30} {read_ms:>9.0} {compile_ms:>11.0} {write_ms:>9.0} {changed:>10}");
+    }
+    let _ = writeln!(
+        text,
+        "\n{:<30} {:>9} {:>11} {:>9} {:>10} {:>6}",
+        "probe", "sent", "longest us", "p99.9 us", "gap us", "lost"
+    );
+    for (name, seen) in [("nothing loaded (control)", report.control), ("while lists are replaced", report.replacing)] {
+        let Probed { sent, lost, longest_us, p999_us, longest_gap_us } = seen;
+        let _ =
+            writeln!(text, "{name:<30} {sent:>9} {longest_us:>11.0} {p999_us:>9.0} {longest_gap_us:>10.0} {lost:>6}");
+    }
+    let _ = writeln!(text, "\nverdicts loaded a second       {:>9.0}", report.verdicts_per_second);
+    if let Some(rate) = report.filter_per_second {
+        let _ = writeln!(text, "xdp-filter's map, one by one   {rate:>9.0}");
+    }
+    text
+}
