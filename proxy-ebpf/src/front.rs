@@ -5,33 +5,28 @@ use core::ptr::NonNull;
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{debug, info};
 use proxy_common::abi::{
     CLOCK_HELD, CheckSettings, Clock, DaemonState, GateConfig, HINT_WORDS, HOST_HINT_WORDS, HostKey, MAX_RULE_SLOTS,
-    PrefixData, REASONS, RateLimit, RateSettings, Reason, ServiceKey, VERDICT_TAKEN, VerdictSlot, proto,
+    PrefixData, RateLimit, RateSettings, Reason, ServiceKey, VerdictSlot, proto,
 };
 use proxy_common::addr::Addr;
-use proxy_common::checks;
 use proxy_common::classify::Found;
-use proxy_common::decide::{Decision, Tables, decide, is_for_a_service};
-use proxy_common::hosts::{self, HostFound};
+use proxy_common::decide::{Decision, Tables, decide};
+use proxy_common::hosts::HostFound;
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse_any};
 use proxy_common::plain::plain;
-use proxy_common::sanity;
-use proxy_common::slots::{self, Head};
 
-use crate::count;
-use crate::events;
-use crate::frame::{Anywhere, First, Packet, whole_len};
+use crate::checks::{check_packet, count_checks, examine, find_host, for_a_service, look_up, note_fragment};
+use crate::frame::{First, Packet, whole_len};
 use crate::maps::{
     ALLOW_A, ALLOW_B, BINDINGS, BUCKETS, CHECKS, CLOCK, DAEMON, DENY_A, DENY_B, DENY_HINT, FLOWS, FRAGMENTS, GATE,
-    HOST_HINT, HOSTS, KNOWN, OWN, PORTS, RATE_BUCKETS, RATE_LIMITS, RATES, RULE_HITS, SHADOW_HITS, VERDICT_HINT,
-    VERDICTS, WOULD,
+    HOST_HINT, KNOWN, OWN, PORTS, RATE_BUCKETS, RATE_LIMITS, RATES, RULE_HITS, SHADOW_HITS, VERDICT_HINT,
 };
 use crate::rates::{limit_rates, service_of, take_rate};
-use crate::rules;
+use crate::{count, events, rules, verdicts};
 
 /// What becomes of a packet.
 pub enum Outcome {
@@ -70,7 +65,7 @@ pub fn judge(ctx: &XdpContext) -> Outcome {
         count::add(SHADOW_HITS.get_ptr_mut(rule & (MAX_RULE_SLOTS - 1)), length);
     }
     if let Some(verdict) = decision.verdict {
-        mark_drop(verdict.as_ptr(), length);
+        verdicts::mark_drop(verdict, length);
     }
     if decision.counted != 0 {
         count_checks(decision.counted, length);
@@ -175,38 +170,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn verdict(&self, key: &HostKey) -> Option<Self::Verdict> {
-        let gate = GATE.get(0)?;
-        let (hi, lo) = slots::words(key);
-        let home = slots::home(key, gate.verdict_seed, slots::slot_bits(gate.verdict_bits));
-        let mut slot = VERDICTS.get_ptr_mut(home)?;
-        let Head { key, flags } = head(slot);
-        if flags & VERDICT_TAKEN == 0 {
-            return None;
-        }
-        if key != (hi, lo) {
-            slot = VERDICTS.get_ptr_mut(find_verdict(hi, lo))?;
-        }
-        // SAFETY: a slot of `VERDICTS`, aligned words that the daemon may write meanwhile.
-        let expires_ns = unsafe { (&raw const (*slot).value.expires_ns).read_volatile() };
-        if expires_ns == 0 { None } else { NonNull::new(slot) }
+        verdicts::find(key)
     }
 
     #[inline(always)]
     fn verdict_terms(&self, verdict: Self::Verdict, source: Addr) -> (u64, u32, u32) {
-        let slot = verdict.as_ptr();
-        // SAFETY: as in `verdict`: each field is one load. Prolonged meanwhile, it is a mix of old and new terms on the same
-        // source.
-        let terms = unsafe {
-            let value = &raw const (*slot).value;
-            (
-                (&raw const (*value).expires_ns).read_volatile(),
-                (&raw const (*value).rule).read_volatile(),
-                (&raw const (*value).flags).read_volatile(),
-            )
-        };
-        // Read after the terms: the slot may have been given to another source since it was found.
-        let v6_mask = GATE.get(0).map_or(0, |gate| gate.v6_mask);
-        if slots::is_on(head(slot).key, source, v6_mask) { terms } else { (0, 0, 0) }
+        verdicts::terms(verdict, source)
     }
 
     #[inline(always)]
@@ -382,101 +351,6 @@ impl Tables for Maps {
     }
 }
 
-/// The slot of a verdict, or one beyond the table. A global function: a loop that the verifier goes through once.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn find_verdict(hi: u64, lo: u64) -> u32 {
-    let Some(gate) = GATE.get(0) else { return u32::MAX };
-    let bits = slots::slot_bits(gate.verdict_bits);
-    let found =
-        slots::find(&slots::key(hi, lo), gate.verdict_seed, bits, |slot| VERDICTS.get_ptr(slot).map(|slot| head(slot)));
-    found.unwrap_or(u32::MAX)
-}
-
-/// What a look-up goes by in a slot.
-#[inline(always)]
-fn head(slot: *const VerdictSlot) -> Head {
-    // SAFETY: as in `verdict`.
-    unsafe {
-        let key: *const u64 = (&raw const (*slot).key).cast();
-        let flags = (&raw const (*slot).value.flags).read_volatile();
-        Head { key: (key.read_volatile(), key.add(1).read_volatile()), flags }
-    }
-}
-
-/// Counts the checks that are only counted.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn count_checks(checks: u64, length: u64) -> u32 {
-    let mut reason = Reason::TcpNull as u32;
-    while reason < REASONS {
-        if (checks >> reason) & 1 != 0 {
-            count::add(WOULD.get_ptr_mut(reason), length);
-        }
-        reason += 1;
-    }
-    0
-}
-
-/// [`checks::run`] as a global function, for the same reason as [`find_rule`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn check_packet(ctx: *mut xdp_md, packet: *const IpPacket, found: u64) -> u64 {
-    let ctx = XdpContext::new(ctx);
-    // SAFETY: as in `find_rule`.
-    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    checks::run(&Anywhere(&ctx), packet, &Maps(ctx.ctx), found)
-}
-
-/// [`sanity::examine`], likewise.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn examine(packet: *const IpPacket, quic: u32, fact: u64) -> u64 {
-    // SAFETY: as in `find_rule`.
-    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    sanity::examine(packet, quic != 0, fact)
-}
-
-/// [`checks::look_up`], likewise.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn look_up(ctx: *mut xdp_md, packet: *const IpPacket) -> u64 {
-    let ctx = XdpContext::new(ctx);
-    // SAFETY: as in `find_rule`.
-    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    checks::look_up(&Anywhere(&ctx), packet, &Maps(ctx.ctx))
-}
-
-/// [`is_for_a_service`], likewise.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn for_a_service(packet: *const IpPacket) -> u32 {
-    // SAFETY: as in `find_rule`.
-    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    // It reads no packet: a context that it does not use is one that the caller does not pass.
-    u32::from(is_for_a_service(packet, &Maps(core::ptr::null_mut())))
-}
-
-/// [`checks::note_fragment`], likewise.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn note_fragment(ctx: *mut xdp_md, packet: *const IpPacket, passed: u32) -> u32 {
-    let ctx = XdpContext::new(ctx);
-    // SAFETY: as in `find_rule`.
-    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    checks::note_fragment(&Anywhere(&ctx), packet, &Maps(ctx.ctx), passed != 0);
-    0
-}
-
-/// [`hosts::find`] on the packet's source, packed; likewise.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn find_host(packet: *const IpPacket, side: u32) -> u64 {
-    // SAFETY: as in `find_rule`.
-    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    hosts::find(packet.src, |line| HOSTS.get_value(side, &line)).pack()
-}
-
 /// A full-length trie key whose address lies on an eight-byte border: the stack takes only aligned words.
 #[repr(C, align(8))]
 struct TrieKey {
@@ -497,21 +371,6 @@ fn store(place: Option<*mut u64>, word: u64) {
         // SAFETY: a value of an array, eight bytes and aligned: one store, which other CPUs see whole or not at all. What
         // two of them store at the same moment is documented where the word is.
         unsafe { place.write_volatile(word) };
-    }
-}
-
-/// Counts the drop on the verdict, and notes the time of the first.
-#[inline(always)]
-fn mark_drop(slot: *mut VerdictSlot, length: u64) {
-    // SAFETY: a slot of `VERDICTS`, which stays memory for the length of the program. The BPF target has no stable atomic add: two CPUs that drop the same source at the
-    // same moment may count once. `RULE_HITS` is per CPU and exact.
-    unsafe {
-        let value = &mut (*slot).value;
-        if value.drops == 0 {
-            value.first_drop_ns = bpf_ktime_get_ns();
-        }
-        value.drops += 1;
-        value.drop_bytes += length;
     }
 }
 

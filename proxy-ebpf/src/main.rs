@@ -3,6 +3,7 @@
 #![no_main]
 #![allow(missing_docs, reason = "the program macros generate undocumented entry points")]
 
+mod checks;
 mod count;
 mod events;
 mod frame;
@@ -14,6 +15,7 @@ mod rates;
 mod rules;
 mod steer;
 mod syn;
+mod verdicts;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{sk_lookup, sk_reuseport, xdp};
