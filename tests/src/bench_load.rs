@@ -7,7 +7,8 @@
 //! A policy whose list stands in a file of a million hosts goes through the daemon's own steps: read, compile, write what
 //! differs, flip. Meanwhile the probe's datagrams pass the gate; each carries the time at which it was sent, so that a late
 //! sender is not taken for a late packet. Both ends run in the real-time class, because other processes' time slices are
-//! not what is asked about. The control is the same probe for as long while nothing is loaded; the two take turns.
+//! not what is asked about. Two controls take turns with it: the same probe for as long while nothing is done, and while the
+//! files are read and compiled but nothing is written; the second has all of the load's work on the processors in it.
 
 #![allow(clippy::cast_precision_loss, reason = "counts and times far below 2^53")]
 
@@ -39,7 +40,7 @@ use crate::scratch::Scratch;
 const HOSTS: u32 = 1_000_000;
 /// Verdicts of one load, and hosts that xdp-filter's map is given one by one.
 const VERDICTS: u32 = 250_000;
-/// Replacements, each with a control before it.
+/// Replacements, each with both controls before it.
 const ROUNDS: usize = 4;
 /// Pause between two datagrams of the probe.
 const PERIOD: Duration = Duration::from_micros(100);
@@ -100,13 +101,16 @@ pub struct Report {
     pub replaced: Loaded,
     /// The probe while nothing was loaded, the worst of the rounds.
     pub control: Probed,
+    /// The probe while the same files were read and compiled, and nothing was written.
+    pub compiling: Probed,
     /// The probe while lists were replaced, the worst of the rounds.
     pub replacing: Probed,
     /// Verdicts loaded a second.
     pub verdicts_per_second: f64,
     /// Hosts a second that xdp-filter's map takes, one by one, as its loader writes them.
     pub filter_per_second: Option<f64>,
-    /// Whether the targets held: the stall that loading adds to the control, and the rate of verdicts.
+    /// Whether the targets held: no stall over 1 ms, or none that writing adds to reading and
+    /// compiling; nothing lost; the rate of verdicts.
     pub ok: bool,
 }
 
@@ -136,7 +140,8 @@ pub fn run(mut say: impl FnMut(&str)) -> Result<Report> {
     let one_more = lists.load(&gate)?;
     ensure!(one_more.changed == 1, "one host more: {one_more:?}");
 
-    let (mut control, mut replacing, mut replaced) = (Probed::default(), Probed::default(), Loaded::default());
+    let (mut control, mut compiling, mut replacing) = (Probed::default(), Probed::default(), Probed::default());
+    let mut replaced = Loaded::default();
     for round in 0..ROUNDS {
         say(&format!("replacing it, round {} of {ROUNDS}", round + 1));
         // Two lists without a common host take turns.
@@ -147,6 +152,8 @@ pub fn run(mut say: impl FnMut(&str)) -> Result<Report> {
             Ok(())
         })?;
         control = control.worst(seen);
+        let (seen, _) = probed(&edge, &probe, || lists.compile())?;
+        compiling = compiling.worst(seen);
         let (seen, loaded) = probed(&edge, &probe, || lists.load(&gate))?;
         ensure!(loaded.changed >= 2 * HOSTS, "hardly anything was replaced: {loaded:?}");
         replacing = replacing.worst(seen);
@@ -158,8 +165,8 @@ pub fn run(mut say: impl FnMut(&str)) -> Result<Report> {
     say(&format!("{VERDICTS} verdicts"));
     let verdicts_per_second = verdicts(&gate)?;
     let filter_per_second = Filter::find().map(|object| filter(&object)).transpose()?;
-    let stall = replacing.longest_us - control.longest_us.max(0.0);
-    let short = replacing.longest_us < LONGEST_STALL.as_secs_f64() * 1e6 || stall < LONGEST_STALL.as_secs_f64() * 1e6;
+    let most = LONGEST_STALL.as_secs_f64() * 1e6;
+    let short = replacing.longest_us < most || replacing.longest_us - compiling.longest_us < most;
     let ok = short && replacing.lost == 0 && verdicts_per_second >= VERDICTS_A_SECOND;
     Ok(Report {
         hosts: HOSTS,
@@ -168,6 +175,7 @@ pub fn run(mut say: impl FnMut(&str)) -> Result<Report> {
         one_more,
         replaced,
         control,
+        compiling,
         replacing,
         verdicts_per_second,
         filter_per_second,
@@ -214,8 +222,8 @@ impl Lists<'_> {
         Ok(std::fs::write(self.dir.join("bad.txt"), text)?)
     }
 
-    /// The daemon's steps.
-    fn load(&self, gate: &Gate) -> Result<Loaded> {
+    /// The daemon's steps up to what is to be written, and how long reading and compiling took.
+    fn compile(&self) -> Result<(PolicySet, Duration, Duration)> {
         let policy = json!({
             "schema": "tidegate.policy/v1", "id": "bench", "revision": 1,
             "lists": { "bad": { "type": "cidr", "file": "bad.txt" } },
@@ -226,18 +234,19 @@ impl Lists<'_> {
         let lists = read_lists(&files);
         let read = start.elapsed();
         let options = policy::Options { lists: &lists, ..policy::Options::new("2026-11-22T00:00:00Z".parse()?) };
-        let set: PolicySet = policy::compile(&files, &options)
+        let set = policy::compile(&files, &options)
             .map_err(|faults| anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<String>()))?;
-        let compiled = start.elapsed();
+        Ok((set, read, start.elapsed().saturating_sub(read)))
+    }
+
+    /// All of the daemon's steps.
+    fn load(&self, gate: &Gate) -> Result<Loaded> {
+        let (set, read, compile) = self.compile()?;
+        let start = Instant::now();
         let Applied { written, removed, .. } = gate.kernel.apply(set.kernel_image())?;
-        let applied = start.elapsed();
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        Ok(Loaded {
-            read_ms: ms(read),
-            compile_ms: ms(compiled.saturating_sub(read)),
-            write_ms: ms(applied.saturating_sub(compiled)),
-            changed: written + removed,
-        })
+        let changed = written + removed;
+        Ok(Loaded { read_ms: ms(read), compile_ms: ms(compile), write_ms: ms(start.elapsed()), changed })
     }
 }
 
@@ -347,7 +356,12 @@ pub fn table(report: &Report) -> String {
         "\n{:<30} {:>9} {:>11} {:>9} {:>10} {:>6}",
         "probe", "sent", "longest us", "p99.9 us", "gap us", "lost"
     );
-    for (name, seen) in [("nothing loaded (control)", report.control), ("while lists are replaced", report.replacing)] {
+    let lines = [
+        ("nothing done (control)", report.control),
+        ("read and compiled only", report.compiling),
+        ("while lists are replaced", report.replacing),
+    ];
+    for (name, seen) in lines {
         let Probed { sent, lost, longest_us, p999_us, longest_gap_us } = seen;
         let _ =
             writeln!(text, "{name:<30} {sent:>9} {longest_us:>11.0} {p999_us:>9.0} {longest_gap_us:>10.0} {lost:>6}");
