@@ -61,9 +61,6 @@ const FAULTY_FLAGS: u64 = {
     bits
 };
 
-/// The checks on sources beyond those that no source can have.
-const RARE_SOURCES: u64 = Reason::SpecialSource.bit();
-
 /// Whether the packet fails none of the `checked` ones for sure: an ordinary TCP segment. `own_bits` is
 /// [`crate::abi::GateConfig::own_bits`].
 #[inline(always)]
@@ -76,7 +73,7 @@ pub const fn ordinary(packet: &Packet, checked: u64, own_bits: u64) -> bool {
         && packet.dport != 0
         && packet.src.lo != packet.dst.lo
         && everyday(packet.src)
-        && checked & RARE_SOURCES == 0
+        && (checked & Reason::SpecialSource.bit() == 0 || !special(packet.src))
         && (own_bits >> own_bit(packet.src)) & 1 == 0
 }
 
@@ -211,6 +208,12 @@ const fn source(packet: &Packet) -> u64 {
         return if tentative { 0 } else { Reason::Bogon.bit() };
     }
     if special_v6(high) { Reason::SpecialSource.bit() } else { 0 }
+}
+
+/// Whether a unicast source is one for special use.
+#[inline(always)]
+const fn special(addr: Addr) -> bool {
+    if addr.is_v4() { special_v4(v4(addr)) } else { special_v6(u64::from_be(addr.hi)) }
 }
 
 /// RFC 6890 and its successors: shared, private, link-local, protocol, documentation, relay, benchmark.
