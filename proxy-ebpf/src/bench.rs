@@ -67,7 +67,7 @@ pub struct SynFrame([u8; 64]);
 static RESYN: Array<SynFrame, 1> = Array::new();
 
 /// Writes a SYN from a random source over the frame, which an answer may have taken the place of, and tail-calls.
-#[xdp]
+#[xdp(frags)]
 pub fn resyn(ctx: XdpContext) -> u32 {
     let at = ctx.data();
     if at + SYN_BYTES > ctx.data_end() {
@@ -87,7 +87,7 @@ pub fn resyn(ctx: XdpContext) -> u32 {
 }
 
 /// Drops everything: the far end of a control.
-#[xdp]
+#[xdp(frags)]
 pub fn swallow(_: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
@@ -122,7 +122,7 @@ static SPRAY: Array<Template, TEMPLATES> = Array::new();
 static SPRAY_TO: Array<u32, 1> = Array::new();
 
 /// Writes a packet of a random template with a random source over the frame, and sends it. Run over live frames.
-#[xdp]
+#[xdp(frags)]
 pub fn spray(ctx: XdpContext) -> u32 {
     let at = ctx.data();
     if at + FRAME > ctx.data_end() {
