@@ -39,6 +39,9 @@ pub struct Anywhere<'a>(pub &'a XdpContext);
 impl Frame for Anywhere<'_> {
     #[inline(always)]
     fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        // SAFETY: a local. Read back so that the bounds check and the read go by one register: kernels before 6.18 do not
+        // carry the bound of a number over to its sum with a constant.
+        let offset = unsafe { (&raw const offset).read_volatile() };
         let linear = Packet(self.0).bytes(offset);
         if linear.is_some() || !frags() {
             return linear;
