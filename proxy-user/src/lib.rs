@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod shared;
 pub mod stages;
 pub mod stats;
+pub mod store;
 pub mod tls;
 pub mod upstream;
 pub mod worker;

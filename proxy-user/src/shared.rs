@@ -7,11 +7,14 @@ use arc_swap::ArcSwap;
 use proxy_core::config::Config;
 use proxy_core::policy::PolicySet;
 use proxy_core::route::Router;
+use proxy_core::store::{Texts, Who};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::control::wire::{History, RevisionTexts};
 use crate::kernel::{Applied, Kernel};
 use crate::stats::WorkerStats;
+use crate::store::Current;
 use crate::upstream::origin::Origin;
 
 /// One immutable generation of everything that a reload may change. Workers hold it for the length of a request.
@@ -29,6 +32,15 @@ pub struct Snapshot {
     pub generation: u64,
 }
 
+/// What is known of the policies' revisions.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// The one in force.
+    pub current: Current,
+    /// Why none are kept.
+    pub missing: Option<String>,
+}
+
 /// One for the process.
 #[derive(Debug)]
 pub struct Shared {
@@ -40,6 +52,8 @@ pub struct Shared {
     pub kernel_missing: Option<String>,
     /// Counters, one a worker.
     pub stats: Vec<Arc<WorkerStats>>,
+    /// Which kept policies are in force, and why none are kept, for `status`.
+    pub kept: ArcSwap<Kept>,
     /// To the supervisor in `daemon`.
     pub commands: mpsc::Sender<Command>,
     /// When the daemon started.
@@ -50,13 +64,47 @@ pub struct Shared {
 #[derive(Debug)]
 pub enum Command {
     /// Read config and policies again; on any error the old snapshot stays.
-    Reload(oneshot::Sender<Result<Reloaded, String>>),
+    Reload(Who, oneshot::Sender<Result<Reloaded, String>>),
+    /// Load other policies; on any error the old snapshot stays.
+    Apply(Who, Proposal, oneshot::Sender<Result<Applying, String>>),
+    /// What is kept of policies.
+    History(oneshot::Sender<Result<History, String>>),
+    /// Texts of a kept revision, or of the one in force.
+    Texts(Option<u64>, oneshot::Sender<Result<RevisionTexts, String>>),
     /// Stop accepting, let open requests end within `timeouts.drain`, then exit.
     Drain(oneshot::Sender<()>),
     /// Take one worker out: its listeners close, its open connections end.
     StopWorker(u32, oneshot::Sender<Result<(), String>>),
     /// Bring a stopped worker back.
     StartWorker(u32, oneshot::Sender<Result<(), String>>),
+}
+
+/// Policies to load.
+#[derive(Clone, Debug)]
+pub enum Proposal {
+    /// What the config's files hold now.
+    Config,
+    /// These.
+    Texts(Texts),
+    /// A kept revision; the one before the one in force unless named.
+    Revision(Option<u64>),
+}
+
+/// What came of a [`Proposal`].
+#[derive(Clone, Debug)]
+pub struct Applying {
+    /// The new generation.
+    pub generation: u64,
+    /// What changed in the kernel maps.
+    pub kernel: Applied,
+    /// The revision that is in force; none where none is kept.
+    pub revision: Option<u64>,
+    /// Whether it stays in force over reloads and starts.
+    pub held: bool,
+    /// Rules in it.
+    pub rules: usize,
+    /// What is likely not meant.
+    pub warnings: Vec<String>,
 }
 
 /// What a reload did.
@@ -68,4 +116,6 @@ pub struct Reloaded {
     pub kernel: Applied,
     /// Changes that need a restart (listeners, workers, gate), by JSON pointer.
     pub needs_restart: Vec<String>,
+    /// The revision that stays in force instead of the config's policy files.
+    pub held: Option<u64>,
 }

@@ -69,11 +69,11 @@ async fn commands_reach_the_supervisor_and_its_answers_come_back() {
         let mut seen = Vec::new();
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Reload(reply) => {
+                Command::Reload(_, reply) => {
                     seen.push("reload".to_owned());
                     let kernel = Applied { written: 2, removed: 1, retracted: 3 };
                     let needs_restart = vec!["/workers".to_owned()];
-                    reply.send(Ok(shared::Reloaded { generation: 8, kernel, needs_restart })).unwrap();
+                    reply.send(Ok(shared::Reloaded { generation: 8, kernel, needs_restart, held: None })).unwrap();
                 }
                 Command::StopWorker(n, reply) => {
                     seen.push(format!("stop {n}"));
@@ -84,7 +84,7 @@ async fn commands_reach_the_supervisor_and_its_answers_come_back() {
                     reply.send(Ok(())).unwrap();
                     return seen;
                 }
-                Command::Drain(_) => unreachable!("the API has no call that drains"),
+                other => unreachable!("{other:?}"),
             }
         }
         seen

@@ -6,8 +6,20 @@ use std::process::{Command, Output};
 
 use support::Scratch;
 
-const COMMANDS: [&str; 11] =
-    ["run", "check", "status", "verdict", "worker", "reload", "counters", "unload", "schema", "completions", "man"];
+const COMMANDS: [&str; 12] = [
+    "run",
+    "check",
+    "status",
+    "policy",
+    "verdict",
+    "worker",
+    "reload",
+    "counters",
+    "unload",
+    "schema",
+    "completions",
+    "man",
+];
 
 fn tidegate(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tidegate")).args(args).output().expect("the binary runs")

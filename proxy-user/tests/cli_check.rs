@@ -143,3 +143,45 @@ fn policies_are_checked_by_themselves_and_each_rule_tells_its_phase() {
         "{said}"
     );
 }
+
+#[test]
+fn policy_check_and_test_work_on_files_alone() {
+    let scratch = Scratch::new("policy-check");
+    let mut good = policy("http.request.uri.path eq \"/x\"");
+    good["tests"] = json!([
+        { "description": "a probe", "given": { "ip.src": "203.0.113.9", "http.request.uri.path": "/x" }, "expect": "block" },
+        { "given": { "ip.src": "192.0.2.9", "http.request.uri.path": "/x" }, "expect": "allow" },
+    ]);
+    write(&scratch, "good.json", &good);
+    let mut failing = good.clone();
+    failing["tests"][1]["expect"] = json!("block");
+    write(&scratch, "failing.json", &failing);
+    write(&scratch, "bad.json", &policy("htpp.request.uri.path eq \"/x\""));
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.current_dir(scratch.path()).arg("policy").args(args).output().unwrap()
+    };
+    let out = run(&["test", "good.json"]);
+    let said = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(said.contains("ok   edge test 0: block a probe") && said.contains("2 tests passed, 0 failed"), "{said}");
+    let out = run(&["test", "failing.json", "--json"]);
+    let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    assert_eq!((&report["ok"], &report["passed"], &report["failed"]), (&json!(false), &json!(1), &json!(1)));
+    let fault = report["tests"][1]["faults"][0].as_str().unwrap();
+    assert!(fault.starts_with("failing.json:") && fault.contains("expected `block`, got `allow`"), "{fault}");
+    for args in [["check", "bad.json"], ["test", "bad.json"], ["check", "failing.json"], ["test", "none.json"]] {
+        let out = run(&args);
+        let said = text(&out.stderr);
+        assert!(out.status.code() == Some(1) && said.contains(args[1]) && said.contains("1 fault"), "{args:?}: {said}");
+    }
+    assert!(text(&run(&["check", "bad.json"]).stderr).contains("^^^^"), "the caret line");
+    let report: Value = serde_json::from_slice(&run(&["check", "good.json", "--json"]).stdout).unwrap();
+    assert_eq!((&report["ok"], &report["rules"][1]["name"]), (&json!(true), &json!("edge/scan")));
+    assert_eq!(run(&["check"]).status.code(), Some(2));
+    for command in ["check", "test", "diff", "apply", "rollback", "history", "audit"] {
+        let out = run(&[command, "--help"]);
+        assert!(text(&out.stdout).contains("Examples:\n"), "{command}");
+    }
+}

@@ -45,13 +45,13 @@ impl Daemon {
                 let supervisor = async {
                     while let Some(command) = commands.recv().await {
                         match command {
-                            shared::Command::Reload(reply) if reloads == 0 => {
+                            shared::Command::Reload(_, reply) if reloads == 0 => {
                                 reloads += 1;
                                 let kernel = Applied { written: 3, removed: 0, retracted: 1 };
                                 let needs_restart = vec!["/workers".to_owned()];
-                                let _ = reply.send(Ok(Reloaded { generation: 8, kernel, needs_restart }));
+                                let _ = reply.send(Ok(Reloaded { generation: 8, kernel, needs_restart, held: None }));
                             }
-                            shared::Command::Reload(reply) => {
+                            shared::Command::Reload(_, reply) => {
                                 let _ = reply.send(Err("p.json:3:9: /rules/0/when: unknown field".to_owned()));
                             }
                             shared::Command::StopWorker(9, reply) | shared::Command::StartWorker(9, reply) => {
@@ -60,7 +60,7 @@ impl Daemon {
                             shared::Command::StopWorker(_, reply) | shared::Command::StartWorker(_, reply) => {
                                 let _ = reply.send(Ok(()));
                             }
-                            shared::Command::Drain(_) => {}
+                            _ => {}
                         }
                     }
                 };

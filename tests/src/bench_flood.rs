@@ -204,6 +204,7 @@ impl Town {
                 "syn_cookies": { "mode": "auto" },
             },
             "admin": { "socket": self.socket() },
+            "state_dir": "state",
             "access_log": { "enabled": false },
         });
         let file = dir.join("tidegate.json");

@@ -231,7 +231,7 @@ impl Lists<'_> {
         });
         let files = [(self.dir.join("bench.json").display().to_string(), policy.to_string())];
         let start = Instant::now();
-        let lists = read_lists(&files);
+        let lists = read_lists(&files).0;
         let read = start.elapsed();
         let options = policy::Options { lists: &lists, ..policy::Options::new("2026-11-22T00:00:00Z".parse()?) };
         let set = policy::compile(&files, &options)

@@ -295,6 +295,7 @@ fn config(dir: &Path, pins: &Path, leaf: &Leaf, upstreams: &Value) -> Value {
         "gate": { "interfaces": [WAN], "mode": "driver", "pins": pins },
         "admin": { "socket": dir.join("admin.sock"), "metrics": format!("127.0.0.1:{METRICS_PORT}") },
         "access_log": { "file": dir.join("access.log") },
+        "state_dir": dir.join("state"),
     })
 }
 

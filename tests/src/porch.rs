@@ -82,6 +82,7 @@ impl Porch {
             "upstreams": { "none": { "servers": ["http://127.0.0.1:9"] } },
             "gate": { "interfaces": ["wan0"], "mode": "driver", "pins": pins },
             "admin": { "socket": scratch.path().join("admin.sock") },
+            "state_dir": "state",
             "access_log": { "enabled": false },
         });
         Ok(Self { daemon: None, edge, far, config, pins: Pins(pins), scratch })

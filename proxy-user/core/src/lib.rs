@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod diagnostic;
+pub mod digest;
 pub mod doctor;
 pub mod explain;
 pub mod host;
@@ -13,3 +14,4 @@ pub mod planned;
 pub mod policy;
 pub mod ranges;
 pub mod route;
+pub mod store;

@@ -1,6 +1,5 @@
 //! `tidegate check`: reads config and policies as `run` would, and shows every fault, or what they amount to.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -107,20 +106,21 @@ fn config_path(args: &Args) -> Option<&Path> {
     }
 }
 
+/// Now, by the wall clock.
+pub(super) fn now() -> jiff::Timestamp {
+    jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::MIN)
+}
+
+/// Checks policy files by themselves, as `check --policy` does.
+pub(super) fn files(paths: &[PathBuf], form: Form) -> anyhow::Result<ExitCode> {
+    run(&Args { config: None, policies: paths.to_vec(), form })
+}
+
 /// Compiles policy files by themselves: without the names of listeners, which only a config has.
 fn compile(paths: &[PathBuf]) -> Result<PolicySet, Vec<String>> {
-    let mut files = Vec::new();
-    let mut unread = Vec::new();
-    for path in paths {
-        let name = path.display().to_string();
-        match fs::read_to_string(path) {
-            Ok(text) => files.push((name, text)),
-            Err(error) => unread.push(format!("{name}: {error}")),
-        }
-    }
-    let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::MIN);
-    let lists = policies::read_lists(&files);
-    match policy::compile(&files, &policy::Options { lists: &lists, ..policy::Options::new(now) }) {
+    let (files, unread) = policies::read_files(paths);
+    let (lists, _) = policies::read_lists(&files);
+    match policy::compile(&files, &policy::Options { lists: &lists, ..policy::Options::new(now()) }) {
         Ok(set) if unread.is_empty() => Ok(set),
         Ok(_) => Err(unread),
         Err(found) => Err(unread.into_iter().chain(found.iter().map(ToString::to_string)).collect()),

@@ -12,6 +12,7 @@ mod explain;
 mod faults;
 mod man;
 mod output;
+mod policy;
 mod reload;
 mod remote;
 mod request;
@@ -45,6 +46,7 @@ Examples:
   tidegate check                             look for faults in config and policies
   tidegate run --config edge.json            serve
   tidegate status                            what the running daemon does
+  tidegate policy apply new/*.json           load policies; `policy rollback` goes back
   tidegate verdict add 192.0.2.7 --ttl 1h    drop a source at the gate for an hour
   tidegate top                               live rates by reason, rule, source and service
   tidegate events --follow                   packets that are dropped, as they come
@@ -68,6 +70,7 @@ enum Command {
     Run(run::Args),
     Check(check::Args),
     Status(status::Args),
+    Policy(policy::Args),
     Verdict(verdict::Args),
     Worker(worker::Args),
     Reload(reload::Args),
@@ -90,6 +93,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => return conclude(check::run(&args)),
         Command::Status(args) => status::run(&args),
+        Command::Policy(args) => return conclude(policy::run(&args)),
         Command::Verdict(args) => verdict::run(&args),
         Command::Worker(args) => worker::run(&args),
         Command::Reload(args) => reload::run(&args),

@@ -27,6 +27,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         "generation {} serves; kernel entries: {} written, {} removed, {} verdicts retracted",
         done.generation, done.written, done.removed, done.retracted
     )?;
+    if let Some(revision) = done.held {
+        writeln!(
+            out,
+            "{WARN}revision {revision} of the policies stays{WARN:#}: `tidegate policy apply` takes the config's files"
+        )?;
+    }
     for pointer in &done.needs_restart {
         writeln!(out, "{WARN}waits for a restart{WARN:#}: {pointer}")?;
     }

@@ -21,7 +21,7 @@ pub(super) struct Socket {
 }
 
 /// In which form the answer is printed.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Form {
     /// Print JSON instead of text
     #[arg(long)]
@@ -39,7 +39,7 @@ pub(super) struct Ask {
 
 impl Form {
     /// Prints what a command did.
-    pub(super) fn told(&self, done: &Done) -> anyhow::Result<()> {
+    pub(super) fn told(self, done: &Done) -> anyhow::Result<()> {
         if self.json {
             return output::json(done);
         }

@@ -41,6 +41,13 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
     }
     let policies = if status.policies.is_empty() { "none".to_owned() } else { status.policies.join(", ") };
     writeln!(out, "policies   {policies}")?;
+    if let Some(revision) = status.revision {
+        let held = if status.held { ", held: the config's files are not looked at" } else { "" };
+        writeln!(out, "revision   {revision}{held}")?;
+    }
+    if let Some(why) = &status.not_kept {
+        writeln!(out, "revision   {WARN}not kept{WARN:#}: {why}")?;
+    }
     for listener in &status.listeners {
         let http3 = if listener.http3 { " + http3" } else { "" };
         writeln!(out, "listener   {} {} {}{http3}", listener.name, listener.address, listener.protocol)?;

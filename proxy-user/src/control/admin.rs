@@ -9,19 +9,21 @@ use hyper::body::Incoming;
 use proxy_common::parse::LOOPBACK;
 use proxy_core::config::Protocol;
 use proxy_core::explain::Snapshot;
+use proxy_core::store::Who;
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
-use super::api::{Call, Refusal, max_body};
+use super::api::{Call, Policies, Refusal, max_body};
 use super::serve::{self, ACCEPT_PAUSE, Answer, BodyError};
 use super::wire::{
-    Count, Counters, Done, Fault, GateState, ListenerState, Reloaded, Status, Verdicts, WorkerState, Workers,
+    Count, Counters, Done, Fault, GateState, ListenerState, PoliciesApplied, Reloaded, Status, Verdicts, WorkerState,
+    Workers,
 };
 use crate::events::ask::Ask;
 use crate::events::hub::{Hub, MAX_READERS, SubscribeError};
 use crate::kernel::Kernel;
-use crate::shared::{Command, Shared};
+use crate::shared::{Command, Proposal, Shared};
 use crate::stats::{HttpVersion, WorkerStats};
 
 /// The supervisor must have answered a command by then.
@@ -41,7 +43,7 @@ pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) {
             Ok((stream, _)) => {
                 let shared = Arc::clone(&shared);
                 let hub = Arc::clone(&hub);
-                let peer = Peer::of(&stream);
+                let peer = asker(&stream);
                 serve::spawn(stream, place, move |request| {
                     answer(Arc::clone(&shared), Arc::clone(&hub), peer, request)
                 });
@@ -55,20 +57,12 @@ pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) {
 }
 
 /// Who asks, for the log of changes.
-#[derive(Clone, Copy, Debug)]
-struct Peer {
-    uid: Option<u32>,
-    pid: Option<i32>,
+fn asker(stream: &UnixStream) -> Who {
+    let credentials = stream.peer_cred().ok();
+    Who { uid: credentials.map(|c| c.uid()), pid: credentials.and_then(|c| c.pid()) }
 }
 
-impl Peer {
-    fn of(stream: &UnixStream) -> Self {
-        let credentials = stream.peer_cred().ok();
-        Self { uid: credentials.map(|c| c.uid()), pid: credentials.and_then(|c| c.pid()) }
-    }
-}
-
-async fn answer(shared: Arc<Shared>, hub: Arc<Hub>, peer: Peer, request: Request<Incoming>) -> Answer {
+async fn answer(shared: Arc<Shared>, hub: Arc<Hub>, peer: Who, request: Request<Incoming>) -> Answer {
     handle(&shared, &hub, peer, request).await.unwrap_or_else(refuse)
 }
 
@@ -85,7 +79,7 @@ fn refuse(refusal: Refusal) -> Answer {
 async fn handle(
     shared: &Arc<Shared>,
     hub: &Arc<Hub>,
-    peer: Peer,
+    peer: Who,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let (head, body) = request.into_parts();
@@ -100,8 +94,8 @@ async fn handle(
         return read(shared, call).await.map(whole);
     }
     let asked = format!("{call:?}");
-    let outcome = change(shared, call).await;
-    let (uid, pid) = (peer.uid, peer.pid);
+    let outcome = change(shared, peer, call).await;
+    let Who { uid, pid } = peer;
     match &outcome {
         Ok(_) => tracing::info!(target: "tidegate::audit", uid, pid, call = asked, "carried out"),
         Err(refusal) => {
@@ -154,6 +148,10 @@ async fn read(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
             };
             json(&with_kernel(shared, unreadable, explain).await?)
         }
+        Call::Revisions => json(&command(shared, Command::History).await?.map_err(not_kept)?),
+        Call::Revision(number) => {
+            json(&command(shared, |reply| Command::Texts(number, reply)).await?.map_err(not_kept)?)
+        }
         Call::Counters => json(&with_kernel(shared, unreadable, count).await?),
         Call::Workers => json(&Workers { workers: workers(shared) }),
         _ => json(&status(shared).await?),
@@ -166,7 +164,7 @@ fn index(name: &str) -> Result<u32, Refusal> {
         .map_err(|_| Refusal::bad(format!("this host has no interface `{name}`"), "`ip link` shows those that it has"))
 }
 
-async fn change(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
+async fn change(shared: &Arc<Shared>, who: Who, call: Call) -> Result<Vec<u8>, Refusal> {
     match call {
         Call::AddVerdict { source, ttl } => {
             let name = source.clone();
@@ -201,8 +199,13 @@ async fn change(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
             command(shared, |reply| Command::StartWorker(number, reply)).await?.map_err(refused_by_supervisor)?;
             done(format!("worker {number} takes connections"))
         }
+        Call::ApplyPolicies(policies) => {
+            let proposal = policies.map_or(Proposal::Config, |Policies(texts)| Proposal::Texts(texts));
+            apply(shared, who, proposal).await
+        }
+        Call::Rollback(number) => apply(shared, who, Proposal::Revision(number)).await,
         _ => {
-            let reloaded = command(shared, Command::Reload).await?.map_err(|error| {
+            let reloaded = command(shared, |reply| Command::Reload(who, reply)).await?.map_err(|error| {
                 Refusal::new(
                     StatusCode::UNPROCESSABLE_ENTITY,
                     error,
@@ -212,6 +215,23 @@ async fn change(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
             json(&Reloaded::from(reloaded))
         }
     }
+}
+
+async fn apply(shared: &Arc<Shared>, who: Who, proposal: Proposal) -> Result<Vec<u8>, Refusal> {
+    let applied = command(shared, |reply| Command::Apply(who, proposal, reply)).await?.map_err(|error| {
+        let hint =
+            "nothing was changed: the policies that were in force stay; `tidegate policy check` shows every fault";
+        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error, hint)
+    })?;
+    json(&PoliciesApplied::from(applied))
+}
+
+fn not_kept(error: String) -> Refusal {
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        error,
+        "`tidegate policy history` shows what is kept; see `state_dir` in the config",
+    )
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
@@ -304,6 +324,7 @@ fn count(kernel: &Kernel) -> anyhow::Result<Counters> {
 
 async fn status(shared: &Arc<Shared>) -> Result<Status, Refusal> {
     let snapshot = shared.snapshot.load_full();
+    let kept = shared.kept.load_full();
     let verdicts = match &shared.kernel {
         Some(_) => Some(with_kernel(shared, unreadable, |kernel| Ok(kernel.verdicts()?.len() as u64)).await?),
         None => None,
@@ -322,6 +343,9 @@ async fn status(shared: &Arc<Shared>) -> Result<Status, Refusal> {
         workers: workers(shared),
         verdicts,
         policies: snapshot.config.policies.clone(),
+        revision: kept.current.revision,
+        held: kept.current.held,
+        not_kept: kept.missing.clone(),
     })
 }
 

@@ -10,9 +10,11 @@ use http::{Method, StatusCode};
 use ipnet::IpNet;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use proxy_core::config::Span;
+use proxy_core::store::Texts;
+use serde::de::DeserializeOwned;
 
 use super::serve::MAX_BODY_BYTES;
-use super::wire::{NewVerdict, NewVerdicts, Question};
+use super::wire::{Apply, NewVerdict, NewVerdicts, Question, Rollback};
 use crate::events::ask::Ask;
 use crate::events::record::from_hex;
 use crate::kernel::MAX_TTL;
@@ -30,6 +32,10 @@ pub const MAX_LOAD: usize = 50_000;
 const MAX_LOAD_BYTES: usize = MAX_LOAD * (MAX_SOURCE_BYTES + 3) + 128;
 /// Where many verdicts are added.
 pub const LOAD_PATH: &str = "/v1/verdicts/load";
+/// Where policies are loaded.
+pub const APPLY_PATH: &str = "/v1/policies/apply";
+/// Most bytes of its body: a list of a million hosts has about 16 MiB.
+const MAX_APPLY_BYTES: usize = 96 << 20;
 
 /// What in a source needs no percent-encoding in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b':').remove(b'-').remove(b'_');
@@ -78,6 +84,14 @@ pub enum Call {
     },
     /// `POST /v1/reload`.
     Reload,
+    /// `POST /v1/policies/apply`; what the config's files hold unless texts are given.
+    ApplyPolicies(Option<Policies>),
+    /// `POST /v1/policies/rollback`, to a revision or the one before.
+    Rollback(Option<u64>),
+    /// `GET /v1/policies/revisions`.
+    Revisions,
+    /// `GET /v1/policies/revisions/{n}`, or `current`.
+    Revision(Option<u64>),
     /// `GET /v1/workers`.
     Workers,
     /// `POST /v1/workers/{n}/stop`.
@@ -96,9 +110,23 @@ impl std::fmt::Debug for Sources {
     }
 }
 
+/// Texts of policies; the log of changes gets their number.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Policies(pub Texts);
+
+impl std::fmt::Debug for Policies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} files, {} lists", self.0.files.len(), self.0.lists.len())
+    }
+}
+
 /// Most bytes of the body for a path.
 pub fn max_body(path: &str) -> usize {
-    if path == LOAD_PATH { MAX_LOAD_BYTES } else { MAX_BODY_BYTES }
+    match path {
+        LOAD_PATH => MAX_LOAD_BYTES,
+        APPLY_PATH => MAX_APPLY_BYTES,
+        _ => MAX_BODY_BYTES,
+    }
 }
 
 /// Why a call is not carried out.
@@ -141,6 +169,12 @@ impl Call {
             [Some("events"), None, ..] => only(method, "GET", || events(query)),
             [Some("workers"), None, ..] => only(method, "GET", || Ok(Self::Workers)),
             [Some("reload"), None, ..] => only(method, "POST", || Ok(Self::Reload)),
+            [Some("policies"), Some("apply"), None, _] => only(method, "POST", || apply(body)),
+            [Some("policies"), Some("rollback"), None, _] => only(method, "POST", || rollback(body)),
+            [Some("policies"), Some("revisions"), None, _] => only(method, "GET", || Ok(Self::Revisions)),
+            [Some("policies"), Some("revisions"), Some(number), None] => {
+                only(method, "GET", || revision(number).map(Self::Revision))
+            }
             [Some("verdicts"), None, ..] => match method.as_str() {
                 "GET" => Ok(Self::Verdicts { limit: limit(query)? }),
                 "POST" => add_verdict(body),
@@ -159,7 +193,7 @@ impl Call {
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 "no such path in the admin API",
-                "paths are /v1/status, /v1/verdicts, /v1/counters, /v1/events, /v1/explain, /v1/reload and /v1/workers",
+                "paths are /v1/status, /v1/verdicts, /v1/counters, /v1/events, /v1/explain, /v1/policies, /v1/reload and /v1/workers",
             )),
         }
     }
@@ -173,6 +207,8 @@ impl Call {
                 | Self::Counters
                 | Self::Events(_)
                 | Self::Explain { .. }
+                | Self::Revisions
+                | Self::Revision(_)
                 | Self::Workers
         )
     }
@@ -223,6 +259,37 @@ fn explain(body: &[u8]) -> Result<Call, Refusal> {
         return Err(Refusal::bad(format!("{} bytes of a packet of {length}", packet.len()), hint));
     }
     Ok(Call::Explain { packet, length, interface: question.interface })
+}
+
+fn apply(body: &[u8]) -> Result<Call, Refusal> {
+    let asked: Apply = or_nothing(body).map_err(|error| {
+        let hint =
+            r#"send {"policies": {"files": [["name.json", "<its text>"]], "lists": []}}, or {} for the config's files"#;
+        Refusal::bad(format!("the body is not what is expected: {error}"), hint)
+    })?;
+    Ok(Call::ApplyPolicies(asked.policies.map(Policies)))
+}
+
+fn rollback(body: &[u8]) -> Result<Call, Refusal> {
+    let asked: Rollback = or_nothing(body).map_err(|error| {
+        Refusal::bad(format!("the body is not what is expected: {error}"), r#"send {"revision": 12}, or {}"#)
+    })?;
+    Ok(Call::Rollback(asked.revision))
+}
+
+/// A body in which everything may be left out.
+fn or_nothing<T: Default + DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
+    if body.is_empty() { Ok(T::default()) } else { serde_json::from_slice(body) }
+}
+
+fn revision(segment: &str) -> Result<Option<u64>, Refusal> {
+    if segment == "current" {
+        return Ok(None);
+    }
+    segment.parse().map(Some).map_err(|_| {
+        let error = "the revision is neither a number nor `current`";
+        Refusal::bad(error, "GET /v1/policies/revisions lists them")
+    })
 }
 
 fn add_verdict(body: &[u8]) -> Result<Call, Refusal> {
@@ -303,6 +370,17 @@ mod tests {
             Ok(Call::Explain { packet: vec![10, 11], length: 60, interface: None })
         );
         assert_eq!(parse("POST", "/v1/reload", ""), Ok(Call::Reload));
+        assert_eq!(parse("POST", "/v1/policies/apply", ""), Ok(Call::ApplyPolicies(None)));
+        let texts = Texts { files: vec![("p.json".into(), "{}".into())], lists: Vec::new() };
+        assert_eq!(
+            parse("POST", "/v1/policies/apply", r#"{"policies":{"files":[["p.json","{}"]]}}"#),
+            Ok(Call::ApplyPolicies(Some(Policies(texts))))
+        );
+        assert_eq!(parse("POST", "/v1/policies/rollback", "{}"), Ok(Call::Rollback(None)));
+        assert_eq!(parse("POST", "/v1/policies/rollback", r#"{"revision":3}"#), Ok(Call::Rollback(Some(3))));
+        assert_eq!(parse("GET", "/v1/policies/revisions", ""), Ok(Call::Revisions));
+        assert_eq!(parse("GET", "/v1/policies/revisions/7", ""), Ok(Call::Revision(Some(7))));
+        assert_eq!(parse("GET", "/v1/policies/revisions/current", ""), Ok(Call::Revision(None)));
         assert_eq!(parse("POST", "/v1/workers/3/stop", ""), Ok(Call::StopWorker(3)));
         assert_eq!(parse("POST", "/v1/workers/0/start", ""), Ok(Call::StartWorker(0)));
         assert_eq!(
@@ -326,6 +404,13 @@ mod tests {
             ("POST", "/v1/workers/1/stop/now", "", 404),
             ("POST", "/v1/status", "", 405),
             ("GET", "/v1/reload", "", 405),
+            ("GET", "/v1/policies", "", 404),
+            ("GET", "/v1/policies/apply", "", 405),
+            ("POST", "/v1/policies/revisions/1", "", 405),
+            ("POST", "/v1/policies/apply", r#"{"policies":[]}"#, 400),
+            ("POST", "/v1/policies/apply", r#"{"files":[]}"#, 400),
+            ("POST", "/v1/policies/rollback", r#"{"revision":-1}"#, 400),
+            ("GET", "/v1/policies/revisions/last", "", 400),
             ("GET", "/v1/explain", "", 405),
             ("POST", "/v1/explain", "{}", 400),
             ("POST", "/v1/explain", r#"{"packet":"0g"}"#, 400),

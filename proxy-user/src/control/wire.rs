@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use proxy_core::store::audit::Head;
+use proxy_core::store::{Revision, Texts};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::KernelStatus;
@@ -30,6 +32,15 @@ pub struct Status {
     pub verdicts: Option<u64>,
     /// Policy files of the config, as written there.
     pub policies: Vec<String>,
+    /// The kept revision of policies that is in force.
+    #[serde(default)]
+    pub revision: Option<u64>,
+    /// Whether it stays in force over reloads and starts, whatever the config's files say.
+    #[serde(default)]
+    pub held: bool,
+    /// Why policies are not kept.
+    #[serde(default)]
+    pub not_kept: Option<String>,
 }
 
 /// The kernel half's state.
@@ -186,6 +197,9 @@ pub struct Reloaded {
     pub retracted: u32,
     /// Changes that wait for a restart, by JSON pointer into the config.
     pub needs_restart: Vec<String>,
+    /// The revision of policies that stays in force instead of the config's policy files.
+    #[serde(default)]
+    pub held: Option<u64>,
 }
 
 impl From<crate::shared::Reloaded> for Reloaded {
@@ -196,8 +210,78 @@ impl From<crate::shared::Reloaded> for Reloaded {
             removed: done.kernel.removed,
             retracted: done.kernel.retracted,
             needs_restart: done.needs_restart,
+            held: done.held,
         }
     }
+}
+
+/// Body of `POST /v1/policies/apply`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Apply {
+    /// The policies; what the config's files hold now unless given.
+    #[serde(default)]
+    pub policies: Option<Texts>,
+}
+
+/// Body of `POST /v1/policies/rollback`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// The revision to restore; the one before the one in force unless given.
+    #[serde(default)]
+    pub revision: Option<u64>,
+}
+
+/// Answer of `POST /v1/policies/apply` and `/rollback`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct PoliciesApplied {
+    /// The new generation.
+    pub generation: u64,
+    /// The revision that is in force; none where none is kept.
+    pub revision: Option<u64>,
+    /// Whether it stays in force over reloads and starts.
+    pub held: bool,
+    /// Rules in it.
+    pub rules: usize,
+    /// Map entries written.
+    pub written: u32,
+    /// Map entries removed.
+    pub removed: u32,
+    /// Standing verdicts that an allow rule covers now, and which are gone.
+    pub retracted: u32,
+    /// What is not wrong, but likely not meant.
+    pub warnings: Vec<String>,
+}
+
+impl From<crate::shared::Applying> for PoliciesApplied {
+    fn from(done: crate::shared::Applying) -> Self {
+        let crate::shared::Applying { generation, kernel, revision, held, rules, warnings } = done;
+        let (written, removed, retracted) = (kernel.written, kernel.removed, kernel.retracted);
+        Self { generation, revision, held, rules, written, removed, retracted, warnings }
+    }
+}
+
+/// `GET /v1/policies/revisions`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct History {
+    /// The revision in force.
+    pub current: Option<u64>,
+    /// Whether it stays in force over reloads and starts.
+    pub held: bool,
+    /// What is kept, oldest first.
+    pub revisions: Vec<Revision>,
+    /// The audit log's end.
+    pub audit: Head,
+}
+
+/// `GET /v1/policies/revisions/{number or current}`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct RevisionTexts {
+    /// About it.
+    pub revision: Revision,
+    /// Its policies and their lists.
+    pub policies: Texts,
 }
 
 /// What was changed, for calls that have nothing else to say.

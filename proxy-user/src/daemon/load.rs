@@ -7,6 +7,7 @@ use std::sync::Arc;
 use proxy_core::config::{self, Config};
 use proxy_core::policy::PolicySet;
 use proxy_core::route::Router;
+use proxy_core::store::Texts;
 
 use super::policies::Sources;
 use crate::shared::Snapshot;
@@ -51,7 +52,7 @@ impl Loaded {
 /// # Errors
 /// Every fault that was found, one a line, each with its file and place.
 pub fn load(path: &Path, slots: &[(u32, String)]) -> Result<Loaded, String> {
-    load_after(path, slots, None)
+    load_after(path, slots, None, None)
 }
 
 /// Reads the config at `path` and its policies, and none of the other files that it names: what the kernel half needs.
@@ -66,7 +67,11 @@ pub fn load_policies(path: &Path) -> Result<(Config, PolicySet), String> {
     Ok((config, policies))
 }
 
-fn read_config(path: &Path) -> Result<(Config, PathBuf), String> {
+/// Reads the config at `path`, and tells the directory that its relative paths start at.
+///
+/// # Errors
+/// Every fault that was found, one a line.
+pub fn read_config(path: &Path) -> Result<(Config, PathBuf), String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("{}: {error}; name a config with --config FILE", path.display()))?;
     let config = config::parse(&text).map_err(|faults| {
@@ -76,18 +81,36 @@ fn read_config(path: &Path) -> Result<(Config, PathBuf), String> {
     Ok((config, path.parent().map_or_else(PathBuf::new, Path::to_path_buf)))
 }
 
-/// [`load`] where `previous` policies are in force: counts of rates that did not change go on.
+/// Policies of a config's files, as texts.
+///
+/// # Errors
+/// What cannot be read, a line each.
+pub fn read_policies(path: &Path) -> Result<Texts, String> {
+    let (config, base) = read_config(path)?;
+    Sources::read(&config, &base).map(|sources| sources.texts())
+}
+
+/// [`load`] where `previous` policies are in force: counts of rates that did not change go on. With `held` policies, the
+/// config's policy files are not looked at.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_after(path: &Path, slots: &[(u32, String)], previous: Option<&PolicySet>) -> Result<Loaded, String> {
+pub fn load_after(
+    path: &Path,
+    slots: &[(u32, String)],
+    previous: Option<&PolicySet>,
+    held: Option<Sources>,
+) -> Result<Loaded, String> {
     let (config, base) = read_config(path)?;
     let named = |fault: String| {
         let lines: Vec<_> = fault.lines().map(|line| format!("{}: {line}", path.display())).collect();
         lines.join("\n")
     };
     let mut faults = Vec::new();
-    let sources = keep(&mut faults, Sources::read(&config, &base).map_err(|fault| named_where_placed(&fault, &named)));
+    let sources = match held {
+        Some(held) => Some(held),
+        None => keep(&mut faults, Sources::read(&config, &base).map_err(|fault| named_where_placed(&fault, &named))),
+    };
     let compiled = sources.as_ref().map(|sources| sources.compile(&config, slots, previous));
     let policies = compiled.and_then(|compiled| keep(&mut faults, compiled));
     let origins = keep(&mut faults, Origin::all(&config, &base).map_err(named));

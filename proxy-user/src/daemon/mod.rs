@@ -1,9 +1,11 @@
 //! The daemon: starts everything in order, then supervises from the control thread until it is told to end.
 //! It never touches a request.
 
+mod history;
 pub mod load;
 mod notify;
 pub mod policies;
+mod revisions;
 mod workers;
 
 use std::path::PathBuf;
@@ -14,20 +16,24 @@ use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use proxy_core::config::{Config, needs_restart};
 use proxy_core::policy::PolicySet;
+use proxy_core::store::Who;
+use proxy_core::store::audit::Act;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use crate::control;
 use crate::kernel::{Applied, Kernel};
-use crate::shared::{Command, Reloaded, Shared, Snapshot};
+use crate::shared::{Command, Reloaded, Shared};
 use crate::stages::access_log::LogWriter;
 use crate::stats::WorkerStats;
 use crate::tls::Servers;
 use crate::tls::certificates::{Certificates, Table};
 use crate::tls::watch::{Stamps, Watch};
-use load::{Loaded, load, load_after};
+use history::History;
+use load::{Loaded, load_after};
 use policies::Sources;
+use revisions::first_load;
 use workers::Workers;
 
 /// Commands that may wait for the supervisor.
@@ -73,6 +79,7 @@ struct Daemon {
     watch: Option<Watch>,
     stamps: Stamps,
     sources: Sources,
+    history: History,
     changed: (mpsc::Sender<()>, mpsc::Receiver<()>),
     /// Held for what it serves.
     _control: control::Handle,
@@ -80,22 +87,24 @@ struct Daemon {
 
 impl Daemon {
     fn start(options: &Options) -> anyhow::Result<Self> {
-        let loaded = load(&options.config, &[]).map_err(|faults| anyhow!("{faults}"))?;
+        let (mut loaded, held) = first_load(&options.config)?;
         // First of all: whoever holds the admin socket is the daemon, and its kernel half is not to be touched.
         let control = control::open(&loaded.config)?;
         let (kernel, missing) = load_kernel(&loaded.config)?;
         // Rules that the maps know from an earlier run keep their slots.
         let known = kernel.as_ref().map(|kernel| kernel.rule_names()).transpose()?.unwrap_or_default();
-        let loaded = if known.is_empty() {
-            loaded
-        } else {
-            load(&options.config, &known).map_err(|faults| anyhow!("{faults}"))?
-        };
+        if !known.is_empty() {
+            let policies =
+                loaded.sources.compile(&loaded.config, &known, None).map_err(|faults| anyhow!("{faults}"))?;
+            loaded.policies = Arc::new(policies);
+        }
         if let Some(kernel) = &kernel {
             kernel.apply(loaded.policies.kernel_image()).context("the policies could not be written to the kernel")?;
         }
         warn_of(&loaded.policies);
         let config = Arc::clone(&loaded.config);
+        let mut history = History::open(&loaded.base.join(&config.state_dir));
+        history.started(&mut loaded.sources, loaded.policies.rules().len(), held);
         let snapshot = loaded.snapshot(1);
         let certificates = Certificates::new(loaded.certificates);
         let tls = if config.certificates.is_empty() { None } else { Some(Servers::new(&certificates)?) };
@@ -114,6 +123,7 @@ impl Daemon {
             kernel,
             kernel_missing: missing,
             stats: (0..count).map(|_| Arc::new(WorkerStats::default())).collect(),
+            kept: ArcSwap::from_pointee(history.kept()),
             commands: sender,
             started: Instant::now(),
         });
@@ -142,6 +152,7 @@ impl Daemon {
             watch,
             stamps,
             sources: loaded.sources,
+            history,
             changed,
             _control: control,
         })
@@ -168,7 +179,7 @@ impl Daemon {
                 Some(index) = self.exits.recv() => self.workers.ended(index),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => drop(self.reload()),
+                _ = hangup.recv() => drop(self.reload(Who::default())),
                 Some(()) = self.changed.1.recv() => {
                     tokio::time::sleep(CERTIFICATES_SETTLE).await;
                     while self.changed.1.try_recv().is_ok() {}
@@ -211,10 +222,11 @@ impl Daemon {
     fn obey(&mut self, command: Command) {
         let drain = self.shared.snapshot.load().config.timeouts.drain.0;
         match command {
-            Command::Reload(reply) => {
-                // Whoever asked may have left.
-                let _ = reply.send(self.reload());
-            }
+            // Whoever asked may have left.
+            Command::Reload(who, reply) => drop(reply.send(self.reload(who))),
+            Command::Apply(who, proposal, reply) => drop(reply.send(self.apply(who, proposal))),
+            Command::History(reply) => drop(reply.send(self.history())),
+            Command::Texts(number, reply) => drop(reply.send(self.texts(number))),
             Command::StopWorker(index, reply) => self.workers.stop(index, drain, Some(reply)),
             Command::StartWorker(index, reply) => self.workers.restart(index, reply),
             Command::Drain(_) => {}
@@ -222,8 +234,8 @@ impl Daemon {
     }
 
     /// All or nothing: whatever is faulty, the old snapshot stays.
-    fn reload(&mut self) -> Result<Reloaded, String> {
-        let result = self.try_reload();
+    fn reload(&mut self, who: Who) -> Result<Reloaded, String> {
+        let result = self.try_reload(who);
         match &result {
             Ok(reloaded) => {
                 tracing::info!(generation = reloaded.generation, kernel = ?reloaded.kernel, "reloaded");
@@ -233,13 +245,16 @@ impl Daemon {
             }
             Err(faults) => tracing::error!("not reloaded, the old config stays in force:\n{faults}"),
         }
+        self.tell(Act::Reload, who, result.as_ref().map(|_| ()).map_err(String::as_str));
         result
     }
 
-    fn try_reload(&mut self) -> Result<Reloaded, String> {
+    fn try_reload(&mut self, who: Who) -> Result<Reloaded, String> {
         let known = self.rule_slots()?;
         let before = self.shared.snapshot.load_full();
-        let loaded = load_after(&self.path, &known, Some(&before.policies))?;
+        let current = self.history.current();
+        let held = current.held.then(|| self.sources.clone());
+        let mut loaded = load_after(&self.path, &known, Some(&before.policies), held)?;
         let kernel = match &self.shared.kernel {
             Some(kernel) => apply(kernel, &loaded).map_err(|error| format!("{error:#}"))?,
             None => Applied::default(),
@@ -248,6 +263,9 @@ impl Daemon {
         self.shared.snapshot.store(Arc::new(loaded.snapshot(generation)));
         let needs_restart = needs_restart(&self.boot, &loaded.config);
         warn_of(&loaded.policies);
+        if !current.held {
+            self.history.reloaded(&mut loaded.sources, loaded.policies.rules().len(), who);
+        }
         let Loaded { config, base, certificates, sources, .. } = loaded;
         self.sources = sources;
         self.certificates.replace(certificates);
@@ -256,7 +274,7 @@ impl Daemon {
             log.reopen(&base.join(file));
         }
         self.watch = Some(Watch::start(&config, &base, self.changed.0.clone()));
-        Ok(Reloaded { generation, kernel, needs_restart })
+        Ok(Reloaded { generation, kernel, needs_restart, held: current.revision.filter(|_| current.held) })
     }
 
     /// After a change of the files; a broken one keeps what is in force.
@@ -281,26 +299,8 @@ impl Daemon {
 
     /// A rule's time has come: the same texts are compiled again, without it.
     fn expire(&self) {
-        let before = self.shared.snapshot.load_full();
-        let compiled = self.rule_slots().and_then(|known| {
-            let policies = self.sources.compile(&before.config, &known, Some(&before.policies))?;
-            if let Some(kernel) = &self.shared.kernel {
-                kernel.apply(policies.kernel_image()).map_err(|error| format!("{error:#}"))?;
-            }
-            Ok(policies)
-        });
-        match compiled {
-            Ok(policies) => {
-                let snapshot = Snapshot {
-                    config: Arc::clone(&before.config),
-                    policies: Arc::new(policies),
-                    router: before.router.clone(),
-                    origins: before.origins.clone(),
-                    generation: before.generation + 1,
-                };
-                tracing::info!(generation = snapshot.generation, "rules have expired");
-                self.shared.snapshot.store(Arc::new(snapshot));
-            }
+        match self.compiled(&self.sources).and_then(|policies| self.swap(policies)) {
+            Ok((generation, ..)) => tracing::info!(generation, "rules have expired"),
             Err(faults) => tracing::error!("expired rules stay in force, reload to try again:\n{faults}"),
         }
     }
@@ -395,7 +395,10 @@ async fn until(due: Option<Instant>) {
 fn refuse(command: Command) {
     const DRAINING: &str = "the daemon is draining";
     match command {
-        Command::Reload(reply) => drop(reply.send(Err(DRAINING.to_owned()))),
+        Command::Reload(_, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
+        Command::Apply(_, _, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
+        Command::History(reply) => drop(reply.send(Err(DRAINING.to_owned()))),
+        Command::Texts(_, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
         Command::StopWorker(_, reply) | Command::StartWorker(_, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
         Command::Drain(reply) => drop::<Result<(), ()>>(oneshot::Sender::send(reply, ())),
     }

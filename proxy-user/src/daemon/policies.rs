@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use nix::net::if_::if_nametoindex;
 use proxy_core::config::Config;
-use proxy_core::policy::{self, ListFault, ListFile, ListFiles, MAX_LIST_FILE_BYTES, PolicySet};
+use proxy_core::policy::{self, ListFault, ListFiles, MAX_LIST_FILE_BYTES, PolicySet};
+use proxy_core::store::{ListText, Texts};
 
 /// Most policy files that a config's patterns may find; the compiler has bounds of its own.
 const MAX_FILES: usize = 1_024;
@@ -23,6 +24,8 @@ const MAX_FILES: usize = 1_024;
 pub struct Sources {
     files: Vec<(String, String)>,
     lists: Arc<ListFiles>,
+    /// Texts of the lists until they are kept: they may be large.
+    list_texts: Vec<ListText>,
 }
 
 impl Sources {
@@ -44,18 +47,30 @@ impl Sources {
         if files.len() > MAX_FILES {
             faults.push(format!("/policies: {} files; at most {MAX_FILES} are taken", files.len()));
         }
-        let mut sources = Vec::new();
-        for file in files.into_iter().take(MAX_FILES) {
-            match std::fs::read_to_string(&file) {
-                Ok(text) => sources.push((file.display().to_string(), text)),
-                Err(error) => faults.push(format!("{}: {error}", file.display())),
-            }
-        }
+        files.truncate(MAX_FILES);
+        let (sources, unread) = read_files(&files);
+        faults.extend(unread);
         if !faults.is_empty() {
             return Err(faults.join("\n"));
         }
-        let lists = Arc::new(read_lists(&sources));
-        Ok(Self { files: sources, lists })
+        let (lists, list_texts) = read_lists(&sources);
+        Ok(Self { files: sources, lists: Arc::new(lists), list_texts })
+    }
+
+    /// Texts that came by another way than the config's files.
+    pub fn new(texts: Texts) -> Self {
+        let lists = Arc::new(parse_lists(&texts));
+        Self { files: texts.files, lists, list_texts: texts.lists }
+    }
+
+    /// All texts; without those of lists once [`Self::forget_lists`] was called.
+    pub fn texts(&self) -> Texts {
+        Texts { files: self.files.clone(), lists: self.list_texts.clone() }
+    }
+
+    /// Frees the texts of lists: what is in force needs what they came to.
+    pub(super) fn forget_lists(&mut self) {
+        self.list_texts = Vec::new();
     }
 
     /// Compiles them for `config`. `slots` are rule slots in use, `previous` is the set in force, whose counts go on.
@@ -93,32 +108,82 @@ pub fn interfaces(config: &Config) -> Vec<(String, u32)> {
 }
 
 /// Reads the list files that policies name, given as names and texts. What cannot be read is said where the policy is
-/// compiled.
-pub fn read_lists(policies: &[(String, String)]) -> ListFiles {
+/// compiled. The texts come beside: where one is not UTF-8, with marks for what is not, which can only be in a comment.
+pub fn read_lists(policies: &[(String, String)]) -> (ListFiles, Vec<ListText>) {
     let mut found = ListFiles::new();
+    let mut texts = Vec::new();
     for (policy, text) in policies {
-        let base = Path::new(policy).parent().unwrap_or(Path::new(""));
         for name in policy::list_files(text) {
-            let list = policy::check_list_name(&name).map_err(ListFault::Unread).and_then(|()| read_list(base, &name));
+            let read = policy::check_list_name(&name).map_err(ListFault::Unread);
+            let read = read.and_then(|()| read_list(&shown(policy, &name)).map_err(ListFault::Unread));
+            let list = read.and_then(|bytes| {
+                let list = policy::parse_list(&shown(policy, &name).display().to_string(), &bytes)?;
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                texts.push(ListText { policy: policy.clone(), name: name.clone(), text });
+                Ok(list)
+            });
             found.insert((policy.clone(), name), list);
         }
     }
-    found
+    (found, texts)
 }
 
-fn read_list(base: &Path, name: &str) -> Result<ListFile, ListFault> {
-    let path = base.join(name);
-    let shown = path.display().to_string();
-    let unread = |why: String| ListFault::Unread(format!("{shown}: {why}"));
+/// Reads policy files: names and texts of those that can be read, and what is wrong with the others, a line each.
+pub fn read_files(paths: &[PathBuf]) -> (Vec<(String, String)>, Vec<String>) {
+    let (mut files, mut faults) = (Vec::new(), Vec::new());
+    for path in paths {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => files.push((name, text)),
+            Err(error) => faults.push(format!("{name}: {error}")),
+        }
+    }
+    (files, faults)
+}
+
+/// Reads policy files and the lists that they name.
+///
+/// # Errors
+/// What cannot be read, a line each.
+pub fn read_texts(paths: &[PathBuf]) -> Result<Texts, Vec<String>> {
+    let (files, mut faults) = read_files(paths);
+    let mut texts = Texts { files, lists: Vec::new() };
+    let (lists, list_texts) = read_lists(&texts.files);
+    for ((policy, _), list) in &lists {
+        match list {
+            Ok(_) => {}
+            Err(ListFault::Unread(why)) => faults.push(format!("{policy}: {why}")),
+            Err(ListFault::Lines(lines)) => faults.extend(lines.iter().map(ToString::to_string)),
+        }
+    }
+    texts.lists = list_texts;
+    if faults.is_empty() { Ok(texts) } else { Err(faults) }
+}
+
+fn parse_lists(texts: &Texts) -> ListFiles {
+    let parse = |list: &ListText| {
+        let parsed = policy::parse_list(&shown(&list.policy, &list.name).display().to_string(), list.text.as_bytes());
+        ((list.policy.clone(), list.name.clone()), parsed)
+    };
+    texts.lists.iter().map(parse).collect()
+}
+
+/// Where a list of a policy lies.
+fn shown(policy: &str, list: &str) -> PathBuf {
+    Path::new(policy).parent().unwrap_or(Path::new("")).join(list)
+}
+
+fn read_list(path: &Path) -> Result<Vec<u8>, String> {
+    let unread = |why: String| format!("{}: {why}", path.display());
     // Without waiting: a FIFO would.
-    let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+    let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let text = open.and_then(|file| bytes_of(&file)).map_err(|error| unread(error.to_string()))?;
     match text {
         None => Err(unread("not a regular file".to_owned())),
         Some(text) if text.len() > MAX_LIST_FILE_BYTES => {
             Err(unread(format!("more than {MAX_LIST_FILE_BYTES} bytes, which no list that fits has")))
         }
-        Some(text) => policy::parse_list(&shown, &text),
+        Some(text) => Ok(text),
     }
 }
 

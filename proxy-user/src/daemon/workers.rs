@@ -307,6 +307,7 @@ mod tests {
         let shared = Arc::new(Shared {
             snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
             kernel: None,
+            kept: arc_swap::ArcSwap::default(),
             kernel_missing: None,
             stats: vec![Arc::new(WorkerStats::default())],
             commands: mpsc::channel(1).0,

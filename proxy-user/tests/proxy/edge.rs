@@ -45,33 +45,34 @@ impl Edge {
             "upstreams": { "origin": { "servers": [format!("http://{origin}")] } },
             "gate": { "enabled": false },
             "admin": { "socket": directory.join("admin.sock") },
+            "state_dir": "state",
             "access_log": { "file": "access.log" },
         });
         change(&mut config);
         let file = directory.join("tidegate.json");
         std::fs::write(&file, config.to_string()).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-            .args(["run", "--config"])
-            .arg(&file)
-            .env("TIDEGATE_LOG", "info,proxy_user=debug")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let sink = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let mut log = sink.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
-        let edge = Self { child, directory, config, log, http, https };
+        let edge = Self { child: spawn(&file, &log), directory, config, log, http, https };
         edge.wait_log("tidegate is ready", 1);
         edge
+    }
+
+    /// Ends the daemon and starts another one on the same files.
+    pub fn restart(&mut self) {
+        self.signal("TERM");
+        assert!(self.wait_end());
+        let before = self.log.lock().unwrap().matches("tidegate is ready").count();
+        self.child = spawn(&self.directory.join("tidegate.json"), &self.log);
+        self.wait_log("tidegate is ready", before + 1);
+    }
+
+    /// `tidegate` with these words on this daemon's socket, in its directory; with its exit status and what it said.
+    pub fn ask(&self, words: &[&str]) -> (i32, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.current_dir(&self.directory).args(words).args(["--socket", "admin.sock"]);
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8(said).unwrap())
     }
 
     /// Directory of its files.
@@ -152,6 +153,28 @@ impl Drop for Edge {
         }
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+fn spawn(config: &Path, log: &Arc<Mutex<String>>) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["run", "--config"])
+        .arg(config)
+        .env("TIDEGATE_LOG", "info,proxy_user=debug")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let sink = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            let mut log = sink.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+    child
 }
 
 /// A client over a plain socket.

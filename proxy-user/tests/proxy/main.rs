@@ -8,5 +8,6 @@ mod lifecycle;
 mod limits;
 mod origin;
 mod policies;
+mod revisions;
 mod strictness;
 mod versions;

@@ -41,6 +41,7 @@ pub fn shared(scratch: &Scratch) -> (Arc<Shared>, mpsc::Receiver<Command>) {
         kernel: None,
         kernel_missing: Some(MISSING.to_owned()),
         stats: (0..2).map(|_| Arc::new(WorkerStats::default())).collect(),
+        kept: ArcSwap::default(),
         commands,
         started: Instant::now(),
     };

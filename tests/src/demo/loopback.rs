@@ -51,6 +51,7 @@ impl Local {
             "policies": ["probes.json"],
             "gate": { "enabled": false },
             "admin": { "socket": dir.join("admin.sock") },
+            "state_dir": "state",
             "access_log": { "file": dir.join("access.log") },
         });
         let file = dir.join("tidegate.json");

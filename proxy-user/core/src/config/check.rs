@@ -216,6 +216,7 @@ fn paths(config: &Config, faults: &mut Vec<Fault>) {
     if let Some(file) = &config.access_log.file {
         named("/access_log/file".to_owned(), file, false);
     }
+    named("/state_dir".to_owned(), &config.state_dir, false);
     named("/gate/pins".to_owned(), &config.gate.pins, true);
     named("/admin/socket".to_owned(), &config.admin.socket, false);
 }

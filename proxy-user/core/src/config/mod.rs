@@ -12,6 +12,7 @@ pub mod upstream;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use proxy_common::abi::{MAX_SERVICES, MAX_WORKERS};
 use schemars::JsonSchema;
@@ -67,6 +68,10 @@ pub struct Config {
     /// Policy files; glob patterns are taken, relative paths start at the config file's directory.
     #[serde(default)]
     pub policies: Vec<String>,
+    /// Directory where policies that were in force are kept as revisions, with the audit log; relative paths start at the
+    /// config file's directory.
+    #[serde(default = "state_dir")]
+    pub state_dir: PathBuf,
     /// The kernel half.
     #[serde(default)]
     pub gate: Gate,
@@ -82,6 +87,10 @@ pub struct Config {
     /// Access log.
     #[serde(default)]
     pub access_log: AccessLog,
+}
+
+fn state_dir() -> PathBuf {
+    PathBuf::from("/var/lib/tidegate")
 }
 
 impl Config {

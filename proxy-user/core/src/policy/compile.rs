@@ -103,6 +103,61 @@ pub fn compile<N: AsRef<str>, T: AsRef<str>>(
     Err(faults)
 }
 
+/// One test of a policy, run.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct TestReport {
+    /// Name of the policy's file.
+    pub file: String,
+    /// Its id.
+    pub policy: String,
+    /// Place of the test, from 0.
+    pub test: usize,
+    /// What it shows.
+    pub description: Option<String>,
+    /// What was to become of the request or packet.
+    pub expect: &'static str,
+    /// Whether that became of it.
+    pub passed: bool,
+    /// Why not, with file and line.
+    pub faults: Vec<String>,
+}
+
+/// Runs the tests of policies, each by itself. Faults are those of the files beside their tests.
+pub fn run_tests<N: AsRef<str>, T: AsRef<str>>(
+    files: &[(N, T)],
+    options: &Options<'_>,
+) -> (Vec<TestReport>, Vec<FileDiagnostic>) {
+    let schema = schema();
+    let (mut reports, mut faults) = (Vec::new(), Vec::new());
+    for (file, text) in files {
+        let file = file.as_ref();
+        let broken = faulty_lines(file, options.lists);
+        if !broken.is_empty() {
+            faults.extend(broken);
+            continue;
+        }
+        let (document, policy, unit) = match built(file, text.as_ref(), &schema, options) {
+            Ok(built) => built,
+            Err(found) => {
+                faults.extend(of_file(file, found));
+                continue;
+            }
+        };
+        for ran in selftest::each(&policy, &unit, options.ipv6_prefix, Interfaces(options.interfaces)) {
+            reports.push(TestReport {
+                file: file.to_owned(),
+                policy: policy.id.clone(),
+                test: ran.index,
+                description: ran.description,
+                expect: ran.expected,
+                passed: ran.faults.is_empty(),
+                faults: of_file(file, document.locate(ran.faults)).map(|fault| fault.to_string()).collect(),
+            });
+        }
+    }
+    (reports, faults)
+}
+
 fn order<N: AsRef<str>, T>(files: &[(N, T)], name: &str) -> usize {
     files.iter().position(|(file, _)| file.as_ref() == name).unwrap_or(usize::MAX)
 }
@@ -124,20 +179,33 @@ fn read<'t>(
     schema: &serde_json::Value,
     options: &Options<'_>,
 ) -> Result<(Document<'t>, Unit), Vec<Diagnostic>> {
+    let (document, policy, unit) = built(file, text, schema, options)?;
+    let faults = selftest::run(&policy, &unit, options.ipv6_prefix, Interfaces(options.interfaces));
+    if faults.is_empty() { Ok((document, unit)) } else { Err(document.locate(faults)) }
+}
+
+/// One file on its own, its tests not run yet.
+fn built<'t>(
+    file: &str,
+    text: &'t str,
+    schema: &serde_json::Value,
+    options: &Options<'_>,
+) -> Result<(Document<'t>, Policy, Unit), Vec<Diagnostic>> {
     let document = Document::parse(text)?;
     let (policy, mut faults) = document.read::<Policy>(schema);
     let Some(policy) = policy else { return Err(document.locate(faults)) };
-    let interfaces = Interfaces(options.interfaces);
-    match build(&policy, file, options.listeners, interfaces, options.lists) {
+    match build(&policy, file, options.listeners, Interfaces(options.interfaces), options.lists) {
+        Ok(unit) if faults.is_empty() => Ok((document, policy, unit)),
         Ok(unit) => {
-            faults.extend(selftest::run(&policy, &unit, options.ipv6_prefix, interfaces));
-            if faults.is_empty() {
-                return Ok((document, unit));
-            }
+            // Found out together with the rest.
+            faults.extend(selftest::run(&policy, &unit, options.ipv6_prefix, Interfaces(options.interfaces)));
+            Err(document.locate(faults))
         }
-        Err(found) => faults.extend(found),
+        Err(found) => {
+            faults.extend(found);
+            Err(document.locate(faults))
+        }
     }
-    Err(document.locate(faults))
 }
 
 fn allocate(

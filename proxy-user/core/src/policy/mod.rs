@@ -42,7 +42,7 @@ pub use answer::{Answer, Change, MAX_ANSWER_BYTES, MAX_MADE_BYTES, MAX_SKIPPED};
 pub use assemble::MAX_SET_COST;
 pub use build::MAX_RULE_COST;
 pub use classes::{PacketRule, RuleTables, compile as compile_rules};
-pub use compile::{Options, compile};
+pub use compile::{Options, TestReport, compile, run_tests};
 pub use cubes::Cube;
 pub use explain::{Comparison, ExplainedRule, Outcome, RequestExplanation};
 pub use interfaces::stand_in;

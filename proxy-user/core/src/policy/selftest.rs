@@ -20,42 +20,59 @@ use crate::ranges::network;
 /// Time of the first request of a test, within a bucket of any period.
 const START_NS: u64 = 1;
 
+/// One test of a policy, run.
+#[derive(Clone, Debug)]
+pub(super) struct Ran {
+    /// Its place among the policy's tests.
+    pub index: usize,
+    /// What it shows.
+    pub description: Option<String>,
+    /// What was to become of the sample.
+    pub expected: &'static str,
+    /// Why it did not pass.
+    pub faults: Vec<Fault>,
+}
+
 /// Faults of the tests of one policy.
 pub(super) fn run(policy: &Policy, unit: &Unit, ipv6_prefix: u8, interfaces: Interfaces<'_>) -> Vec<Fault> {
+    each(policy, unit, ipv6_prefix, interfaces).into_iter().flat_map(|ran| ran.faults).collect()
+}
+
+/// Runs the tests of one policy.
+pub(super) fn each(policy: &Policy, unit: &Unit, ipv6_prefix: u8, interfaces: Interfaces<'_>) -> Vec<Ran> {
     let slots: BTreeMap<String, u32> =
         unit.rules.iter().zip(1..).map(|(rule, slot)| (rule.name.clone(), slot)).collect();
     let terms = Terms { purpose: Purpose::Test, slots: &slots, ipv6_prefix, seed: [0; 2], previous: None };
-    let mut faults = Vec::new();
+    // Tables of rates are made anew only where one has counted.
+    let counts = unit.rules.iter().any(|rule| rule.rate.is_some());
     let mut set = None;
-    for (index, test) in policy.tests.iter().enumerate() {
+    let mut one = |index: usize, test: &Test| -> Result<(), Vec<Fault>> {
         let pointer = format!("/tests/{index}");
-        let sample = match Sample::new(&test.given, &format!("{pointer}/given"), interfaces) {
-            Ok(sample) => sample,
-            Err(found) => {
-                faults.extend(found);
-                continue;
-            }
-        };
+        let sample = Sample::new(&test.given, &format!("{pointer}/given"), interfaces)?;
         if let Some(rule) = test.rule.as_ref().filter(|id| unit.rules.iter().all(|rule| rule.id != **id)) {
             let near = crate::diagnostic::hint(rule, unit.rules.iter().map(|rule| rule.id.as_str()));
-            faults.push(Fault::at(format!("{pointer}/rule"), format!("there is no rule `{rule}`{near}")));
-            continue;
+            return Err(vec![Fault::at(format!("{pointer}/rule"), format!("there is no rule `{rule}`{near}"))]);
         }
-        // Tables of rates are made anew only where one has counted.
-        let counts = unit.rules.iter().any(|rule| rule.rate.is_some());
-        if set.is_none() || counts {
-            set = Some(assemble(&[("", unit)], &terms).0);
+        if counts {
+            set = None;
         }
-        let Some(set) = &set else { continue };
+        let set = set.get_or_insert_with(|| assemble(&[("", unit)], &terms).0);
         let outcome = judge(set, &sample, test.times);
         let decided =
             outcome.rule.and_then(|slot| set.rule_name(slot)).map(|name| name.rsplit('/').next().unwrap_or(name));
         let as_expected = outcome.is(test.expect) && test.rule.as_deref().is_none_or(|rule| decided == Some(rule));
-        if !as_expected {
-            faults.push(Fault::at(format!("{pointer}/expect"), failure(test, &outcome, decided)));
+        if as_expected {
+            return Ok(());
         }
-    }
-    faults
+        Err(vec![Fault::at(format!("{pointer}/expect"), failure(test, &outcome, decided))])
+    };
+    let ran = |(index, test): (usize, &Test)| Ran {
+        index,
+        description: test.description.clone(),
+        expected: test.expect.name(),
+        faults: one(index, test).err().unwrap_or_default(),
+    };
+    policy.tests.iter().enumerate().map(ran).collect()
 }
 
 /// What became of a sample.

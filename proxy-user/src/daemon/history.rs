@@ -1,0 +1,129 @@
+//! What the daemon keeps of the policies that were in force, and what it logs of changes. Without a store, which is
+//! said at the start and in `status`, policies work as ever, and there is nothing to roll back to.
+
+use std::path::Path;
+
+use proxy_core::store::audit::{Act, Event, Outcome};
+use proxy_core::store::{Origin, Revision, Texts, Who};
+
+use super::policies::Sources;
+use crate::store::{self, Current, Store};
+
+/// Revisions and audit log, where there is a place for them.
+#[derive(Debug)]
+pub(super) struct History {
+    store: Result<Store, String>,
+}
+
+/// What is to be logged of a change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change<'a> {
+    /// What was asked.
+    pub act: Act,
+    /// Who asked.
+    pub who: Who,
+    /// The revision that is in force by it, or why there was no change.
+    pub outcome: Result<Option<u64>, &'a str>,
+}
+
+impl History {
+    /// Opens the store in `state_dir`.
+    pub fn open(state_dir: &Path) -> Self {
+        let store = Store::open(state_dir).map_err(|error| format!("{error:#}"));
+        if let Err(why) = &store {
+            tracing::warn!(why, "policies are not kept: there will be no rollback and no audit log");
+        }
+        Self { store }
+    }
+
+    /// Why there is no store.
+    pub fn missing(&self) -> Option<&str> {
+        self.store.as_ref().err().map(String::as_str)
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn store(&self) -> Result<&Store, String> {
+        self.store.as_ref().map_err(|why| format!("policies are not kept: {why}"))
+    }
+
+    /// What is in force.
+    pub fn current(&self) -> Current {
+        self.store.as_ref().map(Store::current).unwrap_or_default()
+    }
+
+    /// Keeps a set that compiled; the number that it has, none where there is no store, or nothing worth keeping yet.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn keep(&mut self, sources: &Sources, rules: usize, origin: Origin, who: Who) -> Result<Option<u64>, String> {
+        let Ok(store) = &mut self.store else { return Ok(None) };
+        let texts = sources.texts();
+        let digest = texts.digest();
+        if let Some(known) = store.revisions().iter().rev().find(|revision| revision.digest == digest) {
+            return Ok(Some(known.number));
+        }
+        if texts.files.is_empty() && store.revisions().is_empty() {
+            return Ok(None);
+        }
+        let number = store.next_number();
+        let revision = Revision::new(number, &texts, rules, origin, who, jiff::Timestamp::now());
+        store.add(revision, &texts).map_err(|error| format!("the policies could not be kept: {error:#}"))?;
+        Ok(Some(number))
+    }
+
+    /// A kept set did not come into force: it is forgotten where it was new.
+    pub fn forget(&mut self, number: Option<u64>, next_before: Option<u64>) {
+        if let Ok(store) = &mut self.store
+            && number.is_some()
+            && number == next_before
+        {
+            store.remove_last();
+        }
+    }
+
+    /// The number that a new set would get.
+    pub fn next_number(&self) -> Option<u64> {
+        self.store.as_ref().ok().map(Store::next_number)
+    }
+
+    /// Says that a kept set is in force; what goes wrong is logged, since it is in force all the same.
+    pub fn in_force(&mut self, revision: Option<u64>, held: bool) {
+        if let Ok(store) = &mut self.store
+            && let Err(error) = store.set_current(Current { revision, held })
+        {
+            tracing::error!(error = format!("{error:#}"), "which policies are in force could not be written");
+        }
+    }
+
+    /// Logs a change.
+    pub fn log(&mut self, change: Change<'_>) {
+        let Ok(store) = &mut self.store else { return };
+        let revision = change.outcome.ok().flatten();
+        let event = Event {
+            time: jiff::Timestamp::now(),
+            who: change.who,
+            act: change.act,
+            outcome: if change.outcome.is_ok() { Outcome::Done } else { Outcome::Refused },
+            revision,
+            digest: revision.and_then(|number| store.revision(number)).map(|revision| revision.digest),
+            detail: change.outcome.err().and_then(|why| why.lines().next()).map(str::to_owned),
+        };
+        if let Err(error) = store.audit().append(&event) {
+            tracing::error!(error = format!("{error:#}"), "the audit log could not be written");
+        }
+    }
+}
+
+/// What an earlier run of the daemon left in force, and whether it is held.
+pub(super) fn left_in_force(state_dir: &Path) -> Option<(bool, Sources)> {
+    match store::peek(state_dir) {
+        Ok(found) => found.map(|(current, texts): (Current, Texts)| (current.held, Sources::new(texts))),
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the revision that was in force cannot be read");
+            None
+        }
+    }
+}
