@@ -1,5 +1,9 @@
 //! Tidegate's I/O shell: kernel loading, workers, TLS, HTTP, upstreams, control. Decisions live in `proxy-core`.
 
+/// Commands and this library name each other alike, wherever they stand.
+extern crate self as proxy_user;
+
+pub mod cli;
 pub mod control;
 pub mod daemon;
 pub mod doctor;

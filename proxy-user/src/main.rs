@@ -1,6 +1,4 @@
-//! The `tidegate` binary: allocator, command line, exit status. Everything else is in the library or in `cli`.
-
-mod cli;
+//! The `tidegate` binary: allocator, command line, exit status. Everything else is in the library.
 
 use std::process::ExitCode;
 
@@ -9,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::main()
+    proxy_user::cli::main()
 }

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::control::wire::{History, RevisionTexts};
 use crate::kernel::{Applied, Kernel};
+use crate::stages::hooks::Compiled;
 use crate::stats::WorkerStats;
 use crate::store::Current;
 use crate::upstream::origin::Origin;
@@ -28,8 +29,23 @@ pub struct Snapshot {
     pub router: Router,
     /// The upstreams, sorted by name.
     pub origins: Vec<Arc<Origin>>,
+    /// Which stages the requests of each route pass.
+    pub stages: Compiled,
     /// Grows by one at each reload; starts at 1.
     pub generation: u64,
+}
+
+impl Snapshot {
+    /// With the routing table that follows from the config.
+    pub fn new(
+        config: Arc<Config>,
+        policies: Arc<PolicySet>,
+        stages: Compiled,
+        origins: Vec<Arc<Origin>>,
+        generation: u64,
+    ) -> Self {
+        Self { router: Router::new(&config), config, policies, origins, stages, generation }
+    }
 }
 
 /// What is known of the policies' revisions.

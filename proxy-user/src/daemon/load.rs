@@ -4,13 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use proxy_core::config::{self, Config};
+use proxy_core::config::{self, Config, Diagnostic};
 use proxy_core::policy::PolicySet;
-use proxy_core::route::Router;
 use proxy_core::store::Texts;
 
 use super::policies::Sources;
 use crate::shared::Snapshot;
+use crate::stages::Stages;
+use crate::stages::hooks::Compiled;
 use crate::tls::certificates::Table;
 use crate::upstream::origin::Origin;
 
@@ -25,25 +26,10 @@ pub struct Loaded {
     pub sources: Sources,
     /// Compiled policies.
     pub policies: Arc<PolicySet>,
-    /// Host and path to an upstream.
-    pub router: Router,
-    /// Upstreams, sorted by name.
-    pub origins: Vec<Arc<Origin>>,
+    /// What workers see of it, as the first generation.
+    pub snapshot: Snapshot,
     /// Certificates and their keys.
     pub certificates: Table,
-}
-
-impl Loaded {
-    /// What workers see of it.
-    pub fn snapshot(&self, generation: u64) -> Snapshot {
-        Snapshot {
-            config: Arc::clone(&self.config),
-            policies: Arc::clone(&self.policies),
-            router: self.router.clone(),
-            origins: self.origins.clone(),
-            generation,
-        }
-    }
 }
 
 /// Reads the config at `path` and all that it names. `slots` are rule slots already in use, which rules of the same
@@ -72,13 +58,20 @@ pub fn load_policies(path: &Path) -> Result<(Config, PolicySet), String> {
 /// # Errors
 /// Every fault that was found, one a line.
 pub fn read_config(path: &Path) -> Result<(Config, PathBuf), String> {
+    read_text(path).map(|(config, base, _)| (config, base))
+}
+
+/// And the config's text.
+fn read_text(path: &Path) -> Result<(Config, PathBuf, String), String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("{}: {error}; name a config with --config FILE", path.display()))?;
-    let config = config::parse(&text).map_err(|faults| {
-        let lines: Vec<_> = faults.iter().map(|fault| format!("{}:{fault}", path.display())).collect();
-        lines.join("\n")
-    })?;
-    Ok((config, path.parent().map_or_else(PathBuf::new, Path::to_path_buf)))
+    let config = config::parse(&text).map_err(|faults| lines(path, &faults))?;
+    Ok((config, path.parent().map_or_else(PathBuf::new, Path::to_path_buf), text))
+}
+
+fn lines(path: &Path, faults: &[Diagnostic]) -> String {
+    let lines: Vec<_> = faults.iter().map(|fault| format!("{}:{fault}", path.display())).collect();
+    lines.join("\n")
 }
 
 /// Policies of a config's files, as texts.
@@ -101,7 +94,7 @@ pub fn load_after(
     previous: Option<&PolicySet>,
     held: Option<Sources>,
 ) -> Result<Loaded, String> {
-    let (config, base) = read_config(path)?;
+    let (config, base, text) = read_text(path)?;
     let named = |fault: String| {
         let lines: Vec<_> = fault.lines().map(|line| format!("{}: {line}", path.display())).collect();
         lines.join("\n")
@@ -112,17 +105,22 @@ pub fn load_after(
         None => keep(&mut faults, Sources::read(&config, &base).map_err(|fault| named_where_placed(&fault, &named))),
     };
     let compiled = sources.as_ref().map(|sources| sources.compile(&config, slots, previous));
-    let policies = compiled.and_then(|compiled| keep(&mut faults, compiled));
+    let policies = compiled.and_then(|compiled| keep(&mut faults, compiled)).map(Arc::new);
+    let config = Arc::new(config);
+    // Faults of stages are told also where other files have theirs.
+    let judged = policies.clone().unwrap_or_default();
+    let stages = Compiled::new(Stages::installed(), &config, &judged)
+        .map_err(|faults| lines(path, &config::locate(&text, faults)));
+    let stages = keep(&mut faults, stages);
     let origins = keep(&mut faults, Origin::all(&config, &base).map_err(named));
     let certificates = keep(&mut faults, Table::read(&config.certificates, &base).map_err(named));
-    match (sources, policies, origins, certificates) {
-        (Some(sources), Some(policies), Some(origins), Some(certificates)) => Ok(Loaded {
-            router: Router::new(&config),
-            config: Arc::new(config),
+    match (sources, policies, stages, origins, certificates) {
+        (Some(sources), Some(policies), Some(stages), Some(origins), Some(certificates)) => Ok(Loaded {
+            snapshot: Snapshot::new(Arc::clone(&config), Arc::clone(&policies), stages, origins, 1),
+            config,
             base,
             sources,
-            policies: Arc::new(policies),
-            origins,
+            policies,
             certificates,
         }),
         _ => Err(faults.join("\n")),

@@ -105,7 +105,6 @@ impl Daemon {
         let config = Arc::clone(&loaded.config);
         let mut history = History::open(&loaded.base.join(&config.state_dir));
         history.started(&mut loaded.sources, loaded.policies.rules().len(), held);
-        let snapshot = loaded.snapshot(1);
         let certificates = Certificates::new(loaded.certificates);
         let tls = if config.certificates.is_empty() { None } else { Some(Servers::new(&certificates)?) };
         let log = if config.access_log.enabled {
@@ -119,7 +118,7 @@ impl Daemon {
         let (exit_sender, exits) = mpsc::unbounded_channel();
         let count = config.workers.unwrap_or_else(cpus);
         let shared = Arc::new(Shared {
-            snapshot: ArcSwap::from_pointee(snapshot),
+            snapshot: ArcSwap::from_pointee(loaded.snapshot),
             kernel,
             kernel_missing: missing,
             stats: (0..count).map(|_| Arc::new(WorkerStats::default())).collect(),
@@ -259,14 +258,15 @@ impl Daemon {
             Some(kernel) => apply(kernel, &loaded).map_err(|error| format!("{error:#}"))?,
             None => Applied::default(),
         };
-        let generation = before.generation + 1;
-        self.shared.snapshot.store(Arc::new(loaded.snapshot(generation)));
         let needs_restart = needs_restart(&self.boot, &loaded.config);
         warn_of(&loaded.policies);
         if !current.held {
             self.history.reloaded(&mut loaded.sources, loaded.policies.rules().len(), who);
         }
-        let Loaded { config, base, certificates, sources, .. } = loaded;
+        let Loaded { config, base, certificates, sources, mut snapshot, .. } = loaded;
+        let generation = before.generation + 1;
+        snapshot.generation = generation;
+        self.shared.snapshot.store(Arc::new(snapshot));
         self.sources = sources;
         self.certificates.replace(certificates);
         self.stamps = Stamps::take(&config, &base);

@@ -16,6 +16,8 @@ use super::{Daemon, warn_of};
 use crate::control::wire;
 use crate::kernel::Applied;
 use crate::shared::{Applying, Kept, Proposal, Snapshot};
+use crate::stages::Stages;
+use crate::stages::hooks::Compiled;
 
 /// Which policies a daemon starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,19 +148,17 @@ impl Daemon {
     /// Puts compiled policies in force beside the config that is; tells the generation and what changed in the kernel.
     pub(super) fn swap(&self, policies: PolicySet) -> Result<(u64, Applied), String> {
         let before = self.shared.snapshot.load_full();
+        let stages = Compiled::new(Stages::installed(), &before.config, &policies)
+            .map_err(|faults| faults.iter().map(|(at, what)| format!("{at}: {what}")).collect::<Vec<_>>().join("\n"))?;
         let kernel = match &self.shared.kernel {
             Some(kernel) => kernel.apply(policies.kernel_image()).map_err(|error| format!("{error:#}"))?,
             None => Applied::default(),
         };
         warn_of(&policies);
         let generation = before.generation + 1;
-        self.shared.snapshot.store(Arc::new(Snapshot {
-            config: Arc::clone(&before.config),
-            policies: Arc::new(policies),
-            router: before.router.clone(),
-            origins: before.origins.clone(),
-            generation,
-        }));
+        let (config, origins) = (Arc::clone(&before.config), before.origins.clone());
+        let snapshot = Snapshot::new(config, Arc::new(policies), stages, origins, generation);
+        self.shared.snapshot.store(Arc::new(snapshot));
         Ok((generation, kernel))
     }
 

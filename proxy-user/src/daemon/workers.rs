@@ -285,8 +285,12 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpStream};
 
+    use proxy_core::policy::PolicySet;
+
     use super::*;
     use crate::shared::Snapshot;
+    use crate::stages::Stages;
+    use crate::stages::hooks::Compiled;
     use crate::stats::WorkerStats;
 
     /// One worker with one listener and no route.
@@ -297,13 +301,9 @@ mod tests {
                 "routes":[{{"hosts":["b.test"],"upstream":"o"}}],"upstreams":{{"o":{{"servers":["http://127.0.0.1:1"]}}}}}}"#
         );
         let config = Arc::new(proxy_core::config::parse(&text).unwrap());
-        let snapshot = Snapshot {
-            router: proxy_core::route::Router::new(&config),
-            origins: crate::upstream::origin::Origin::all(&config, std::path::Path::new("")).unwrap(),
-            policies: Arc::default(),
-            config: Arc::clone(&config),
-            generation: 1,
-        };
+        let origins = crate::upstream::origin::Origin::all(&config, std::path::Path::new("")).unwrap();
+        let stages = Compiled::new(Stages::installed(), &config, &PolicySet::default()).unwrap();
+        let snapshot = Snapshot::new(Arc::clone(&config), Arc::default(), stages, origins, 1);
         let shared = Arc::new(Shared {
             snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
             kernel: None,

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use crate::http::fault::{Fault, Kind};
 use crate::http::h3::H3RequestBody;
+use crate::stages::filter::{BodyFilter, Filters, Polled};
 use crate::worker::deadlines::{Deadline, Deadlines};
 
 /// Where the bytes come from.
@@ -44,12 +45,21 @@ pub struct RequestBody {
     gap_after: Duration,
     deadlines: Option<Deadlines>,
     progress: Option<Rc<Progress>>,
+    filters: Filters,
 }
 
 impl RequestBody {
     /// No body at all.
     pub fn empty() -> Self {
-        Self { source: Source::Empty, left: 0, gap: None, gap_after: Duration::ZERO, deadlines: None, progress: None }
+        Self {
+            source: Source::Empty,
+            left: 0,
+            gap: None,
+            gap_after: Duration::ZERO,
+            deadlines: None,
+            progress: None,
+            filters: Filters::default(),
+        }
     }
 
     /// A body of at most `limit` bytes, with at most `gap_after` between two pieces.
@@ -64,6 +74,7 @@ impl RequestBody {
             gap_after,
             deadlines: Some(deadlines.clone()),
             progress: Some(Rc::new(Progress::default())),
+            filters: Filters::default(),
         }
     }
 
@@ -77,7 +88,12 @@ impl RequestBody {
         matches!(self.source, Source::Empty)
     }
 
-    fn fail(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    /// Lets it pass `filter`, behind those that it has.
+    pub fn filter(&mut self, filter: Box<dyn BodyFilter>) {
+        self.filters.push(filter);
+    }
+
+    fn fail(&mut self, fault: Fault) -> Polled {
         if let Some(progress) = &self.progress {
             progress.fault.set(Some(fault));
         }
@@ -85,7 +101,7 @@ impl RequestBody {
         Poll::Ready(Some(Err(fault)))
     }
 
-    fn take(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn take(&mut self, frame: Frame<Bytes>) -> Polled {
         if let Some(gap) = &self.gap {
             gap.clear();
         }
@@ -96,20 +112,16 @@ impl RequestBody {
         self.left = left;
         if let Some(progress) = &self.progress {
             progress.bytes.set(progress.bytes.get() + len);
-            if self.is_end_stream() {
+            if self.is_source_ended() {
                 progress.finished.set(true);
             }
         }
         Poll::Ready(Some(Ok(frame)))
     }
-}
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = Fault;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let this = &mut *self;
+    /// The next frame that came from the client.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Polled {
+        let this = self;
         let polled = match &mut this.source {
             Source::Empty => return Poll::Ready(None),
             Source::Hyper(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
@@ -141,16 +153,42 @@ impl Body for RequestBody {
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    /// The next frame that the filters leave something of.
+    fn poll_filtered(&mut self, cx: &mut Context<'_>) -> Polled {
+        let mut filters = std::mem::take(&mut self.filters);
+        let polled = filters.poll(|| self.poll_source(cx));
+        self.filters = filters;
+        match polled {
+            Poll::Ready(Some(Err(fault))) => self.fail(fault),
+            polled => polled,
+        }
+    }
+
+    fn is_source_ended(&self) -> bool {
         match &self.source {
             Source::Empty => true,
             Source::Hyper(body) => body.is_end_stream(),
             Source::H3(_) => false,
         }
     }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        let this = &mut *self;
+        if this.filters.is_empty() { this.poll_source(cx) } else { this.poll_filtered(cx) }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.filters.is_empty() && self.is_source_ended()
+    }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
+            _ if !self.filters.is_empty() => SizeHint::default(),
             Source::Empty => SizeHint::with_exact(0),
             Source::Hyper(body) => body.size_hint(),
             Source::H3(body) => body.size_hint(),

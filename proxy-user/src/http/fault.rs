@@ -29,6 +29,8 @@ pub enum Kind {
     BodyTimeout,
     /// The client went away.
     ClientGone,
+    /// A stage refuses the request.
+    Refused,
     /// No route for host and path.
     NoRoute,
     /// No server of the upstream could be reached.
@@ -90,6 +92,7 @@ impl Fault {
             Kind::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Kind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Kind::Refused => StatusCode::FORBIDDEN,
             Kind::NoRoute => StatusCode::NOT_FOUND,
             Kind::Connect => StatusCode::SERVICE_UNAVAILABLE,
             Kind::ConnectTimeout | Kind::ResponseTimeout | Kind::ReadTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -106,6 +109,7 @@ impl Fault {
             (_, Kind::BodyTooLarge) => "downstream.body_too_large",
             (_, Kind::BodyTimeout) => "downstream.body_timeout",
             (_, Kind::ClientGone) => "downstream.gone",
+            (_, Kind::Refused) => "downstream.refused",
             (_, Kind::NoRoute) => "internal.no_route",
             (_, Kind::Connect) => "upstream.connect",
             (_, Kind::ConnectTimeout) => "upstream.connect_timeout",

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 
 use crate::http::fault::{Fault, Kind};
 use crate::stages::exchange::Journey;
+use crate::stages::filter::{Filters, Polled};
 use crate::upstream::pool::Lease;
 
 /// What is sent.
@@ -25,13 +26,14 @@ pub enum Payload {
 /// A response body on its way to the client.
 pub struct ResponseBody {
     payload: Payload,
+    filters: Filters,
     journey: Journey,
 }
 
 impl ResponseBody {
-    /// A body that ends `journey`.
-    pub fn new(payload: Payload, journey: Journey) -> Self {
-        let mut body = Self { payload, journey };
+    /// A body that passes `filters` and ends `journey`.
+    pub fn new(payload: Payload, filters: Filters, journey: Journey) -> Self {
+        let mut body = Self { payload, filters, journey };
         body.settle();
         body
     }
@@ -57,20 +59,15 @@ impl ResponseBody {
         }
     }
 
-    fn fail(&mut self, kind: Kind, detail: &'static str) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let fault = Fault::upstream(kind, detail);
+    fn fail(&mut self, fault: Fault) -> Polled {
         self.journey.exchange.fault.set(Some(fault));
         self.payload = Payload::Empty;
         Poll::Ready(Some(Err(fault)))
     }
-}
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = Fault;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let this = &mut *self;
+    /// The next frame of the payload.
+    fn poll_payload(&mut self, cx: &mut Context<'_>) -> Polled {
+        let this = self;
         let frame = match &mut this.payload {
             Payload::Empty => return Poll::Ready(None),
             Payload::Full(text) => Frame::data(std::mem::take(text)),
@@ -80,7 +77,7 @@ impl Body for ResponseBody {
                     frame
                 }
                 Poll::Ready(Some(Err(_))) => {
-                    return this.fail(Kind::Closed, "the origin broke off its response");
+                    return this.fail(Fault::upstream(Kind::Closed, "the origin broke off its response"));
                 }
                 Poll::Ready(None) => {
                     this.end();
@@ -89,19 +86,44 @@ impl Body for ResponseBody {
                 Poll::Pending => {
                     lease.deadline.set_if_clear(this.journey.exchange.live.snapshot.config.timeouts.read.0);
                     if lease.deadline.poll_passed(cx).is_ready() {
-                        return this.fail(Kind::ReadTimeout, "the origin's response stalled");
+                        return this.fail(Fault::upstream(Kind::ReadTimeout, "the origin's response stalled"));
                     }
                     return Poll::Pending;
                 }
             },
         };
-        this.journey.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
         this.settle();
         Poll::Ready(Some(Ok(frame)))
     }
 
+    /// The next frame that the filters leave something of.
+    fn poll_filtered(&mut self, cx: &mut Context<'_>) -> Polled {
+        let mut filters = std::mem::take(&mut self.filters);
+        let polled = filters.poll(|| self.poll_payload(cx));
+        self.filters = filters;
+        match polled {
+            Poll::Ready(Some(Err(fault))) => self.fail(fault),
+            polled => polled,
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        let this = &mut *self;
+        let polled = if this.filters.is_empty() { this.poll_payload(cx) } else { this.poll_filtered(cx) };
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            this.journey.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        polled
+    }
+
     fn is_end_stream(&self) -> bool {
         match &self.payload {
+            _ if !self.filters.is_empty() => false,
             Payload::Empty => true,
             Payload::Full(text) => text.is_empty(),
             Payload::Origin(body, _) => body.is_end_stream(),
@@ -110,6 +132,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.payload {
+            _ if !self.filters.is_empty() => SizeHint::default(),
             Payload::Empty => SizeHint::with_exact(0),
             Payload::Full(text) => SizeHint::with_exact(text.len() as u64),
             Payload::Origin(body, _) => body.size_hint(),

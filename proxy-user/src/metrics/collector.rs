@@ -12,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 use proxy_common::abi::Counter;
 
 use crate::shared::Shared;
+use crate::stages::{Metric, Stages};
 use crate::stats::{DURATION_BOUNDS_US, HttpVersion, STATUS_CLASSES, WorkerStats};
 
 /// Most rules listed in a scrape: those with the most packets.
@@ -43,6 +44,7 @@ impl collector::Collector for Collector {
         self.process(&mut encoder)?;
         self.workers(&mut encoder)?;
         self.durations(&mut encoder)?;
+        stages(&mut encoder)?;
         self.gate(&mut encoder)
     }
 }
@@ -159,6 +161,26 @@ impl Collector {
         }
         Ok(())
     }
+}
+
+/// What the stages tell of themselves.
+fn stages(encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let mut result = Ok(());
+    for stage in Stages::installed().iter() {
+        stage.metrics(&mut |Metric { name, help, counter, value }| {
+            let name = format!("stage_{}_{name}", stage.name());
+            let kind = if counter { MetricType::Counter } else { MetricType::Gauge };
+            let told = encoder.encode_descriptor(&name, help, None, kind).and_then(|mut metric| {
+                if counter {
+                    metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+                } else {
+                    metric.encode_gauge(&value)
+                }
+            });
+            result = result.and(told);
+        });
+    }
+    result
 }
 
 /// The [`MAX_RULES`] rules with the most packets, by name.

@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode, Version, request};
 use proxy_core::policy::Decision;
 use smallvec::SmallVec;
 
+use super::context::Context;
 use crate::http::body::Progress;
 use crate::http::fault::{Fault, STATUS_CLIENT_GONE};
 use crate::stats::HttpVersion;
@@ -40,6 +41,8 @@ pub struct Exchange {
     pub body: Option<Rc<Progress>>,
     /// What the policies said.
     pub decision: Decision,
+    /// Index of the route in the config, once it is known.
+    pub route: Option<usize>,
     /// Index of the upstream among the snapshot's origins.
     pub upstream: Option<usize>,
     /// The server that answered, `host:port`.
@@ -50,6 +53,8 @@ pub struct Exchange {
     pub fault: Cell<Option<Fault>>,
     /// Status that was sent, once it is known.
     pub status: Option<StatusCode>,
+    /// What stages remember of the request.
+    pub context: Context,
 }
 
 /// What the end of a request adds for the log.
@@ -109,11 +114,13 @@ impl Exchange {
             host: Host::default(),
             body,
             decision: Decision::default(),
+            route: None,
             upstream: None,
             server: None,
             upstream_us: None,
             fault: Cell::new(None),
             status: None,
+            context: Context::default(),
         })
     }
 
@@ -176,8 +183,8 @@ impl Drop for Journey {
             fault,
         };
         exchange.worker.deadlines.set_now(now);
-        for stage in super::JOURNEY {
-            stage.on_log(exchange, &summary);
+        for hook in &exchange.live.snapshot.stages.of(exchange.route).log {
+            hook(exchange, &summary);
         }
         exchange.connection.request_ended();
     }

@@ -1,15 +1,20 @@
-//! The request's journey. [`JOURNEY`] is the one place that says what happens to a request and in which order;
-//! a feature is a file beside this one and a line in that list. Stages decide and change headers; the only step
-//! that waits is forwarding, and it stands between the request hooks and the response hooks.
+//! The request's journey. [`Stages::standard`] is the one place that says what happens to a request and in which order;
+//! a feature is a folder beside this file and a line in that list. Stages decide and change headers; the only step that
+//! waits is forwarding, and it stands between the request hooks and the response hooks.
 
 pub mod access_log;
+pub mod context;
+mod counters;
 pub mod exchange;
-mod feedback;
+pub mod filter;
 mod headers;
-mod metrics;
+pub mod hooks;
 mod policy;
 mod route;
 mod validate;
+
+use std::rc::Rc;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::{Response, request, response};
@@ -17,36 +22,40 @@ use http::{Response, request, response};
 use crate::http::body::RequestBody;
 use crate::http::reply::{Payload, ResponseBody};
 use crate::upstream;
-use exchange::{Exchange, Journey, Summary};
+use exchange::{Exchange, Journey};
+use filter::Filters;
+use hooks::{Fault, Hooks, Site};
 
-/// What a request goes through, in this order; responses pass the same list backwards.
-pub static JOURNEY: [&dyn Stage; 8] = [
-    &validate::Validate,       // host, framing, header count, declared body size
-    &policy::Evaluate,         // what the policies say of it
-    &feedback::KernelFeedback, // verdicts that follow from that, written to the kernel at once
-    &policy::Enforce,          // the blocked answer, the redirect, or the changes
-    &route::FindUpstream,      // host and path to an upstream
-    &headers::Forwarded,       // hop-by-hop, X-Forwarded-*, Via; on the way back also Alt-Svc and the request id
-    // -> upstream::forward
-    &access_log::Write, // one JSON line
-    &metrics::Count,    // counters of this worker
-];
+/// One feature.
+pub trait Stage: Send + Sync {
+    /// Its key under `stages` in the config, and its name in metrics; unique.
+    fn name(&self) -> &'static str;
 
-/// One step. All hooks are synchronous and do nothing unless a stage says otherwise.
-pub trait Stage: Sync {
-    /// Before the request is forwarded: goes on, or answers itself.
-    fn on_request(&self, _exchange: &mut Exchange) -> Flow {
-        Flow::Continue
-    }
+    /// Says what it wants to be called for. Asked at each load: once for requests whose route is not known, and once for
+    /// each route. A stage that a route does not use adds nothing, and costs its requests nothing.
+    ///
+    /// # Errors
+    /// The stage's settings cannot be used; nothing is loaded then.
+    fn join(&self, site: &Site<'_>, hooks: &mut Hooks) -> Result<(), Fault>;
 
-    /// Before the response header is sent, also for answers that Tidegate gives itself.
-    fn on_response(&self, _exchange: &Exchange, _response: &mut response::Parts) {}
-
-    /// After the last byte of the response, or when it broke off. Called once for each request.
-    fn on_log(&self, _exchange: &Exchange, _summary: &Summary) {}
+    /// Tells what it has counted, when metrics are asked for.
+    fn metrics(&self, _tell: &mut dyn FnMut(Metric)) {}
 }
 
-/// What a stage wants.
+/// A number of a stage: `tidegate_stage_STAGE_NAME`.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Name behind the stage's.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub counter: bool,
+    /// Its value now.
+    pub value: u64,
+}
+
+/// What a stage wants of a request.
 pub enum Flow {
     /// The next stage.
     Continue,
@@ -54,30 +63,121 @@ pub enum Flow {
     Respond(Response<Bytes>),
 }
 
-/// Takes one request through [`JOURNEY`].
+/// The features of a binary, in the order in which requests pass them; responses pass them backwards.
+pub struct Stages(Vec<Box<dyn Stage>>);
+
+/// Another stage is to stand beside one that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no stage `{0}`")]
+pub struct UnknownStage(String);
+
+impl Stages {
+    /// Those of Tidegate.
+    pub fn standard() -> Self {
+        Self(vec![
+            Box::new(validate::Validate),  // host, framing, header count, declared body size
+            Box::new(policy::Policy),      // what the policies say: verdicts to the kernel, answers, changes
+            Box::new(route::FindUpstream), // host and path to a route and its upstream
+            Box::new(headers::Forwarded), // hop-by-hop, X-Forwarded-*, Via; on the way back also Alt-Svc and request id
+            // -> upstream::forward
+            Box::new(access_log::Write), // one JSON line
+            Box::new(counters::Count),   // counters of this worker
+        ])
+    }
+
+    /// Puts `stage` right behind the one of this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn after(mut self, name: &str, stage: impl Stage + 'static) -> Result<Self, UnknownStage> {
+        let place = self.0.iter().position(|held| held.name() == name).ok_or_else(|| UnknownStage(name.to_owned()))?;
+        self.0.insert(place + 1, Box::new(stage));
+        Ok(self)
+    }
+
+    /// In order.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Stage> + Clone {
+        self.0.iter().map(|stage| &**stage)
+    }
+
+    /// Makes them those of this process. What was loaded before keeps the standard ones.
+    ///
+    /// # Errors
+    /// The process has its stages already.
+    pub fn install(self) -> Result<(), AlreadyInstalled> {
+        INSTALLED.set(self).map_err(|_| AlreadyInstalled)
+    }
+
+    /// Those of this process: the standard ones unless others were installed.
+    pub fn installed() -> &'static Self {
+        INSTALLED.get_or_init(Self::standard)
+    }
+}
+
+/// What this process is built of; as fixed as its code.
+static INSTALLED: OnceLock<Stages> = OnceLock::new();
+
+/// [`Stages::install`] came too late.
+#[derive(Debug, thiserror::Error)]
+#[error("this process has its stages already: install them first of all")]
+pub struct AlreadyInstalled;
+
+/// Takes one request through the stages.
 pub async fn run(exchange: Box<Exchange>, body: RequestBody) -> Response<ResponseBody> {
+    let live = Rc::clone(&exchange.live);
+    let stages = &live.snapshot.stages;
     let mut journey = Journey::new(exchange);
-    let (mut head, payload) = match decide(&mut journey.exchange) {
-        Flow::Respond(answer) => local(answer),
-        Flow::Continue => match upstream::forward(&mut journey.exchange, body).await {
+    let entered = pass(&mut journey.exchange, stages.entry());
+    let hooks = stages.of(journey.exchange.route);
+    let (mut head, payload) = match entered.or_else(|| decide(&mut journey.exchange, hooks)) {
+        Some(answer) => local(answer),
+        None => match forward(&mut journey.exchange, hooks, body).await {
             Ok(answer) => answer,
             Err(fault) => local(journey.exchange.fail(fault)),
         },
     };
-    for stage in JOURNEY.iter().rev() {
-        stage.on_response(&journey.exchange, &mut head);
+    for hook in hooks.response.iter().rev() {
+        hook(&mut journey.exchange, &mut head);
     }
-    journey.exchange.status = Some(head.status);
-    Response::from_parts(head, ResponseBody::new(payload, journey))
-}
-
-fn decide(exchange: &mut Exchange) -> Flow {
-    for stage in JOURNEY {
-        if let Flow::Respond(answer) = stage.on_request(exchange) {
-            return Flow::Respond(answer);
+    let mut filters = Filters::default();
+    for hook in hooks.response_body.iter().rev() {
+        if let Some(filter) = hook(&mut journey.exchange, &mut head) {
+            filters.push(filter);
         }
     }
-    Flow::Continue
+    journey.exchange.status = Some(head.status);
+    Response::from_parts(head, ResponseBody::new(payload, filters, journey))
+}
+
+/// The stages that may answer by themselves.
+fn decide(exchange: &mut Exchange, hooks: &Hooks) -> Option<Response<Bytes>> {
+    pass(exchange, &hooks.request).or_else(|| pass(exchange, &hooks.upstream_request))
+}
+
+fn pass(exchange: &mut Exchange, hooks: &[impl Fn(&mut Exchange) -> Flow]) -> Option<Response<Bytes>> {
+    hooks.iter().find_map(|hook| match hook(exchange) {
+        Flow::Continue => None,
+        Flow::Respond(answer) => Some(answer),
+    })
+}
+
+async fn forward(
+    exchange: &mut Exchange,
+    hooks: &Hooks,
+    mut body: RequestBody,
+) -> Result<(response::Parts, Payload), crate::http::fault::Fault> {
+    if !body.is_empty() {
+        for hook in &hooks.request_body {
+            if let Some(filter) = hook(exchange) {
+                body.filter(filter);
+            }
+        }
+    }
+    let (mut head, payload) = upstream::forward(exchange, body).await?;
+    for hook in hooks.upstream_response.iter().rev() {
+        hook(exchange, &mut head);
+    }
+    Ok((head, payload))
 }
 
 fn local(answer: Response<Bytes>) -> (response::Parts, Payload) {

@@ -6,8 +6,9 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use proxy_core::config::Config;
 use proxy_core::policy::PolicySet;
-use proxy_core::route::Router;
 use proxy_user::shared::{Command, Shared, Snapshot};
+use proxy_user::stages::Stages;
+use proxy_user::stages::hooks::Compiled;
 use proxy_user::stats::WorkerStats;
 use proxy_user::upstream::origin::Origin;
 use serde_json::json;
@@ -28,13 +29,10 @@ pub fn shared(scratch: &Scratch) -> (Arc<Shared>, mpsc::Receiver<Command>) {
         "admin": {"socket": scratch.path().join("admin.sock"), "metrics": "127.0.0.1:0"},
     }))
     .unwrap();
-    let snapshot = Snapshot {
-        router: Router::new(&config),
-        origins: Origin::all(&config, scratch.path()).unwrap(),
-        config: Arc::new(config),
-        policies: Arc::new(PolicySet::default()),
-        generation: 7,
-    };
+    let origins = Origin::all(&config, scratch.path()).unwrap();
+    let policies = Arc::new(PolicySet::default());
+    let stages = Compiled::new(Stages::installed(), &config, &policies).unwrap();
+    let snapshot = Snapshot::new(Arc::new(config), policies, stages, origins, 7);
     let (commands, receiver) = mpsc::channel(4);
     let shared = Shared {
         snapshot: ArcSwap::from_pointee(snapshot),

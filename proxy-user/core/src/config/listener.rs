@@ -1,10 +1,12 @@
 //! Model: listeners, certificates, routes, admin and access log.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// One address that clients reach.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -55,6 +57,9 @@ pub struct Route {
     pub path: String,
     /// Name in `upstreams`.
     pub upstream: String,
+    /// Settings of stages that a binary of one's own adds, by their names; for this route, instead of those of the config.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stages: BTreeMap<String, Value>,
 }
 
 /// Admin socket and metrics.

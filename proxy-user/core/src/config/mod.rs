@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use proxy_common::abi::{MAX_SERVICES, MAX_WORKERS};
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -29,7 +30,8 @@ pub use restart::needs_restart;
 pub use units::{Size, Span};
 pub use upstream::{Scheme, ServerUrl, Upstream};
 
-use crate::json::Document;
+use crate::json::shape::Fault;
+use crate::json::{Document, serde_pointer};
 
 /// Most routes of a config; the router's memory follows from it.
 pub const MAX_ROUTES: u32 = 4_096;
@@ -87,6 +89,9 @@ pub struct Config {
     /// Access log.
     #[serde(default)]
     pub access_log: AccessLog,
+    /// Settings of stages that a binary of one's own adds, by their names; for all routes that have none of their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stages: BTreeMap<String, Value>,
 }
 
 fn state_dir() -> PathBuf {
@@ -112,6 +117,21 @@ pub fn parse(text: &str) -> Result<Config, Vec<Diagnostic>> {
         Some(config) if faults.is_empty() => Ok(config),
         _ => Err(document.locate(faults)),
     }
+}
+
+/// Gives each fault of a valid config its line: a JSON pointer into `text`, and what is wrong there.
+pub fn locate(text: &str, faults: Vec<(String, String)>) -> Vec<Diagnostic> {
+    let faults: Vec<Fault> = faults.into_iter().map(|(pointer, message)| Fault::at(pointer, message)).collect();
+    Document::parse(text).map_or_else(|faults| faults, |document| document.locate(faults))
+}
+
+/// Reads a stage's settings, which the config holds as they are; `pointer` is where they stand.
+///
+/// # Errors
+/// The JSON pointer of what is not as `T` has it, and why.
+pub fn settings<T: DeserializeOwned>(value: &Value, pointer: &str) -> Result<T, (String, String)> {
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| (format!("{pointer}{}", serde_pointer(error.path())), error.inner().to_string()))
 }
 
 /// The JSON Schema of the config file.

@@ -56,7 +56,8 @@ fn faults_of_shape_and_meaning_are_reported_together() {
 
 #[test]
 fn restart_is_needed_for_sockets_threads_and_kernel_only() {
-    let old = parse(GOOD).expect("valid");
+    let mut old = parse(GOOD).expect("valid");
+    old.access_log.enabled = false;
     let mut new = old.clone();
     new.routes[0].path = "/x".to_owned();
     new.timeouts.idle = Span(std::time::Duration::from_secs(1));
@@ -68,6 +69,7 @@ fn restart_is_needed_for_sockets_threads_and_kernel_only() {
     new.access_log.enabled = !new.access_log.enabled;
     let pointers = ["/workers", "/listeners/0/address", "/gate/max_verdicts", "/admin/metrics", "/access_log/enabled"];
     assert_eq!(needs_restart(&old, &new), pointers);
+    assert!(!needs_restart(&new, &old).contains(&"/access_log/enabled".to_owned()), "lines stop at once");
     new.listeners.clear();
     assert!(needs_restart(&old, &new).contains(&"/listeners".to_owned()));
 }

@@ -106,7 +106,8 @@ pub(crate) fn join(pointer: &str, segment: &str) -> String {
     format!("{pointer}/{}", segment.replace('~', "~0").replace('/', "~1"))
 }
 
-fn serde_pointer(path: &serde_path_to_error::Path) -> String {
+/// The JSON pointer of a place that serde has come to.
+pub(crate) fn serde_pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     path.iter().fold(String::new(), |pointer, segment| match segment {
         Segment::Seq { index } => join(&pointer, &index.to_string()),

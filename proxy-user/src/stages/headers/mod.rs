@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, response};
 use smallvec::SmallVec;
 
 use super::exchange::Exchange;
+use super::hooks::{self, Hooks, Site};
 use super::{Flow, Stage};
 use crate::http::fault::Kind;
 use crate::stats::HttpVersion;
@@ -23,38 +24,48 @@ const PROXY: HeaderName = HeaderName::from_static("proxy");
 pub(super) struct Forwarded;
 
 impl Stage for Forwarded {
-    fn on_request(&self, exchange: &mut Exchange) -> Flow {
-        let connection = &exchange.connection;
-        let headers = &mut exchange.request.headers;
-        let wants_trailers = headers.get_all(TE).iter().any(|te| names(te, "trailers"));
-        strip_hop_by_hop(headers);
-        // The server side has answered it with 100 by itself.
-        headers.remove(EXPECT);
-        headers.remove(PROXY);
-        if wants_trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-            headers.insert(CONNECTION, HeaderValue::from_static("te"));
-        }
-        append_client(headers, &connection.client_text);
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(connection.listener.scheme()));
-        headers.insert(X_REQUEST_ID, exchange.id.clone());
-        headers.append(VIA, via(exchange.version));
-        Flow::Continue
+    fn name(&self) -> &'static str {
+        "headers"
     }
 
-    fn on_response(&self, exchange: &Exchange, response: &mut response::Parts) {
-        let headers = &mut response.headers;
-        strip_hop_by_hop(headers);
-        let bad = exchange.fault.get().is_some_and(|fault| fault.kind == Kind::BadRequest);
-        if bad && exchange.version == HttpVersion::H1 {
-            // What follows on the connection may not be what the client meant.
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        headers.append(VIA, HeaderValue::from_static("1.1 tidegate"));
-        headers.insert(X_REQUEST_ID, exchange.id.clone());
-        if let Some(alt_svc) = &exchange.connection.listener.alt_svc {
-            headers.insert(ALT_SVC, alt_svc.clone());
-        }
+    fn join(&self, _: &Site<'_>, hooks: &mut Hooks) -> Result<(), hooks::Fault> {
+        hooks.upstream_request(to_origin);
+        hooks.response(to_client);
+        Ok(())
+    }
+}
+
+fn to_origin(exchange: &mut Exchange) -> Flow {
+    let connection = &exchange.connection;
+    let headers = &mut exchange.request.headers;
+    let wants_trailers = headers.get_all(TE).iter().any(|te| names(te, "trailers"));
+    strip_hop_by_hop(headers);
+    // The server side has answered it with 100 by itself.
+    headers.remove(EXPECT);
+    headers.remove(PROXY);
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    append_client(headers, &connection.client_text);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(connection.listener.scheme()));
+    headers.insert(X_REQUEST_ID, exchange.id.clone());
+    headers.append(VIA, via(exchange.version));
+    Flow::Continue
+}
+
+fn to_client(exchange: &mut Exchange, response: &mut response::Parts) {
+    let headers = &mut response.headers;
+    strip_hop_by_hop(headers);
+    let bad = exchange.fault.get().is_some_and(|fault| fault.kind == Kind::BadRequest);
+    if bad && exchange.version == HttpVersion::H1 {
+        // What follows on the connection may not be what the client meant.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    headers.append(VIA, HeaderValue::from_static("1.1 tidegate"));
+    headers.insert(X_REQUEST_ID, exchange.id.clone());
+    if let Some(alt_svc) = &exchange.connection.listener.alt_svc {
+        headers.insert(ALT_SVC, alt_svc.clone());
     }
 }
 

@@ -2,26 +2,36 @@
 //! is refused here, after the policies have seen it.
 
 use super::exchange::Exchange;
+use super::hooks::{self, Hooks, Site};
 use super::{Flow, Stage, path};
 use crate::http::fault::{Fault, Kind};
 
 pub(super) struct FindUpstream;
 
 impl Stage for FindUpstream {
-    fn on_request(&self, exchange: &mut Exchange) -> Flow {
-        let path = path(&exchange.request);
-        if has_dot_segment(path) {
-            return Flow::Respond(exchange.fail(Fault::bad_request("the path has dot segments")));
+    fn name(&self) -> &'static str {
+        "route"
+    }
+
+    fn join(&self, _: &Site<'_>, hooks: &mut Hooks) -> Result<(), hooks::Fault> {
+        hooks.entry(find);
+        Ok(())
+    }
+}
+
+fn find(exchange: &mut Exchange) -> Flow {
+    let path = path(&exchange.request);
+    if has_dot_segment(path) {
+        return Flow::Respond(exchange.fail(Fault::bad_request("the path has dot segments")));
+    }
+    let found = exchange.live.snapshot.router.find(exchange.host.as_str(), path);
+    match found.map(|target| (target.route, target.upstream_index)) {
+        Some((route, upstream)) => {
+            exchange.route = Some(route);
+            exchange.upstream = Some(upstream);
+            Flow::Continue
         }
-        let live = &exchange.live;
-        let target = live.snapshot.router.find(exchange.host.as_str(), path);
-        match target.and_then(|target| live.upstream_index(&target.upstream)) {
-            Some(index) => {
-                exchange.upstream = Some(index);
-                Flow::Continue
-            }
-            None => Flow::Respond(exchange.fail(Fault::internal(Kind::NoRoute, "no route for this host and path"))),
-        }
+        None => Flow::Respond(exchange.fail(Fault::internal(Kind::NoRoute, "no route for this host and path"))),
     }
 }
 

@@ -5,6 +5,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::exchange::{Exchange, Host};
+use super::hooks::{self, Hooks, Site};
 use super::{Flow, Stage};
 use crate::http::fault::{Fault, Kind};
 use crate::stats::HttpVersion;
@@ -12,11 +13,16 @@ use crate::stats::HttpVersion;
 pub(super) struct Validate;
 
 impl Stage for Validate {
-    fn on_request(&self, exchange: &mut Exchange) -> Flow {
-        match check(exchange) {
+    fn name(&self) -> &'static str {
+        "validate"
+    }
+
+    fn join(&self, _: &Site<'_>, hooks: &mut Hooks) -> Result<(), hooks::Fault> {
+        hooks.entry(|exchange| match check(exchange) {
             Ok(()) => Flow::Continue,
             Err(fault) => Flow::Respond(exchange.fail(fault)),
-        }
+        });
+        Ok(())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Access log: one JSON object a line. Workers fill a buffer of their own and hand it, full or every few ticks, to
-//! one thread that writes; a slow disk or pipe costs lines (counted and reported), never requests.
+//! Lines on their way to the log. Workers fill a buffer of their own and hand it, full or every few ticks, to one thread
+//! that writes; a slow disk or pipe costs lines (counted and reported), never requests.
 
 use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
@@ -7,110 +7,12 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use proxy_core::policy::Action;
-use serde::Serialize;
-
-use super::Stage;
-use super::exchange::{Exchange, Summary};
+use super::AccessRecord;
 
 /// Bytes that a worker gathers before it hands them over.
 const BATCH_BYTES: usize = 32 << 10;
 /// Batches that may wait for the writer.
 const QUEUE_BATCHES: usize = 256;
-
-/// The fields of one line. Durations in microseconds, sizes in bytes.
-#[derive(Debug, Serialize)]
-pub struct AccessRecord<'a> {
-    /// End of the request, RFC 3339 in UTC.
-    pub time: &'a str,
-    /// `x-request-id`.
-    pub id: &'a str,
-    /// Client address.
-    pub client: std::net::SocketAddr,
-    /// Listener's name.
-    pub listener: &'a str,
-    /// Worker's index.
-    pub worker: u32,
-    /// `h1`, `h2` or `h3`.
-    pub version: &'static str,
-    /// Method.
-    pub method: &'a str,
-    /// Host, lower case, without port.
-    pub host: &'a str,
-    /// Path as sent.
-    pub path: &'a str,
-    /// Query without `?`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub query: Option<&'a str>,
-    /// Status; 499 when the client left before the answer.
-    pub status: u16,
-    /// Bytes of the request body.
-    pub bytes_in: u64,
-    /// Bytes of the response body.
-    pub bytes_out: u64,
-    /// From the complete request header to the end of the response.
-    pub duration_us: u64,
-    /// Upstream's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<&'a str>,
-    /// The server that answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub server: Option<&'a str>,
-    /// From the complete request header to the origin's response header.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream_us: Option<u64>,
-    /// `allow` or `block`, where a policy rule decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub action: Option<&'static str>,
-    /// `policy/rule` that decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<&'a str>,
-    /// Rules that matched in shadow mode or only log.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub matched: Vec<&'a str>,
-    /// What went wrong: source and kind.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<&'static str>,
-}
-
-pub(super) struct Write;
-
-impl Stage for Write {
-    fn on_log(&self, exchange: &Exchange, summary: &Summary) {
-        let Some(log) = &exchange.worker.log else { return };
-        let policies = &exchange.live.snapshot.policies;
-        let (action, rule) = match exchange.decision.action {
-            Action::Pass => (None, None),
-            Action::Allow(rule) => (Some("allow"), policies.rule_name(rule)),
-            Action::Block { rule, .. } => (Some("block"), policies.rule_name(rule)),
-            Action::Redirect { rule, .. } => (Some("redirect"), policies.rule_name(rule)),
-        };
-        let mut clock = log.clock.borrow_mut();
-        log.write(&AccessRecord {
-            time: clock.now(),
-            id: exchange.id.to_str().unwrap_or_default(),
-            client: exchange.connection.client,
-            listener: &exchange.connection.listener.name,
-            worker: exchange.worker.index,
-            version: exchange.version.name(),
-            method: exchange.request.method.as_str(),
-            host: exchange.host.as_str(),
-            path: super::path(&exchange.request),
-            query: exchange.request.uri.query(),
-            status: summary.status,
-            bytes_in: summary.bytes_in,
-            bytes_out: summary.bytes_out,
-            duration_us: summary.duration_us,
-            upstream: exchange.upstream.and_then(|index| exchange.live.upstream_name(index)),
-            server: exchange.server.as_deref(),
-            upstream_us: exchange.upstream_us,
-            action,
-            rule,
-            matched: exchange.decision.logged.iter().filter_map(|slot| policies.rule_name(*slot)).collect(),
-            error: summary.fault.map(|fault| fault.label()),
-        });
-    }
-}
 
 /// A worker's end of the log.
 pub struct LineBuffer {
@@ -127,10 +29,12 @@ impl LineBuffer {
         Self { lines: RefCell::default(), clock: RefCell::default(), count: Cell::new(0), lost: Cell::new(0), writer }
     }
 
-    fn write(&self, record: &AccessRecord<'_>) {
+    /// Adds the record that `record` makes of the time.
+    pub(super) fn write<'a>(&self, record: impl for<'t> FnOnce(&'t str) -> AccessRecord<'a, 't>) {
+        let mut clock = self.clock.borrow_mut();
         let mut lines = self.lines.borrow_mut();
         let before = lines.len();
-        if let Err(error) = serde_json::to_writer(&mut *lines, record) {
+        if let Err(error) = serde_json::to_writer(&mut *lines, &record(clock.now())) {
             lines.truncate(before);
             tracing::error!(%error, "an access log line could not be written as JSON");
             return;

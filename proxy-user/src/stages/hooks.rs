@@ -1,0 +1,192 @@
+//! The hooks of a request's journey, and who asked for them. At each load every stage says, for each route, where it wants
+//! to be called; a request then calls just these. What nobody asked for is an empty list.
+
+use std::cell::Cell;
+
+use http::response;
+use proxy_core::config::{self, Config, Route};
+use proxy_core::diagnostic::hint;
+use proxy_core::policy::PolicySet;
+use serde::de::DeserializeOwned;
+
+use super::exchange::{Exchange, Summary};
+use super::filter::BodyFilter;
+use super::{Flow, Stage, Stages};
+
+type OnRequest = Box<dyn Fn(&mut Exchange) -> Flow + Send + Sync>;
+type OnResponse = Box<dyn Fn(&mut Exchange, &mut response::Parts) + Send + Sync>;
+type OnRequestBody = Box<dyn Fn(&mut Exchange) -> Option<Box<dyn BodyFilter>> + Send + Sync>;
+type OnResponseBody = Box<dyn Fn(&mut Exchange, &mut response::Parts) -> Option<Box<dyn BodyFilter>> + Send + Sync>;
+type OnLog = Box<dyn Fn(&Exchange, &Summary) + Send + Sync>;
+
+/// Who is called when, for the requests of one route. Methods stand in the order of the journey; requests pass the stages
+/// in their order, responses backwards.
+#[derive(Default)]
+pub struct Hooks {
+    pub(super) entry: Vec<OnRequest>,
+    pub(super) request: Vec<OnRequest>,
+    pub(super) upstream_request: Vec<OnRequest>,
+    pub(super) request_body: Vec<OnRequestBody>,
+    pub(super) upstream_response: Vec<OnResponse>,
+    pub(super) response: Vec<OnResponse>,
+    pub(super) response_body: Vec<OnResponseBody>,
+    pub(super) log: Vec<OnLog>,
+}
+
+impl Hooks {
+    /// Every request, before its route is known. Only heard where [`Site::route`] is `None`.
+    pub fn entry(&mut self, hook: impl Fn(&mut Exchange) -> Flow + Send + Sync + 'static) {
+        self.entry.push(Box::new(hook));
+    }
+
+    /// The route is known. The request goes on, or is answered here.
+    pub fn request(&mut self, hook: impl Fn(&mut Exchange) -> Flow + Send + Sync + 'static) {
+        self.request.push(Box::new(hook));
+    }
+
+    /// Nothing else has answered, and the request goes to an origin.
+    pub fn upstream_request(&mut self, hook: impl Fn(&mut Exchange) -> Flow + Send + Sync + 'static) {
+        self.upstream_request.push(Box::new(hook));
+    }
+
+    /// The request has a body that goes to an origin: the stage may give it a filter.
+    pub fn request_body(
+        &mut self,
+        hook: impl Fn(&mut Exchange) -> Option<Box<dyn BodyFilter>> + Send + Sync + 'static,
+    ) {
+        self.request_body.push(Box::new(hook));
+    }
+
+    /// An origin has answered; before anything is stored or changed for this one client.
+    pub fn upstream_response(&mut self, hook: impl Fn(&mut Exchange, &mut response::Parts) + Send + Sync + 'static) {
+        self.upstream_response.push(Box::new(hook));
+    }
+
+    /// Before the response header is sent, whoever made it.
+    pub fn response(&mut self, hook: impl Fn(&mut Exchange, &mut response::Parts) + Send + Sync + 'static) {
+        self.response.push(Box::new(hook));
+    }
+
+    /// After [`Hooks::response`]: the stage may give the response's body a filter, whoever made it.
+    pub fn response_body(
+        &mut self,
+        hook: impl Fn(&mut Exchange, &mut response::Parts) -> Option<Box<dyn BodyFilter>> + Send + Sync + 'static,
+    ) {
+        self.response_body.push(Box::new(hook));
+    }
+
+    /// After the last byte of the response, or when it broke off. Once for each request.
+    pub fn log(&mut self, hook: impl Fn(&Exchange, &Summary) + Send + Sync + 'static) {
+        self.log.push(Box::new(hook));
+    }
+}
+
+/// What a stage is asked to join: a route, or what stands before and beside all routes.
+pub struct Site<'a> {
+    /// The config that is being loaded.
+    pub config: &'a Config,
+    /// The policies that are being loaded.
+    pub policies: &'a PolicySet,
+    /// A route with its index; `None` for requests whose route is not known, be it not yet or not at all.
+    pub route: Option<(usize, &'a Route)>,
+    name: &'a str,
+    asked: Cell<bool>,
+}
+
+impl Site<'_> {
+    /// The stage's settings: `stages.NAME` of the route, or that of the config where the route has none. Without a route
+    /// the config's alone.
+    ///
+    /// # Errors
+    /// They are not of this form; [`super::Stage::join`] hands the error on.
+    pub fn settings<T: DeserializeOwned>(&self) -> Result<Option<T>, Fault> {
+        self.asked.set(true);
+        let (pointer, value) = match self.route.and_then(|(index, route)| Some((index, route.stages.get(self.name)?))) {
+            Some((index, value)) => (format!("/routes/{index}/stages/{}", self.name), value),
+            None => match self.config.stages.get(self.name) {
+                Some(value) => (format!("/stages/{}", self.name), value),
+                None => return Ok(None),
+            },
+        };
+        config::settings(value, &pointer).map(Some)
+    }
+
+    /// A fault of the stage's settings here, for [`super::Stage::join`].
+    pub fn fault(&self, message: impl Into<String>) -> Fault {
+        let pointer = match self.route {
+            Some((index, route)) if route.stages.contains_key(self.name) => {
+                format!("/routes/{index}/stages/{}", self.name)
+            }
+            _ => format!("/stages/{}", self.name),
+        };
+        (pointer, message.into())
+    }
+}
+
+/// JSON pointer into the config, and what is wrong there.
+pub type Fault = (String, String);
+
+/// The hooks of one snapshot.
+#[derive(Default)]
+pub struct Compiled {
+    unrouted: Hooks,
+    routes: Vec<Hooks>,
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compiled").field("routes", &self.routes.len()).finish_non_exhaustive()
+    }
+}
+
+impl Compiled {
+    /// Asks every stage what it wants of each route.
+    ///
+    /// # Errors
+    /// All faults that the stages find in their settings, and settings for no stage.
+    pub fn new(stages: &Stages, config: &Config, policies: &PolicySet) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut hooks_of = |route| {
+            let mut hooks = Hooks::default();
+            for stage in stages.iter() {
+                let site = Site { config, policies, route, name: stage.name(), asked: Cell::new(false) };
+                let joined = stage.join(&site, &mut hooks);
+                // Settings that a stage does not look at are a mistake, too.
+                let given = route.map_or(&config.stages, |(_, route)| &route.stages).contains_key(stage.name());
+                if let Err(fault) = joined {
+                    faults.push(fault);
+                } else if given && !site.asked.get() {
+                    faults.push(site.fault(format!("the stage `{}` takes no settings here", stage.name())));
+                }
+            }
+            if route.is_some() {
+                hooks.entry.clear();
+            }
+            hooks
+        };
+        let unrouted = hooks_of(None);
+        let routes = config.routes.iter().enumerate().map(|route| hooks_of(Some(route))).collect();
+        let tables = config.routes.iter().enumerate().map(|(index, route)| (format!("/routes/{index}"), &route.stages));
+        for (pointer, table) in tables.chain([(String::new(), &config.stages)]) {
+            for name in table.keys().filter(|name| !stages.iter().any(|stage| stage.name() == name.as_str())) {
+                let near = hint(name, stages.iter().map(Stage::name));
+                faults.push((format!("{pointer}/stages/{name}"), format!("there is no stage `{name}`{near}")));
+            }
+        }
+        faults.dedup();
+        if faults.is_empty() { Ok(Self { unrouted, routes }) } else { Err(faults) }
+    }
+
+    /// Those of every request before its route is known, in order.
+    pub(super) fn entry(&self) -> &[OnRequest] {
+        &self.unrouted.entry
+    }
+
+    /// Those of a route's requests, or of requests without one.
+    pub(super) fn of(&self, route: Option<usize>) -> &Hooks {
+        route.and_then(|route| self.routes.get(route)).unwrap_or(&self.unrouted)
+    }
+}
+
+#[cfg(test)]
+mod tests;

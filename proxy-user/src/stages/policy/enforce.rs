@@ -1,0 +1,88 @@
+//! What the policies decided is carried out: the blocked answer, the redirect, changes of request and response.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, response};
+use proxy_core::policy::{Action, Change};
+
+use crate::stages::Flow;
+use crate::stages::exchange::Exchange;
+use crate::stats::bump;
+
+/// Blocks, redirects, or makes the changes of the request.
+pub(super) fn enforce(exchange: &mut Exchange) -> Flow {
+    match exchange.decision.action {
+        Action::Block { rule, status } => {
+            bump(&exchange.worker.stats.blocked, 1);
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+            let mut answer = exchange.answer(status, "blocked by policy");
+            if let Some(own) = exchange.live.snapshot.policies.answer(rule) {
+                answer.headers_mut().insert(CONTENT_TYPE, own.content_type.clone());
+                *answer.body_mut() = Bytes::copy_from_slice(own.body.as_bytes());
+            }
+            Flow::Respond(answer)
+        }
+        Action::Redirect { status, .. } => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
+            let mut answer = exchange.answer(status, "moved by policy");
+            if let Some(location) = exchange.decision.location.take() {
+                answer.headers_mut().insert(LOCATION, location);
+            }
+            Flow::Respond(answer)
+        }
+        Action::Pass | Action::Allow(_) => {
+            if !exchange.decision.changes.is_empty() {
+                change(exchange);
+            }
+            Flow::Continue
+        }
+    }
+}
+
+/// Makes the changes of the response.
+pub(super) fn change_response(exchange: &mut Exchange, response: &mut response::Parts) {
+    for change in &exchange.decision.changes {
+        if let Change::ResponseHeader(name, value) = change {
+            set(&mut response.headers, name, value.as_ref());
+        }
+    }
+}
+
+/// Makes the changes of the request.
+fn change(exchange: &mut Exchange) {
+    let (mut path, mut query) = (None, None);
+    for change in &exchange.decision.changes {
+        match change {
+            Change::Path(to) => path = Some(to.as_str()),
+            Change::Query(to) => query = Some(to.as_str()),
+            Change::RequestHeader(name, value) => set(&mut exchange.request.headers, name, value.as_ref()),
+            Change::ResponseHeader(..) => {}
+        }
+    }
+    if path.is_none() && query.is_none() {
+        return;
+    }
+    let uri = &exchange.request.uri;
+    let path = path.unwrap_or(uri.path());
+    let query = query.or(uri.query()).filter(|query| !query.is_empty());
+    let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let mut parts = uri.clone().into_parts();
+    match PathAndQuery::try_from(target) {
+        Ok(target) => parts.path_and_query = Some(target),
+        Err(error) => {
+            tracing::warn!(%error, "a rewritten path is none; the request goes on with its own");
+            return;
+        }
+    }
+    if let Ok(uri) = Uri::from_parts(parts) {
+        exchange.request.uri = uri;
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: &HeaderName, value: Option<&HeaderValue>) {
+    match value {
+        Some(value) => _ = headers.insert(name.clone(), value.clone()),
+        None => _ = headers.remove(name),
+    }
+}

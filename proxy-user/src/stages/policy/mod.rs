@@ -1,0 +1,84 @@
+//! The policies: they are asked, what follows for the kernel is written there (`feedback`), and then the answer is given
+//! or the changes are made that they want (`enforce`). Without request rules none of this is called.
+
+mod enforce;
+mod feedback;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::header::CONTENT_LENGTH;
+use http::response;
+use proxy_core::policy::{Phase, RequestView, ResponseView};
+
+use super::exchange::Exchange;
+use super::hooks::{self, Hooks, Site};
+use super::{Flow, Stage, path};
+
+pub(super) struct Policy;
+
+impl Stage for Policy {
+    fn name(&self) -> &'static str {
+        "policy"
+    }
+
+    fn join(&self, site: &Site<'_>, hooks: &mut Hooks) -> Result<(), hooks::Fault> {
+        if site.policies.rules().iter().any(|rule| matches!(rule.phase, Phase::Request | Phase::Both)) {
+            hooks.entry(evaluate);
+            hooks.entry(feedback::push);
+            hooks.entry(enforce::enforce);
+            // Responses pass backwards: changes first, so that rates count what the client sees.
+            hooks.response(count);
+            hooks.response(enforce::change_response);
+        }
+        Ok(())
+    }
+}
+
+fn evaluate(exchange: &mut Exchange) -> Flow {
+    let request = &exchange.request;
+    let view = RequestView {
+        src: exchange.connection.client.ip(),
+        dst: exchange.connection.local,
+        listener: &exchange.connection.listener.name,
+        scheme: exchange.connection.listener.scheme(),
+        version: request.version,
+        method: &request.method,
+        host: exchange.host.as_str(),
+        path: path(request),
+        query: request.uri.query(),
+        headers: &request.headers,
+        body_size: body_size(exchange),
+        wall_ms: if exchange.live.snapshot.policies.wants_wall_clock() { wall_ms() } else { 0 },
+    };
+    let now_ns = exchange.worker.monotonic_ns(exchange.started);
+    exchange.decision = exchange.live.snapshot.policies.evaluate(&view, now_ns);
+    Flow::Continue
+}
+
+/// For rates that count by what the answer was.
+fn count(exchange: &mut Exchange, response: &mut response::Parts) {
+    if exchange.decision.pending.is_empty() {
+        return;
+    }
+    let view = ResponseView {
+        src: exchange.connection.client.ip(),
+        dst: exchange.connection.local.ip(),
+        status: response.status,
+        headers: &response.headers,
+    };
+    let now_ns = exchange.worker.monotonic_ns(exchange.started);
+    exchange.live.snapshot.policies.count(&exchange.decision.pending, &view, now_ns);
+}
+
+/// As the client declares it; None where it only ends the body.
+fn body_size(exchange: &Exchange) -> Option<u64> {
+    match exchange.request.headers.get(CONTENT_LENGTH) {
+        Some(length) => length.to_str().ok()?.parse().ok(),
+        None => exchange.body.is_none().then_some(0),
+    }
+}
+
+/// Milliseconds since 1970.
+fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
