@@ -3,6 +3,7 @@
 
 mod edge;
 mod forwarding;
+mod hello;
 mod http3;
 mod lifecycle;
 mod limits;

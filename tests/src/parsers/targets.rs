@@ -8,6 +8,7 @@ use proxy_common::decide::decide;
 use proxy_common::parse::{Parsed, parse};
 use proxy_common::syn_ack::{Exchange, LONG_HEADER, MAX_OPTIONS, RawOptions, SHORT_HEADER, parse_options};
 use proxy_core::config;
+use proxy_core::hello::{self, Assembly, Found, Frames, MAX_HELLO_BYTES, initials};
 use proxy_core::policy::{self, Options};
 use proxy_user::control::api::Call;
 use proxy_user::events::packet_file;
@@ -30,6 +31,13 @@ pub const TARGETS: &[Target] = &[
     Target { name: "expression", about: "conditions of rules", corpus: expressions, read: expression },
     Target { name: "config", about: "config files", corpus: configs, read: configuration },
     Target { name: "admin", about: "requests of the admin socket", corpus: calls, read: call },
+    Target { name: "client-hello", about: "ClientHellos in TCP streams", corpus: hellos, read: client_hello },
+    Target {
+        name: "quic-initial",
+        about: "Initial packets of QUIC, and their frames",
+        corpus: datagrams,
+        read: initial,
+    },
     Target { name: "http1", about: "framing of HTTP/1 requests", corpus: requests, read: framing },
 ];
 
@@ -248,4 +256,55 @@ fn framing(bytes: &[u8]) -> Result<()> {
         }
     }
     whole.fault(1).map_or(Ok(()), |why| (!why.is_empty()).then_some(()).context("a fault without words"))
+}
+
+/// A ClientHello's handshake message: server name, ALPN, versions, groups, signature algorithms and values of GREASE.
+const HELLO: &[u8] = b"\x01\0\0\x74\x03\x030123456789abcdef0123456789abcdef\0\0\x06\x0a\x0a\x13\x01\x13\x02\x01\0\0\x45\
+    \x1a\x1a\0\0\0\0\0\x0b\0\x09\0\0\x06a.test\0\x10\0\x0e\0\x0c\x02h2\x08http/1.1\0\x2b\0\x05\x04\x03\x04\x03\x03\0\x0a\0\x04\0\x02\0\x1d\
+    \0\x0d\0\x06\0\x04\x04\x03\x08\x04\xff\x01\0\x01\0";
+
+fn hellos() -> Vec<Vec<u8>> {
+    let record = |part: &[u8]| [&[22, 3, 1][..], &(part.len() as u16).to_be_bytes(), part].concat();
+    vec![record(HELLO), HELLO.chunks(20).flat_map(record).collect()]
+}
+
+fn client_hello(bytes: &[u8]) -> Result<()> {
+    let found = hello::from_stream(bytes);
+    if let Found::Hello(hello) = &found {
+        ensure!(hello.length as usize <= bytes.len().min(MAX_HELLO_BYTES), "{} of {} bytes", hello.length, bytes.len());
+        ensure!(hello.ja4.len() >= 36 && hello.ja4.is_ascii(), "the fingerprint {}", hello.ja4);
+        let listed = 2 * (hello.ciphers.len() + hello.extensions.len() + hello.groups.len());
+        ensure!(listed <= bytes.len(), "{listed} bytes of lists out of {}", bytes.len());
+        // A stream is asked about again each time more of it has come.
+        ensure!(hello::from_stream(&[bytes, &[22]].concat()) == found, "what follows the hello changes it");
+    }
+    Ok(())
+}
+
+fn datagrams() -> Vec<Vec<u8>> {
+    let crypto = |offset: u8, part: &[u8]| [&[6, offset, 0x40, part.len() as u8], part].concat();
+    let (front, back) = HELLO.split_at(60);
+    let frames = [crypto(60, back), vec![1, 0, 0, 2, 5, 0, 0, 0], crypto(0, front)].concat();
+    let head = b"\xc1\0\0\0\x01\x08\x83\x94\xc8\xf0\x3e\x51\x57\x08\0\0\x40";
+    vec![frames.clone(), [&head[..], &[frames.len() as u8 + 1, 0], &frames].concat()]
+}
+
+fn initial(bytes: &[u8]) -> Result<()> {
+    let mut payloads = vec![bytes];
+    for initial in initials(bytes) {
+        ensure!(initial.start < initial.number, "a packet number at {} of {}", initial.number, initial.start);
+        payloads.push(bytes.get(initial.number..initial.end).context("a packet beyond its datagram")?);
+    }
+    for payload in payloads {
+        let (mut assembly, mut pieces) = (Assembly::default(), 0);
+        for (offset, piece) in Frames::new(payload).flatten() {
+            pieces += piece.len();
+            assembly.add(offset, piece);
+        }
+        ensure!(pieces <= payload.len(), "{pieces} bytes of pieces out of {}", payload.len());
+        if let Found::Hello(hello) = assembly.found() {
+            ensure!(hello.ja4.starts_with('q') && hello.length as usize <= MAX_HELLO_BYTES, "{}", hello.ja4);
+        }
+    }
+    Ok(())
 }
