@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use proxy_core::config::{Config, Listener, Protocol, Rate, Route, ServerUrl, Upstream};
-use proxy_core::policy::{self, ListInfo, Phase, PolicySet, RuleInfo};
+use proxy_core::policy::{self, ListInfo, PolicySet, RuleInfo};
 use proxy_user::daemon::{load, policies};
 use serde::Serialize;
 
@@ -202,19 +202,10 @@ fn print(report: &Report) -> io::Result<()> {
 fn rule_row(rule: &RuleInfo) -> Vec<String> {
     vec![
         rule.name.clone(),
-        phase(rule.phase).to_owned(),
+        rule.phase.name().to_owned(),
         rule.action.to_owned(),
         if rule.shadow { "shadow" } else { "enforce" }.to_owned(),
         rule.expires.clone().unwrap_or_else(|| "-".to_owned()),
         rule.file.clone(),
     ]
-}
-
-const fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Packet => "packet",
-        Phase::Request => "request",
-        Phase::Both => "both",
-        Phase::Off => "off",
-    }
 }

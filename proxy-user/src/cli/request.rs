@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use anyhow::{Context as _, anyhow, bail};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use proxy_core::config::{Listener, Protocol};
-use proxy_core::policy::{Comparison, Outcome, Phase, RequestExplanation, RequestView};
+use proxy_core::hello::ClientHello;
+use proxy_core::policy::{Comparison, ConnectionView, Outcome, Phase, RequestExplanation, RequestView};
 use proxy_user::daemon::load;
 
 use super::DEFAULT_CONFIG;
@@ -43,6 +44,15 @@ pub(super) struct Args {
     /// Declared size of the body in bytes
     #[arg(long, value_name = "N", default_value_t = 0, requires = "request")]
     body_size: u64,
+    /// Server name in the client's TLS hello; the URL's host unless given
+    #[arg(long, value_name = "NAME", requires = "request")]
+    sni: Option<String>,
+    /// JA4 fingerprint of the client's TLS hello
+    #[arg(long, value_name = "JA4", requires = "request")]
+    ja4: Option<String>,
+    /// A protocol that the client's TLS hello offers; may be given more than once
+    #[arg(long, value_name = "PROTOCOL", requires = "request")]
+    alpn: Vec<String>,
     /// Config whose policies judge; for a request /etc/tidegate/tidegate.json unless given
     #[arg(long, value_name = "FILE", conflicts_with = "socket")]
     pub(super) config: Option<PathBuf>,
@@ -60,6 +70,7 @@ pub(super) fn run(args: &Args, request: &str, json: bool) -> anyhow::Result<()> 
     let headers = headers(&args.header)?;
     let host = uri.host().unwrap_or_default().to_ascii_lowercase();
     let port = uri.port_u16().unwrap_or(listener.address.port());
+    let hello = (scheme == "https").then(|| hello(args, &host));
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let view = RequestView {
         src: source,
@@ -74,6 +85,7 @@ pub(super) fn run(args: &Args, request: &str, json: bool) -> anyhow::Result<()> 
         headers: &headers,
         body_size: Some(args.body_size),
         wall_ms: wall.as_millis() as u64,
+        connection: ConnectionView { hello: hello.as_ref() },
     };
     let told = loaded.policies.explain(&view);
     if json {
@@ -91,6 +103,17 @@ fn line(request: &str) -> anyhow::Result<(Method, Uri)> {
     match uri.scheme_str() {
         Some("http" | "https") => Ok((method, uri)),
         _ => bail!("`{url}` is not a whole URL; write --request 'GET https://host/path'"),
+    }
+}
+
+/// What is given of the client's TLS hello; a client that asks for an address names no server.
+fn hello(args: &Args, host: &str) -> ClientHello {
+    let is_name = !host.is_empty() && !host.starts_with('[') && host.parse::<IpAddr>().is_err();
+    ClientHello {
+        sni: args.sni.as_deref().or(is_name.then_some(host)).map(|name| name.to_ascii_lowercase().into_bytes().into()),
+        ja4: args.ja4.clone().unwrap_or_default(),
+        alpn: args.alpn.iter().map(|protocol| protocol.as_bytes().into()).collect(),
+        ..ClientHello::default()
     }
 }
 
@@ -156,12 +179,7 @@ fn print(
             Outcome::Match | Outcome::MatchWithinRate => WARN,
             _ => GOOD,
         };
-        let phase = match rule.phase {
-            Phase::Packet => "packet",
-            Phase::Request => "request",
-            Phase::Both => "both",
-            Phase::Off => "off",
-        };
+        let phase = rule.phase.name();
         let mode = if rule.shadow { ", shadow" } else { "" };
         let outcome = rule.outcome.name();
         writeln!(out, "{} ({phase}, {}{mode}): {style}{outcome}{style:#}", rule.rule, rule.action)?;
@@ -177,6 +195,9 @@ fn print(
     match &told.rule {
         Some(rule) => write!(out, " by {rule}")?,
         None => write!(out, ": no rule decides")?,
+    }
+    if told.phase == Some(Phase::ClientHello) {
+        write!(out, ", before the TLS handshake")?;
     }
     if let Some(location) = &told.location {
         write!(out, ", to {location}")?;

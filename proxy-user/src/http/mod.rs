@@ -4,6 +4,7 @@
 pub mod body;
 pub mod fault;
 pub mod h3;
+pub mod initials;
 pub mod quic;
 pub mod reply;
 pub mod tcp;

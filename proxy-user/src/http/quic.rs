@@ -21,13 +21,16 @@ use tokio::task::JoinSet;
 
 use super::body::{RequestBody, Source};
 use super::h3::{self, Gone, H3RequestBody, Http3, PendingRequest, Reply};
+use super::initials::Hellos;
 use crate::kernel::Kernel;
+use crate::shared::Shared;
 use crate::stages;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
 use crate::tls::Servers;
 use crate::worker::Worker;
 use crate::worker::connection::{Connection, ListenerInfo, Order};
+use crate::worker::hello::{self, Admission};
 
 /// Flow-control window of one request stream.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -47,6 +50,7 @@ const H3_NO_ERROR: VarInt = VarInt::from_u32(0x100);
 /// One worker's end of a QUIC listener.
 pub struct Endpoint {
     quic: quinn::Endpoint,
+    hellos: Arc<Hellos>,
     local: SocketAddr,
 }
 
@@ -79,9 +83,11 @@ impl Endpoint {
         // quinn turns GRO on. It merges datagrams of different connections that share a 4-tuple, and steering then
         // sees only the first connection id: off again.
         setsockopt(&same, sockopt::UdpGroSegment, &false)?;
-        let wrapped = Arc::new(WithoutGro(wrapped));
+        let hellos = Arc::new(Hellos::default());
+        let wrapped = Socket { inner: wrapped, shared: Arc::clone(&worker.shared), hellos: Arc::clone(&hellos) };
+        let wrapped = Arc::new(wrapped);
         let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), wrapped, runtime)?;
-        Ok(Self { quic, local })
+        Ok(Self { quic, hellos, local })
     }
 
     /// Serves until the worker drains and all connections have ended.
@@ -108,7 +114,7 @@ impl Endpoint {
             }
             let local = SocketAddr::new(incoming.local_ip().unwrap_or(self.local.ip()), self.local.port());
             let connection = Connection::new(&worker, &info, incoming.remote_address(), local);
-            connections.spawn_local(serve(connection, incoming));
+            connections.spawn_local(serve(connection, incoming, Arc::clone(&self.hellos)));
         }
         self.quic.set_server_config(None);
         while connections.join_next().await.is_some() {}
@@ -116,9 +122,19 @@ impl Endpoint {
     }
 }
 
-async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming) {
+async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Arc<Hellos>) {
     let limits = connection.worker.live();
     let handshake = limits.snapshot.config.timeouts.handshake.0;
+    if limits.snapshot.policies.wants_hello() {
+        let hello =
+            tokio::time::timeout(handshake, hellos.take(incoming.remote_address(), &incoming.orig_dst_cid())).await;
+        if let Ok(Some(hello)) = hello
+            && hello::judge(&connection, hello, true) == Admission::Refused
+        {
+            incoming.refuse();
+            return;
+        }
+    }
     let quic = match incoming.accept() {
         Ok(connecting) => tokio::time::timeout(handshake, connecting).await,
         Err(error) => Ok(Err(error)),
@@ -228,17 +244,21 @@ async fn source(method: &Method, mut body: H3RequestBody, patience: Duration) ->
     Ok(Source::H3(Box::new(body)))
 }
 
-/// quinn's socket, told that it gets one datagram at a time.
+/// quinn's socket, told that it gets one datagram at a time, and looked at for ClientHellos where a policy wants them.
 #[derive(Debug)]
-struct WithoutGro(Arc<dyn AsyncUdpSocket>);
+struct Socket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    shared: Arc<Shared>,
+    hellos: Arc<Hellos>,
+}
 
-impl AsyncUdpSocket for WithoutGro {
+impl AsyncUdpSocket for Socket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Arc::clone(&self.0).create_io_poller()
+        Arc::clone(&self.inner).create_io_poller()
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.0.try_send(transmit)
+        self.inner.try_send(transmit)
     }
 
     fn poll_recv(
@@ -247,15 +267,23 @@ impl AsyncUdpSocket for WithoutGro {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_recv(cx, bufs, meta)
+        let polled = self.inner.poll_recv(cx, bufs, meta);
+        if let Poll::Ready(Ok(count)) = polled
+            && self.shared.snapshot.load().policies.wants_hello()
+        {
+            for (buffer, meta) in bufs.iter().zip(meta.iter()).take(count) {
+                self.hellos.see(meta.addr, buffer.get(..meta.len).unwrap_or_default());
+            }
+        }
+        polled
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.inner.local_addr()
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.0.max_transmit_segments()
+        self.inner.max_transmit_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
@@ -263,6 +291,6 @@ impl AsyncUdpSocket for WithoutGro {
     }
 
     fn may_fragment(&self) -> bool {
-        self.0.may_fragment()
+        self.inner.may_fragment()
     }
 }

@@ -9,7 +9,7 @@ pub mod exchange;
 pub mod filter;
 mod headers;
 pub mod hooks;
-mod policy;
+pub(crate) mod policy;
 mod route;
 mod validate;
 

@@ -10,6 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Worker;
 use super::connection::{Connection, ListenerInfo};
+use super::hello::{self, Admission};
 use crate::http::tcp;
 use crate::stats::bump;
 
@@ -63,11 +64,18 @@ fn start(
     match tls {
         None => drop(tokio::task::spawn_local(tcp::serve_clear(connection, stream))),
         Some(acceptor) => {
-            let handshake = acceptor.accept(stream);
+            let acceptor = acceptor.clone();
             drop(tokio::task::spawn_local(async move {
+                let handshake = async {
+                    match hello::admit_tcp(&connection, &stream).await? {
+                        Admission::Accepted => acceptor.accept(stream).await.map(Some),
+                        Admission::Refused => Ok(None),
+                    }
+                };
                 let limit = connection.worker.live().snapshot.config.timeouts.handshake.0;
                 match tokio::time::timeout(limit, handshake).await {
-                    Ok(Ok(stream)) => tcp::serve_tls(connection, stream).await,
+                    Ok(Ok(Some(stream))) => tcp::serve_tls(connection, stream).await,
+                    Ok(Ok(None)) => {}
                     Ok(Err(error)) => failed(&connection, &error.to_string()),
                     Err(_) => failed(&connection, "not done in time"),
                 }

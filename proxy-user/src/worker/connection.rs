@@ -1,13 +1,15 @@
 //! One client connection as the worker sees it: who, where, how many requests are open, and when it has waited
 //! too long. The HTTP servers ask [`Connection::poll_order`] what to do.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Context;
 use std::time::Duration;
 
 use http::HeaderValue;
+use proxy_core::hello::ClientHello;
+use proxy_core::policy::ConnectionView;
 
 use super::Worker;
 use super::deadlines::Deadline;
@@ -73,6 +75,7 @@ pub struct Connection {
     pub client_text: HeaderValue,
     /// The address that the client reached.
     pub local: SocketAddr,
+    hello: OnceCell<Box<ClientHello>>,
     /// HTTP/1 framing beside hyper's.
     pub(crate) framing: RefCell<Framing>,
     served: Cell<u64>,
@@ -94,6 +97,7 @@ impl Connection {
             client_text: HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             local: SocketAddr::new(local.ip().to_canonical(), local.port()),
+            hello: OnceCell::new(),
             framing: RefCell::default(),
             served: Cell::new(0),
             open: Cell::new(0),
@@ -104,6 +108,22 @@ impl Connection {
         worker.connection_opened();
         connection.deadline.set(worker.live().snapshot.config.timeouts.header.0);
         connection
+    }
+
+    /// Keeps what the client said of itself, for its requests.
+    pub fn keep_hello(&self, hello: ClientHello) {
+        // There is one hello that policies are asked about; another is TLS's second try, which says the same.
+        let _ = self.hello.set(Box::new(hello));
+    }
+
+    /// What the client said of itself, where a policy wanted to know when it came.
+    pub fn hello(&self) -> Option<&ClientHello> {
+        self.hello.get().map(|hello| &**hello)
+    }
+
+    /// As policies see it.
+    pub fn view(&self) -> ConnectionView<'_> {
+        ConnectionView { hello: self.hello() }
     }
 
     /// A request's header is complete.

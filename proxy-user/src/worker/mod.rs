@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod connection;
 pub mod deadlines;
+pub mod hello;
 pub mod thread;
 
 use std::cell::{Cell, RefCell};

@@ -18,6 +18,14 @@ type Stream = RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 
 /// A client that trusts the daemon's certificate and nothing else.
 async fn connect(edge: &Edge) -> (Sender, tokio::task::JoinHandle<()>) {
+    connect_as(edge, "first.test").await.unwrap()
+}
+
+/// The same, by another name.
+pub async fn connect_as(
+    edge: &Edge,
+    name: &str,
+) -> Result<(Sender, tokio::task::JoinHandle<()>), quinn::ConnectionError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(edge.directory().join("cert.pem")).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -30,14 +38,14 @@ async fn connect(edge: &Edge) -> (Sender, tokio::task::JoinHandle<()>) {
     let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     endpoint.set_default_client_config(config);
-    let quic = endpoint.connect(edge.https, "first.test").unwrap().await.unwrap();
+    let quic = endpoint.connect(edge.https, name).unwrap().await?;
     let (mut driver, sender) = h3::client::new(h3_quinn::Connection::new(quic)).await.unwrap();
     let driver = tokio::spawn(async move {
         // Ends with the connection, in whatever way.
         drop(std::future::poll_fn(|cx| driver.poll_close(cx)).await);
         drop(endpoint);
     });
-    (sender, driver)
+    Ok((sender, driver))
 }
 
 fn request(method: &str, path: &str) -> Request<()> {
@@ -57,7 +65,7 @@ async fn read(stream: &mut Stream) -> Result<(String, Option<HeaderMap>), h3::er
     Ok((body, stream.recv_trailers().await?))
 }
 
-async fn get(sender: &mut Sender, path: &str) -> (Response<()>, String, Option<HeaderMap>) {
+pub async fn get(sender: &mut Sender, path: &str) -> (Response<()>, String, Option<HeaderMap>) {
     let mut stream = sender.send_request(request("GET", path)).await.unwrap();
     stream.finish().await.unwrap();
     let head = stream.recv_response().await.unwrap();

@@ -6,7 +6,7 @@ use crate::edge::Edge;
 use crate::origin::Origin;
 
 /// A daemon with these rules before an origin that answers with what it saw.
-fn with_rules(name: &str, rules: &Value) -> (Origin, Edge) {
+pub fn with_rules(name: &str, rules: &Value) -> (Origin, Edge) {
     let origin = Origin::start("a");
     let policy = json!({ "schema": "tidegate.policy/v1", "id": "p", "rules": rules });
     let file = std::env::temp_dir().join(format!("tidegate-policy-{}-{name}.json", std::process::id()));

@@ -1,13 +1,12 @@
-//! JA4, the fingerprint of a TLS client by FoxIO (technical_details/JA4.md of FoxIO-LLC/ja4, under BSD-3-Clause). The other
+//! JA4, the fingerprint of a TLS client by `FoxIO` (`technical_details/JA4.md` of `FoxIO-LLC/ja4`, under BSD-3-Clause). The other
 //! methods of that family are under another licence and are not here.
-
-use aws_lc_rs::digest::{SHA256, digest};
 
 use super::parse::extension;
 use super::{ClientHello, Transport, code_name};
+use crate::digest::{Digest, SHORT_DIGITS};
 
-/// Digits of a hash that are kept.
-const HASH_DIGITS: usize = 12;
+/// Digits of a hash that are kept: as many as people are shown.
+const _: () = assert!(SHORT_DIGITS == 12);
 /// What stands for the hash of an empty list.
 const NOTHING: &str = "000000000000";
 /// Counts have two digits.
@@ -52,7 +51,7 @@ fn protocol_ends(protocol: &[u8]) -> [char; 2] {
 fn cipher_hash(hello: &ClientHello) -> String {
     let mut ciphers = hello.ciphers.clone();
     ciphers.sort_unstable();
-    if ciphers.is_empty() { NOTHING.to_owned() } else { hash(&list(&ciphers)) }
+    if ciphers.is_empty() { NOTHING.to_owned() } else { Digest::of(&list(&ciphers)).short() }
 }
 
 fn extension_hash(hello: &ClientHello) -> String {
@@ -67,15 +66,9 @@ fn extension_hash(hello: &ClientHello) -> String {
         text.push(b'_');
         text.extend(list(&hello.signature_algorithms));
     }
-    hash(&text)
+    Digest::of(&text).short()
 }
 
 fn list(codes: &[u16]) -> Vec<u8> {
     codes.iter().map(|code| code_name(*code)).collect::<Vec<_>>().join(&b',')
-}
-
-fn hash(text: &[u8]) -> String {
-    let digest = digest(&SHA256, text);
-    let pairs = digest.as_ref().chunks_exact(2).map(|pair| pair.iter().fold(0, |n, byte| n << 8 | u16::from(*byte)));
-    pairs.flat_map(code_name).map(char::from).take(HASH_DIGITS).collect()
 }

@@ -13,7 +13,7 @@ const HOST_NAME: u8 = 0;
 /// Bytes of the handshake header in front of the body.
 const HEADER_BYTES: usize = 4;
 
-/// Types of the extensions that are read (IANA's TLS ExtensionType Values).
+/// Types of the extensions that are read (IANA's TLS `ExtensionType` values).
 pub(super) mod extension {
     pub const SERVER_NAME: u16 = 0;
     pub const SUPPORTED_GROUPS: u16 = 10;

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use super::action::{Action, ActionKind, Side};
-use super::lang::{Facts, LangError, Lists, Source, Text, parse_value};
+use super::lang::{Facts, Field, LangError, Lists, Source, Text, parse_value};
 use crate::json::shape::Fault;
 
 /// Most bytes of the body of a blocked answer.
@@ -227,6 +227,16 @@ impl Deed {
             place.push_str(query);
         }
         Some((*status, HeaderValue::from_str(&place).ok()?))
+    }
+
+    /// Calls `see` with every field that its values come from.
+    pub fn fields(&self, see: &mut dyn FnMut(Field)) {
+        match self {
+            Self::Redirect { to, .. } => to.fields(see),
+            Self::Rewrite { path, query } => [path, query].into_iter().flatten().for_each(|text| text.fields(see)),
+            Self::Header { value, .. } => value.iter().for_each(|text| text.fields(see)),
+            Self::Plain | Self::Answer(_) | Self::Skip(_) => {}
+        }
     }
 
     /// The changes that it makes; none where a value is missing.

@@ -11,7 +11,7 @@ use super::build::{Unit, UnitRule};
 use super::classes::{PacketRule, RuleTables, compile};
 use super::cubes::Cube;
 use super::explain::Told;
-use super::lang::{Field, HttpInt, IntField, Lists};
+use super::lang::{Availability, Field, HttpInt, IntField, Lists};
 use super::listed::{Listed, bounded};
 use super::model::{ActionKind, MAX_RATE_RULES};
 use super::packet::Lowered;
@@ -102,7 +102,9 @@ impl Assembly {
         };
         let packet = rule.packet.as_ref().filter(|_| on);
         let request = on && rule.request && rule.action != ActionKind::Drop;
+        let hello = request && rule.hello && !shadow;
         let phase = match (packet.is_some(), request) {
+            _ if hello && rule.when.looks_at_hello() => Phase::ClientHello,
             (true, true) => Phase::Both,
             (true, false) => Phase::Packet,
             (false, true) => Phase::Request,
@@ -137,10 +139,16 @@ impl Assembly {
                 ActionKind::Rewrite | ActionKind::SetHeader | ActionKind::RemoveHeader => Effect::Change,
                 ActionKind::Skip => Effect::Skip,
             };
-            rule.when.fields(&mut |field| {
+            let mut look = |field: Field| {
                 let clock = [HttpInt::Seconds, HttpInt::Milliseconds].map(|unit| Field::Int(IntField::Http(unit)));
                 self.set.wall_clock |= clock.contains(&field);
-            });
+                self.set.wants_hello |= field.availability() == Availability::Hello;
+            };
+            rule.when.fields(&mut look);
+            rule.deed.fields(&mut look);
+            if hello {
+                self.set.hello.push(self.set.requests.len());
+            }
             let rate = rule.rate.map(|rate| self.rate(unit, rule, rate, terms));
             let (name, when) = (rule.name.clone(), Arc::clone(&rule.when));
             let (deed, count_when) = (Arc::clone(&rule.deed), rule.count_when.clone());

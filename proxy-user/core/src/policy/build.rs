@@ -62,6 +62,8 @@ pub(super) struct UnitRule {
     pub packet: Option<Lowered>,
     /// Whether a request can tell it.
     pub request: bool,
+    /// Whether it is decided when the ClientHello has come, and again for requests.
+    pub hello: bool,
 }
 
 /// Checks a policy, which stands in `file`. `listeners` are the names that its scope may have; none means that they are not
@@ -238,6 +240,7 @@ fn checked_rule(
     let deed = deed(&rule.action, lists, &format!("{pointer}/action"), &later, faults);
     let count_when = rule.rate.as_ref().and_then(|rate| rate.count_when.as_deref());
     let count_when = count_when.and_then(|text| response(text, lists, &format!("{pointer}/rate/count_when"), faults));
+    let hello = request && when.phases().hello && at_handshake(policy, rule, when.looks_at_hello());
     let bounds = |span: Span| span.0;
     (faults.len() == before).then(|| UnitRule {
         name: format!("{}/{}", policy.id, rule.id),
@@ -257,7 +260,26 @@ fn checked_rule(
         expires: rule.expires.map(|expiry| expiry.0),
         packet,
         request,
+        hello,
     })
+}
+
+/// Whether a rule that a handshake tells is decided there: what it does is done to a connection, and nothing says that
+/// requests are meant (a status, a rate, hosts, a `skip` before it). What blocks without a look at the ClientHello is told
+/// so in an answer; what allows spares handshakes too.
+fn at_handshake(policy: &Policy, rule: &Rule, looks_at_hello: bool) -> bool {
+    let action = &rule.action;
+    let early = match action.kind {
+        ActionKind::Allow => true,
+        ActionKind::Block => looks_at_hello && action.status.is_none() && action.body.is_none(),
+        _ => false,
+    };
+    let before = policy.rules.iter().take_while(|other| !std::ptr::eq(*other, rule));
+    let skips = |other: &Rule| {
+        let named = &other.action.rules;
+        other.action.kind == ActionKind::Skip && (named.is_empty() || named.contains(&rule.id))
+    };
+    early && rule.rate.is_none() && policy.scope.hosts.is_empty() && !before.into_iter().any(skips)
 }
 
 /// A condition on the response.
@@ -328,17 +350,20 @@ fn phases(
         return (None, false);
     }
     if !packet && !request {
+        let names = [lang::Availability::Hello, lang::Availability::Request].map(|known| named(when, known));
+        let names: Vec<&str> = names.iter().map(String::as_str).filter(|names| !names.is_empty()).collect();
         let message = format!(
             "no phase knows all of these fields: {} for packets only, {} for requests only; use two rules",
             named(when, lang::Availability::Packet),
-            named(when, lang::Availability::Request)
+            names.join(", ")
         );
         fault("when", message);
         return (None, false);
     }
     match rule.action.kind {
         ActionKind::Drop if !packet => {
-            let fields = named(when, lang::Availability::Request);
+            let hello = named(when, lang::Availability::Hello);
+            let fields = if hello.is_empty() { named(when, lang::Availability::Request) } else { hello };
             fault("action/type", format!("`drop` is decided on packets, which have no {fields}; write `block`"));
             (None, false)
         }

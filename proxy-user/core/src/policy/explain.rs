@@ -42,6 +42,8 @@ pub struct RequestExplanation {
     pub changes: Vec<String>,
     /// `policy/rule` that decided.
     pub rule: Option<String>,
+    /// Where it did, if that is before there is a request.
+    pub phase: Option<Phase>,
     /// Rules that count it and let the evaluation go on: shadow mode, `log`, changes, `skip`.
     pub logged: Vec<String>,
     /// Seconds that the source would be dropped in the kernel.
@@ -131,6 +133,15 @@ impl PolicySet {
         let (mut ended, mut skipped) = (false, HashSet::new());
         if let (None, Some((rule, _))) = (packet("allow"), packet("drop")) {
             (told.action, told.rule, ended) = ("drop", Some(rule.name.clone()), true);
+            told.phase = Some(Phase::Packet);
+        }
+        // What is decided at the handshake is decided before any request.
+        let hello = if ended || request.connection.hello.is_none() { None } else { self.decides_hello(request) };
+        let hello = hello.filter(|rule| rule.effect != Effect::Allow);
+        if let Some(rule) = hello {
+            ended = told.take(rule, request, self.allows_source(request.src));
+            told.status = None;
+            told.phase = Some(Phase::ClientHello);
         }
         for (rule, about) in self.rules.iter().zip(&self.told) {
             let outcome = match about.request.and_then(|at| self.requests.get(at)) {
@@ -140,6 +151,7 @@ impl PolicySet {
                     Some(true) => Outcome::Match,
                     Some(false) => Outcome::NoMatch,
                 },
+                Some(asked) if hello.is_some_and(|rule| rule.slot == asked.slot) => Outcome::Match,
                 Some(_) if ended => Outcome::NotAsked,
                 Some(_) if about.request.is_some_and(|at| skipped.contains(&at)) => Outcome::Skipped,
                 Some(_) if !self.policies.get(about.policy).is_some_and(|policy| policy.looks_at(request)) => {

@@ -19,6 +19,7 @@ mod packet;
 mod rate;
 mod sample;
 mod sample_frame;
+mod sample_hello;
 mod selftest;
 mod set;
 mod slots;
@@ -57,7 +58,7 @@ pub use model::{
 };
 pub use model::{MAX_RULES, MAX_TEST_TIMES, MAX_TESTS, MIN_PUSH_TTL, MIN_RATE_PERIOD, schema};
 pub use set::{ListInfo, Phase, PolicySet, RuleInfo};
-pub use view::{RequestView, ResponseView};
+pub use view::{ConnectionView, RequestView, ResponseView};
 
 /// Most values of one comparison that an explanation shows.
 pub const MAX_EXPLAINED_VALUES: usize = 16;

@@ -10,7 +10,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::json;
 
-use super::{Action, Options, RequestView, RuleSlot, compile};
+use super::{Action, ConnectionView, Options, Phase, RequestView, RuleSlot, compile};
+use crate::hello::ClientHello;
 
 /// Requests asked about without `TIDEGATE_CASES`.
 const CASES: usize = 10_000;
@@ -27,6 +28,10 @@ enum Term {
     Agent,
     /// All values of a header.
     Many,
+    /// Server name of the ClientHello.
+    Sni,
+    /// Its protocols.
+    Alpn,
     /// One of them.
     Nth(usize),
     Lower(Box<Term>),
@@ -58,6 +63,8 @@ struct World {
     host: String,
     agent: Option<String>,
     many: Vec<String>,
+    sni: Option<String>,
+    alpn: Vec<String>,
 }
 
 impl Term {
@@ -66,6 +73,9 @@ impl Term {
             Self::Path => "http.request.uri.path".to_owned(),
             Self::Host => "http.host".to_owned(),
             Self::Agent => "http.user_agent".to_owned(),
+            Self::Sni => "tls.client.sni".to_owned(),
+            Self::Alpn if each => "tls.client.alpn[*]".to_owned(),
+            Self::Alpn => "tls.client.alpn".to_owned(),
             Self::Many if each => "http.request.headers[\"x\"][*]".to_owned(),
             Self::Many => "http.request.headers[\"x\"]".to_owned(),
             Self::Nth(n) => format!("http.request.headers[\"x\"][{n}]"),
@@ -79,8 +89,8 @@ impl Term {
 
     fn has_many(&self) -> bool {
         match self {
-            Self::Many => true,
-            Self::Path | Self::Host | Self::Agent | Self::Nth(_) => false,
+            Self::Many | Self::Alpn => true,
+            Self::Path | Self::Host | Self::Agent | Self::Sni | Self::Nth(_) => false,
             Self::Lower(of) | Self::Upper(of) | Self::Before(_, of) | Self::From(_, of) | Self::Without(_, of) => {
                 of.has_many()
             }
@@ -94,6 +104,8 @@ impl Term {
             Self::Host => Some(world.host.clone()).filter(|host| !host.is_empty()).into_iter().collect(),
             Self::Agent => world.agent.clone().into_iter().collect(),
             Self::Many => world.many.clone(),
+            Self::Sni => world.sni.clone().into_iter().collect(),
+            Self::Alpn => world.alpn.clone(),
             Self::Nth(n) => world.many.get(*n).cloned().into_iter().collect(),
             Self::Lower(of) => each(of, &|value| value.to_lowercase()),
             Self::Upper(of) => each(of, &|value| value.to_uppercase()),
@@ -186,6 +198,8 @@ fn term() -> impl Strategy<Value = Term> {
         Just(Term::Host),
         Just(Term::Agent),
         Just(Term::Many),
+        Just(Term::Sni),
+        Just(Term::Alpn),
         (0_usize..3).prop_map(Term::Nth)
     ];
     leaf.prop_recursive(2, 3, 1, |inner| {
@@ -204,6 +218,7 @@ fn term() -> impl Strategy<Value = Term> {
 fn each_term() -> impl Strategy<Value = Term> {
     prop_oneof![
         Just(Term::Many),
+        Just(Term::Alpn),
         Just(Term::Lower(Box::new(Term::Many))),
         word().prop_map(|text| Term::Before(text, Box::new(Term::Many))),
     ]
@@ -239,8 +254,18 @@ fn rule() -> impl Strategy<Value = Rule> {
 
 fn world() -> impl Strategy<Value = World> {
     let text = || (word(), word()).prop_map(|(a, b)| a.to_owned() + b);
-    (0_u8..6, text(), text(), prop::option::of(text()), prop::collection::vec(text(), 0..3))
-        .prop_map(|(src, path, host, agent, many)| World { src, path, host: host.to_lowercase(), agent, many })
+    let many = || prop::collection::vec(text(), 0..3);
+    (0_u8..6, text(), text(), prop::option::of(text()), many(), prop::option::of(text()), many()).prop_map(
+        |(src, path, host, agent, many, sni, alpn)| World {
+            src,
+            path,
+            host: host.to_lowercase(),
+            agent,
+            many,
+            sni,
+            alpn,
+        },
+    )
 }
 
 #[test]
@@ -265,6 +290,11 @@ fn compiled_policies_do_what_the_words_mean() {
             for (name, value) in values.chain(world.agent.iter().map(|agent| ("user-agent", agent))) {
                 headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"));
             }
+            let hello = ClientHello {
+                sni: world.sni.as_ref().map(|name| name.as_bytes().into()),
+                alpn: world.alpn.iter().map(|name| name.as_bytes().into()).collect(),
+                ..ClientHello::default()
+            };
             let request = RequestView {
                 src: std::net::Ipv4Addr::new(10, 0, 0, world.src).into(),
                 dst: "192.0.2.1:443".parse().expect("address"),
@@ -278,7 +308,12 @@ fn compiled_policies_do_what_the_words_mean() {
                 headers: &headers,
                 body_size: Some(0),
                 wall_ms: 0,
+                connection: ConnectionView { hello: Some(&hello) },
             };
+            // What is decided at the handshake is what the same rule says there.
+            let early = set.rules()[RULES - 1].phase == Phase::ClientHello && rules[RULES - 1].holds(&world);
+            let refused = Action::Block { rule: RuleSlot(RULES as u32), status: 403 };
+            assert_eq!(set.evaluate_hello(&request).action, if early { refused } else { Action::Pass });
             let decision = set.evaluate(&request, 1);
             for (rule, slot) in rules.iter().zip(1..) {
                 let matched = match decision.action {

@@ -18,8 +18,9 @@ use super::lang::{
     signature, unfed,
 };
 use super::sample_frame::{self, SampleFrame, implied};
-use super::{RequestView, ResponseView};
+use super::{ConnectionView, RequestView, ResponseView, sample_hello};
 use crate::diagnostic::hint;
+use crate::hello::ClientHello;
 use crate::json::join;
 use crate::json::shape::{Fault, describe};
 use crate::ranges::number;
@@ -63,6 +64,7 @@ pub(super) struct Sample {
     headers: HeaderMap,
     body_size: u64,
     wall_ms: u64,
+    hello: Option<ClientHello>,
     status: StatusCode,
     /// Headers of the response.
     none: HeaderMap,
@@ -103,6 +105,7 @@ impl Sample {
             headers: HeaderMap::new(),
             body_size: 0,
             wall_ms: 0,
+            hello: None,
             status: StatusCode::OK,
             none: HeaderMap::new(),
         };
@@ -130,7 +133,13 @@ impl Sample {
             headers: &self.headers,
             body_size: Some(self.body_size),
             wall_ms: self.wall_ms,
+            connection: ConnectionView { hello: self.hello.as_ref() },
         }
+    }
+
+    /// Its ClientHello, an empty one at first.
+    fn hello(&mut self) -> &mut ClientHello {
+        self.hello.get_or_insert_default()
     }
 
     /// Its response, of which a test says no more than the status.
@@ -193,7 +202,7 @@ impl Reader<'_> {
             Availability::Response if field != Field::Int(IntField::Http(HttpInt::Status)) => {
                 return Err(Fault::at_key(at, "of a response a test says `http.response.code` only"));
             }
-            Availability::Both | Availability::Request | Availability::Response => {}
+            Availability::Both | Availability::Hello | Availability::Request | Availability::Response => {}
         }
         let expected = |kind: Type| wrong(format!("found {}, expected {}", describe(value), kind.name()));
         match field {
@@ -226,6 +235,7 @@ impl Reader<'_> {
                 sample.proto =
                     known.ok_or_else(|| wrong(format!("unknown protocol \"{name}\"{}", hint(name, names))))?.1;
             }
+            Field::Text(TextField::Hello(field)) => sample_hello::text(sample.hello(), field, value).map_err(wrong)?,
             Field::Text(field) => {
                 let text = value.as_str().ok_or_else(|| expected(Type::Text))?;
                 self.text(sample, &field, text).map_err(wrong)?;
@@ -251,6 +261,7 @@ impl Reader<'_> {
             IntField::IcmpCode => sample.icmp_code = number as u8,
             IntField::Vlan => sample.vlan = port,
             IntField::Http(HttpInt::BodySize) => sample.body_size = number,
+            IntField::Http(HttpInt::HelloLength) => sample.hello().length = number as u32,
             IntField::Http(HttpInt::Seconds) => sample.wall_ms = number.saturating_mul(1_000),
             IntField::Http(HttpInt::Milliseconds) => sample.wall_ms = number,
             IntField::Http(HttpInt::Status) => match StatusCode::from_u16(port) {
@@ -356,8 +367,11 @@ impl Reader<'_> {
             TextField::FullUri | TextField::Extension => {
                 return Err("this follows from `http.host` and `http.request.uri`: give those".to_owned());
             }
-            // Refused before, by its phase.
-            TextField::ResponseHeader(_) | TextField::ResponseHeaderNames | TextField::ResponseHeaderValues => {}
+            // Refused before, by its phase, or read by `sample_hello`.
+            TextField::ResponseHeader(_)
+            | TextField::ResponseHeaderNames
+            | TextField::ResponseHeaderValues
+            | TextField::Hello(_) => {}
         }
         Ok(())
     }
@@ -406,7 +420,12 @@ impl Reader<'_> {
             sample.window = window.unwrap_or(sample.window);
         }
         sample.sized = given.contains_key("ip.len") || sample.syn.is_none() && sample.payload.is_empty();
-        let request = given.keys().any(|key| key.starts_with("http.") || key == "tidegate.listener" || key == "ssl");
+        let http = sample.scheme == "http";
+        if http && sample.hello.is_some() {
+            self.faults.push(Fault::at(self.pointer, "a ClientHello, and a request in clear text that has none"));
+        }
+        let request = sample.hello.is_some()
+            || given.keys().any(|key| key.starts_with("http.") || key == "tidegate.listener" || key == "ssl");
         match sample.proto {
             proto::TCP => {}
             proto::UDP => sample.version = Version::HTTP_3,

@@ -23,6 +23,12 @@ pub struct PolicySet {
     pub(super) requests: Vec<RequestRule>,
     /// Which of `requests` are worth asking.
     pub(super) index: Index,
+    /// Places of those that are decided when a ClientHello has come.
+    pub(super) hello: Vec<usize>,
+    /// Which of `hello` are worth asking.
+    pub(super) hello_index: Index,
+    /// A rule looks at the ClientHello.
+    pub(super) wants_hello: bool,
     /// Sources that an enforcing allow rule covers on the source alone.
     pub(super) allowed: RangeSet,
     pub(super) image: KernelImage,
@@ -87,6 +93,9 @@ pub(super) enum Effect {
 pub enum Phase {
     /// In the kernel.
     Packet,
+    /// By a worker before the TLS handshake, and again for requests of connections that were open before.
+    #[serde(rename = "client_hello")]
+    ClientHello,
     /// By a worker.
     Request,
     /// By both: an allow rule that spares packets and requests.
@@ -129,7 +138,50 @@ pub struct RuleInfo {
     pub description: Option<String>,
 }
 
+impl Phase {
+    /// As written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Packet => "packet",
+            Self::ClientHello => "client_hello",
+            Self::Request => "request",
+            Self::Both => "both",
+            Self::Off => "off",
+        }
+    }
+}
+
 impl PolicySet {
+    /// Whether a rule looks at [`super::ConnectionView::hello`], which costs reading it before the handshake.
+    pub fn wants_hello(&self) -> bool {
+        self.wants_hello
+    }
+
+    /// Evaluates the rules that are decided when a ClientHello has come: `request` is [`RequestView::of_hello`]'s. The action
+    /// is `Pass`, `Allow` or `Block`; a status is not meant.
+    pub fn evaluate_hello(&self, request: &RequestView<'_>) -> Decision {
+        let mut decision = Decision::default();
+        if let Some(rule) = self.decides_hello(request) {
+            decision.end(rule, request, self.allows_source(request.src));
+        }
+        decision
+    }
+
+    /// The rule that ends the evaluation of a ClientHello.
+    pub(super) fn decides_hello(&self, request: &RequestView<'_>) -> Option<&RequestRule> {
+        let candidates = self.hello_index.candidates(request);
+        let mut from = 0;
+        while let Some(place) = next_set(&candidates, from) {
+            from = place + 1;
+            let Some(rule) = self.hello.get(place).and_then(|place| self.requests.get(*place)) else { continue };
+            let asked = self.policies.get(rule.policy).is_some_and(|policy| policy.looks_at(request));
+            if asked && rule.when.holds(request) {
+                return Some(rule);
+            }
+        }
+        None
+    }
+
     /// Evaluates the request rules. `now_ns` is `CLOCK_MONOTONIC` in nanoseconds (rates).
     pub fn evaluate(&self, request: &RequestView<'_>, now_ns: u64) -> Decision {
         let mut decision = Decision::default();
@@ -155,27 +207,14 @@ impl PolicySet {
                 _ => {}
             }
             match rule.effect {
-                Effect::Log => decision.logged.push(rule.slot),
-                Effect::Allow => {
-                    decision.action = Action::Allow(rule.slot);
-                    return decision;
-                }
-                Effect::Block(status, push) => {
-                    decision.action = Action::Block { rule: rule.slot, status };
-                    if let Some(ttl) = push.filter(|_| !self.allows_source(request.src)) {
-                        decision.pushes.push(Push { rule: rule.slot, ttl });
-                    }
-                    return decision;
-                }
-                Effect::Redirect => match rule.deed.location(request, request.query) {
-                    Some((status, location)) => {
-                        decision.action = Action::Redirect { rule: rule.slot, status };
-                        decision.location = Some(location);
+                Effect::Allow | Effect::Block(..) | Effect::Redirect => {
+                    if decision.end(rule, request, self.allows_source(request.src)) {
                         return decision;
                     }
-                    // Its value is missing: there is no place to lead to.
-                    None => decision.logged.push(rule.slot),
-                },
+                    // The place of a redirect is missing: there is nothing to lead to.
+                    decision.logged.push(rule.slot);
+                }
+                Effect::Log => decision.logged.push(rule.slot),
                 Effect::Change => {
                     decision.changes.extend(rule.deed.changes(request));
                     decision.logged.push(rule.slot);
@@ -227,6 +266,8 @@ impl PolicySet {
             (&*rule.when, scope)
         });
         self.index = Index::new(&rules.collect::<Vec<_>>());
+        let hello = self.hello.iter().filter_map(|place| self.requests.get(*place)).map(|rule| (&*rule.when, None));
+        self.hello_index = Index::new(&hello.collect::<Vec<_>>());
     }
 
     /// Whether an allow rule on the source alone covers `src`: such a source never gets a verdict.
@@ -272,6 +313,26 @@ impl PolicySet {
     /// When the next rule expires: compiling again from then on turns it off.
     pub fn next_expiry(&self) -> Option<jiff::Timestamp> {
         self.next_expiry
+    }
+}
+
+impl Decision {
+    /// What a match does that ends the evaluation; says whether it does. A source that is `allowed` gets no verdict.
+    fn end(&mut self, rule: &RequestRule, request: &RequestView<'_>, allowed: bool) -> bool {
+        match rule.effect {
+            Effect::Allow => self.action = Action::Allow(rule.slot),
+            Effect::Block(status, push) => {
+                self.action = Action::Block { rule: rule.slot, status };
+                self.pushes.extend(push.filter(|_| !allowed).map(|ttl| Push { rule: rule.slot, ttl }));
+            }
+            Effect::Redirect => {
+                let Some((status, location)) = rule.deed.location(request, request.query) else { return false };
+                self.action = Action::Redirect { rule: rule.slot, status };
+                self.location = Some(location);
+            }
+            Effect::Change | Effect::Skip | Effect::Log => return false,
+        }
+        true
     }
 }
 

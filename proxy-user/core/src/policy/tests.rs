@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 
 mod effects;
+mod handshakes;
 
 const NOW: &str = "2026-11-22T00:00:00Z";
 
@@ -54,6 +55,7 @@ fn ask(set: &PolicySet, src: &str, path: &str) -> Decision {
         headers: &HeaderMap::new(),
         body_size: Some(0),
         wall_ms: 0,
+        connection: ConnectionView::default(),
     };
     set.evaluate(&request, 1)
 }
@@ -186,6 +188,7 @@ fn a_root_dot_gets_around_nothing() {
         headers: &HeaderMap::new(),
         body_size: Some(0),
         wall_ms: 0,
+        connection: ConnectionView::default(),
     };
     assert_eq!(blocked(&set.evaluate(&request, 0)), Some((1, 403)));
 }

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, Method, StatusCode, Version};
 
+use crate::hello::ClientHello;
+
 /// What request rules may look at. `src` is never v4-mapped.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestView<'a> {
@@ -31,6 +33,39 @@ pub struct RequestView<'a> {
     pub body_size: Option<u64>,
     /// Milliseconds since 1970; only looked at where [`super::PolicySet::wants_wall_clock`] says so.
     pub wall_ms: u64,
+    /// What is known of the connection that it came over.
+    pub connection: ConnectionView<'a>,
+}
+
+/// What is known of a connection. What nobody found out is missing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectionView<'a> {
+    /// The client's hello; only read where [`super::PolicySet::wants_hello`] says so.
+    pub hello: Option<&'a ClientHello>,
+}
+
+impl<'a> RequestView<'a> {
+    /// A connection whose ClientHello has come and nothing else, for [`super::PolicySet::evaluate_hello`], which looks at
+    /// nothing else.
+    pub fn of_hello(src: IpAddr, dst: SocketAddr, listener: &'a str, quic: bool, hello: &'a ClientHello) -> Self {
+        /// No request, no headers.
+        static NO_HEADERS: std::sync::LazyLock<HeaderMap> = std::sync::LazyLock::new(HeaderMap::new);
+        Self {
+            src,
+            dst,
+            listener,
+            scheme: "https",
+            version: if quic { Version::HTTP_3 } else { Version::HTTP_2 },
+            method: &Method::GET,
+            host: "",
+            path: "",
+            query: None,
+            headers: &NO_HEADERS,
+            body_size: None,
+            wall_ms: 0,
+            connection: ConnectionView { hello: Some(hello) },
+        }
+    }
 }
 
 /// What `count_when` may look at.

@@ -2,12 +2,15 @@
 
 mod lines;
 
-use proxy_core::policy::Action;
+use proxy_core::hello::ClientHello;
+use proxy_core::policy::{Action, Decision, PolicySet};
 use serde::Serialize;
 
 use super::Stage;
 use super::exchange::{Exchange, Summary};
 use super::hooks::{self, Hooks, Site};
+use crate::shared::Snapshot;
+use crate::worker::connection::Connection;
 
 pub use lines::{LineBuffer, LogWriter};
 
@@ -24,7 +27,7 @@ pub struct AccessRecord<'a, 't> {
     pub listener: &'a str,
     /// Worker's index.
     pub worker: u32,
-    /// `h1`, `h2` or `h3`.
+    /// `h1`, `h2` or `h3`; `tls` for a connection that was refused before any request, whose method and path are empty.
     pub version: &'static str,
     /// Method.
     pub method: &'a str,
@@ -35,7 +38,7 @@ pub struct AccessRecord<'a, 't> {
     /// Query without `?`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query: Option<&'a str>,
-    /// Status; 499 when the client left before the answer.
+    /// Status; 0 where there was none, 499 when the client left before the answer.
     pub status: u16,
     /// Bytes of the request body.
     pub bytes_in: u64,
@@ -61,6 +64,9 @@ pub struct AccessRecord<'a, 't> {
     /// Rules that matched in shadow mode or only log.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub matched: Vec<&'a str>,
+    /// Fingerprint of the client's TLS, where a policy looks at ClientHellos.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ja4: Option<&'a str>,
     /// What went wrong: source and kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
@@ -84,12 +90,7 @@ impl Stage for Write {
 fn write(exchange: &Exchange, summary: &Summary) {
     let Some(log) = &exchange.worker.log else { return };
     let policies = &exchange.live.snapshot.policies;
-    let (action, rule) = match exchange.decision.action {
-        Action::Pass => (None, None),
-        Action::Allow(rule) => (Some("allow"), policies.rule_name(rule)),
-        Action::Block { rule, .. } => (Some("block"), policies.rule_name(rule)),
-        Action::Redirect { rule, .. } => (Some("redirect"), policies.rule_name(rule)),
-    };
+    let (action, rule) = named(exchange.decision.action, policies);
     log.write(|time| AccessRecord {
         time,
         id: exchange.id.to_str().unwrap_or_default(),
@@ -111,6 +112,51 @@ fn write(exchange: &Exchange, summary: &Summary) {
         action,
         rule,
         matched: exchange.decision.logged.iter().filter_map(|slot| policies.rule_name(*slot)).collect(),
+        ja4: exchange.connection.hello().map(|hello| hello.ja4.as_str()),
         error: summary.fault.map(|fault| fault.label()),
+    });
+}
+
+/// Name of an action, and of the rule that decided.
+fn named(action: Action, policies: &PolicySet) -> (Option<&'static str>, Option<&str>) {
+    let (name, rule) = match action {
+        Action::Pass => return (None, None),
+        Action::Allow(rule) => ("allow", rule),
+        Action::Block { rule, .. } => ("block", rule),
+        Action::Redirect { rule, .. } => ("redirect", rule),
+    };
+    (Some(name), policies.rule_name(rule))
+}
+
+/// A line about a connection that was refused for its ClientHello: it has no request, and its host is the one of TLS.
+pub(crate) fn refused(connection: &Connection, snapshot: &Snapshot, hello: &ClientHello, decision: &Decision) {
+    let worker = &connection.worker;
+    let Some(log) = &worker.log else { return };
+    let (action, rule) = named(decision.action, &snapshot.policies);
+    let id = worker.next_request_id();
+    let host = String::from_utf8_lossy(hello.sni.as_deref().unwrap_or_default());
+    log.write(|time| AccessRecord {
+        time,
+        id: id.to_str().unwrap_or_default(),
+        client: connection.client,
+        listener: &connection.listener.name,
+        worker: worker.index,
+        version: "tls",
+        method: "",
+        host: &host,
+        path: "",
+        query: None,
+        status: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        duration_us: 0,
+        upstream: None,
+        server: None,
+        upstream_us: None,
+        action,
+        rule,
+        matched: Vec::new(),
+        ja4: Some(&hello.ja4),
+        error: None,
     });
 }

@@ -2,22 +2,33 @@
 //! answer is sent. Such verdicts hold for Tidegate's own listeners only, never for a source that an allow rule
 //! covers, and at most `gate.max_pushes_per_second` a second are written by each worker.
 
+use std::net::IpAddr;
+use std::time::Instant;
+
+use proxy_core::policy::Push;
+
+use crate::shared::Snapshot;
 use crate::stages::Flow;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
+use crate::worker::Worker;
 
 /// Writes the verdicts that were decided.
 pub(super) fn push(exchange: &mut Exchange) -> Flow {
-    if exchange.decision.pushes.is_empty() {
-        return Flow::Continue;
+    let pushes = &exchange.decision.pushes;
+    if !pushes.is_empty() {
+        let source = exchange.connection.client.ip();
+        write(&exchange.worker, &exchange.live.snapshot, source, pushes, exchange.started);
     }
-    let worker = &exchange.worker;
-    let Some(kernel) = &worker.shared.kernel else { return Flow::Continue };
-    let snapshot = &exchange.live.snapshot;
-    let source = exchange.connection.client.ip();
-    for push in &exchange.decision.pushes {
+    Flow::Continue
+}
+
+/// Writes the verdicts that a decision about `source` wants.
+pub(crate) fn write(worker: &Worker, snapshot: &Snapshot, source: IpAddr, pushes: &[Push], now: Instant) {
+    let Some(kernel) = &worker.shared.kernel else { return };
+    for push in pushes {
         let allowed = snapshot.policies.allows_source(source);
-        if allowed || !worker.may_push(exchange.started, snapshot.config.gate.max_pushes_per_second) {
+        if allowed || !worker.may_push(now, snapshot.config.gate.max_pushes_per_second) {
             bump(&worker.stats.push_refused, 1);
             continue;
         }
@@ -30,5 +41,4 @@ pub(super) fn push(exchange: &mut Exchange) -> Flow {
             }
         }
     }
-    Flow::Continue
 }

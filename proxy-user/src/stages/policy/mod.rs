@@ -2,13 +2,13 @@
 //! or the changes are made that they want (`enforce`). Without request rules none of this is called.
 
 mod enforce;
-mod feedback;
+pub(crate) mod feedback;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::CONTENT_LENGTH;
 use http::response;
-use proxy_core::policy::{Phase, RequestView, ResponseView};
+use proxy_core::policy::{Phase, PolicySet, RequestView, ResponseView};
 
 use super::exchange::Exchange;
 use super::hooks::{self, Hooks, Site};
@@ -22,7 +22,12 @@ impl Stage for Policy {
     }
 
     fn join(&self, site: &Site<'_>, hooks: &mut Hooks) -> Result<(), hooks::Fault> {
-        if site.policies.rules().iter().any(|rule| matches!(rule.phase, Phase::Request | Phase::Both)) {
+        if site
+            .policies
+            .rules()
+            .iter()
+            .any(|rule| matches!(rule.phase, Phase::Request | Phase::Both | Phase::ClientHello))
+        {
             hooks.entry(evaluate);
             hooks.entry(feedback::push);
             hooks.entry(enforce::enforce);
@@ -48,7 +53,8 @@ fn evaluate(exchange: &mut Exchange) -> Flow {
         query: request.uri.query(),
         headers: &request.headers,
         body_size: body_size(exchange),
-        wall_ms: if exchange.live.snapshot.policies.wants_wall_clock() { wall_ms() } else { 0 },
+        wall_ms: wall_ms(&exchange.live.snapshot.policies),
+        connection: exchange.connection.view(),
     };
     let now_ns = exchange.worker.monotonic_ns(exchange.started);
     exchange.decision = exchange.live.snapshot.policies.evaluate(&view, now_ns);
@@ -78,7 +84,10 @@ fn body_size(exchange: &Exchange) -> Option<u64> {
     }
 }
 
-/// Milliseconds since 1970.
-fn wall_ms() -> u64 {
+/// Milliseconds since 1970, for policies that look at them.
+pub(crate) fn wall_ms(policies: &PolicySet) -> u64 {
+    if !policies.wants_wall_clock() {
+        return 0;
+    }
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

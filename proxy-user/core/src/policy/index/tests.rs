@@ -8,8 +8,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::policy::RequestView;
 use crate::policy::lang::{Lists, parse};
+use crate::policy::{ConnectionView, RequestView};
 
 /// Requests asked about without `TIDEGATE_CASES`.
 const CASES: usize = 20_000;
@@ -130,6 +130,7 @@ impl Request {
             headers: &self.headers,
             body_size: Some(0),
             wall_ms: 0,
+            connection: ConnectionView::default(),
         }
     }
 }

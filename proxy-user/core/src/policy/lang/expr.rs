@@ -107,14 +107,24 @@ impl Expr {
         }
     }
 
+    /// Whether it looks at the ClientHello.
+    pub fn looks_at_hello(&self) -> bool {
+        let mut found = false;
+        self.fields(&mut |field| found |= field.availability() == Availability::Hello);
+        found
+    }
+
     /// Where every field of it is known.
     pub fn phases(&self) -> Phases {
-        let mut phases = Phases { packet: true, request: true, response: true };
-        self.fields(&mut |field| match field.availability() {
-            Availability::Both => phases.response &= field.of_responses(),
-            Availability::Packet => (phases.request, phases.response) = (false, false),
-            Availability::Request => (phases.packet, phases.response) = (false, false),
-            Availability::Response => (phases.packet, phases.request) = (false, false),
+        let mut phases = Phases { packet: true, hello: true, request: true, response: true };
+        self.fields(&mut |field| {
+            phases.hello &= field.of_handshakes();
+            match field.availability() {
+                Availability::Both => phases.response &= field.of_responses(),
+                Availability::Packet => (phases.request, phases.response) = (false, false),
+                Availability::Hello | Availability::Request => (phases.packet, phases.response) = (false, false),
+                Availability::Response => (phases.packet, phases.request) = (false, false),
+            }
         });
         phases
     }
@@ -122,9 +132,12 @@ impl Expr {
 
 /// Phases that know all fields of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "one a phase")]
 pub(crate) struct Phases {
     /// In the kernel.
     pub packet: bool,
+    /// When the ClientHello is there.
+    pub hello: bool,
     /// When the header of a request is there.
     pub request: bool,
     /// When the header of its response is there.

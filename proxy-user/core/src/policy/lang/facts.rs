@@ -72,6 +72,7 @@ impl Facts for RequestView<'_> {
             IntField::UdpDst if udp => Some(self.dst.port().into()),
             IntField::Http(HttpInt::BodySize) => self.body_size.map(Into::into),
             IntField::Http(HttpInt::Milliseconds) => Some(self.wall_ms.into()),
+            IntField::Http(HttpInt::HelloLength) => self.connection.hello.map(|hello| hello.length.into()),
             IntField::Http(HttpInt::Seconds) => Some((self.wall_ms / 1_000).into()),
             _ => None,
         }
@@ -122,6 +123,9 @@ impl Facts for RequestView<'_> {
             TextField::ArgNames => self.args().any(|(name, _)| test(name.as_bytes())),
             TextField::ArgValues => self.args().any(|(_, value)| test(value.as_bytes())),
             TextField::Listener => !self.listener.is_empty() && test(self.listener.as_bytes()),
+            TextField::Hello(field) => {
+                self.connection.hello.is_some_and(|hello| super::hello::values(hello, *field, test))
+            }
             TextField::ResponseHeader(_) | TextField::ResponseHeaderNames | TextField::ResponseHeaderValues => false,
         }
     }

@@ -3,6 +3,8 @@
 use http::HeaderName;
 use proxy_common::abi::proto;
 
+use crate::hello::MAX_HELLO_BYTES;
+
 /// Type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Type {
@@ -33,6 +35,8 @@ impl Type {
 pub(crate) enum Availability {
     /// For packets and requests.
     Both,
+    /// From the ClientHello on: for handshakes and requests.
+    Hello,
     /// For packets only.
     Packet,
     /// For requests only.
@@ -88,6 +92,29 @@ pub(crate) enum HttpInt {
     Milliseconds,
     /// `http.response.code`
     Status,
+    /// `tls.client.hello_length`: bytes of the ClientHello.
+    HelloLength,
+}
+
+/// Strings of a ClientHello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HelloField {
+    /// `tls.client.sni`: lower case, without root dot; missing without one.
+    Sni,
+    /// `tls.client.ja4`, in Cloudflare's language `cf.bot_management.ja4`.
+    Ja4,
+    /// `tls.client.alpn`
+    Alpn,
+    /// `tls.client.versions`, such as `TLSv1.3`.
+    Versions,
+    /// `tls.client.ciphers`: four hex digits each, as the other lists of codes.
+    Ciphers,
+    /// `tls.client.extensions`
+    Extensions,
+    /// `tls.client.groups`
+    Groups,
+    /// `tls.client.signature_algorithms`
+    SignatureAlgorithms,
 }
 
 impl IntField {
@@ -98,6 +125,7 @@ impl IntField {
             // Twelve bits (IEEE 802.1Q).
             Self::Vlan => 0xfff,
             Self::Http(HttpInt::Status) => 999,
+            Self::Http(HttpInt::HelloLength) => MAX_HELLO_BYTES as u128,
             Self::Http(_) => u64::MAX as u128,
             _ => u16::MAX as u128,
         }
@@ -168,6 +196,8 @@ pub(crate) enum TextField {
     ResponseHeaderNames,
     /// `http.response.headers.values`
     ResponseHeaderValues,
+    /// Of the ClientHello.
+    Hello(HelloField),
 }
 
 /// Fields of packets that are neither numbers nor flags.
@@ -209,7 +239,7 @@ pub(crate) enum Field {
 }
 
 /// Every field name that is known, as written.
-pub(crate) const KNOWN_FIELDS: [&str; 55] = [
+pub(crate) const KNOWN_FIELDS: [&str; 66] = [
     "ip.src",
     "ip.dst",
     "ip.proto",
@@ -265,12 +295,22 @@ pub(crate) const KNOWN_FIELDS: [&str; 55] = [
     "tcp.payload",
     "udp.payload",
     "icmp.payload",
+    "tls.client.sni",
+    "tls.client.ja4",
+    "tls.client.alpn",
+    "tls.client.versions",
+    "tls.client.ciphers",
+    "tls.client.extensions",
+    "tls.client.groups",
+    "tls.client.signature_algorithms",
+    "tls.client.hello_length",
+    "cf.bot_management.ja4",
+    "cf.tls_client_hello_length",
 ];
 
 /// Fields of Cloudflare's language whose values nothing here reads yet, by the beginning of the name, and what there is.
-const UNFED: [(&str, &str); 6] = [
+const UNFED: [(&str, &str); 5] = [
     ("http.request.body.", "bodies are forwarded unread; `http.request.body.size` is the declared size"),
-    ("tls.", "the ClientHello is not handed to policies"),
     ("ssl.", "`ssl` says whether the client came over TLS"),
     ("cf.", "what Cloudflare's own services find out is not known here"),
     ("ip.src.", "no database of countries and networks is read; use lists of networks"),
@@ -341,6 +381,15 @@ impl Field {
             "http.response.headers" => Self::ResponseHeaders,
             "http.response.headers.names" => Self::Text(TextField::ResponseHeaderNames),
             "http.response.headers.values" => Self::Text(TextField::ResponseHeaderValues),
+            "tls.client.sni" => Self::Text(TextField::Hello(HelloField::Sni)),
+            "tls.client.ja4" | "cf.bot_management.ja4" => Self::Text(TextField::Hello(HelloField::Ja4)),
+            "tls.client.alpn" => Self::Text(TextField::Hello(HelloField::Alpn)),
+            "tls.client.versions" => Self::Text(TextField::Hello(HelloField::Versions)),
+            "tls.client.ciphers" => Self::Text(TextField::Hello(HelloField::Ciphers)),
+            "tls.client.extensions" => Self::Text(TextField::Hello(HelloField::Extensions)),
+            "tls.client.groups" => Self::Text(TextField::Hello(HelloField::Groups)),
+            "tls.client.signature_algorithms" => Self::Text(TextField::Hello(HelloField::SignatureAlgorithms)),
+            "tls.client.hello_length" | "cf.tls_client_hello_length" => Self::Int(IntField::Http(HttpInt::HelloLength)),
             _ => return None,
         })
     }
@@ -358,6 +407,14 @@ impl Field {
         KNOWN_FIELDS.into_iter().find(|name| Self::by_name(name).as_ref() == Some(self)).unwrap_or_default()
     }
 
+    /// Whether it is known when a ClientHello has come.
+    pub fn of_handshakes(&self) -> bool {
+        let clock = [HttpInt::Seconds, HttpInt::Milliseconds].map(|unit| Self::Int(IntField::Http(unit)));
+        matches!(self.availability(), Availability::Both | Availability::Hello)
+            || matches!(self, Self::Flag(FlagField::Ssl) | Self::Text(TextField::Listener))
+            || clock.contains(self)
+    }
+
     /// Whether it is known of a response.
     pub fn of_responses(&self) -> bool {
         matches!(self, Self::Ip(_)) || self.availability() == Availability::Response
@@ -367,6 +424,7 @@ impl Field {
     pub fn availability(&self) -> Availability {
         match self {
             Self::Ip(_) | Self::Proto | Self::Int(IntField::TcpDst | IntField::UdpDst) => Availability::Both,
+            Self::Text(TextField::Hello(_)) | Self::Int(IntField::Http(HttpInt::HelloLength)) => Availability::Hello,
             Self::Int(IntField::Http(HttpInt::Status))
             | Self::ResponseHeaders
             | Self::Text(
@@ -396,6 +454,14 @@ impl TextField {
                 | Self::ArgValues
                 | Self::Cookie(_)
                 | Self::Languages
+                | Self::Hello(
+                    HelloField::Alpn
+                        | HelloField::Versions
+                        | HelloField::Ciphers
+                        | HelloField::Extensions
+                        | HelloField::Groups
+                        | HelloField::SignatureAlgorithms
+                )
                 | Self::ResponseHeader(_)
                 | Self::ResponseHeaderNames
                 | Self::ResponseHeaderValues

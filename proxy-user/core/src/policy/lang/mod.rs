@@ -12,6 +12,7 @@ mod expr;
 mod facts;
 mod field;
 mod function;
+mod hello;
 mod json_path;
 mod lexer;
 mod operand;
@@ -27,7 +28,8 @@ mod tests;
 pub(crate) use expr::{Expr, Phases, TextTest};
 pub(crate) use facts::Facts;
 pub(crate) use field::{
-    Availability, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, TextField, Type, unfed,
+    Availability, Field, FlagField, HelloField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, TextField, Type,
+    unfed,
 };
 pub(crate) use packet::{PacketTerm, Place};
 pub(crate) use parser::{Lists, NamedList, parse, parse_value};

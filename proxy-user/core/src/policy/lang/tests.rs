@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use super::*;
-use crate::policy::RequestView;
+use crate::policy::{ConnectionView, RequestView};
 use crate::ranges::{RangeSet, network_ranges, parse_network};
 
 fn lists() -> Lists {
@@ -52,6 +52,7 @@ fn holds(expression: &str) -> bool {
         headers: &headers,
         body_size: Some(12),
         wall_ms: 1_795_305_600_123,
+        connection: ConnectionView::default(),
     };
     let expr = parse(expression, &lists(), None).unwrap_or_else(|e| panic!("{expression}: {}", e.render(expression)));
     expr.holds(&request)
@@ -230,7 +231,9 @@ fn what_is_refused() {
         ("tcp.dstport eq -1", "-1", "`-1` is below 0"),
         ("http.request.body.raw contains \"x\"", "http.request.body.raw", "bodies are forwarded unread"),
         ("ip.src.country eq \"DE\"", "ip.src.country", "no database of countries"),
-        ("tls.client.ja4 eq \"t\"", "tls.client.ja4", "the ClientHello is not handed to policies"),
+        ("tls.client.ja3 eq \"t\"", "tls.client.ja3", "did you mean `tls.client.ja4`"),
+        ("tls.client.sni[0] eq \"t\"", "[", "this field has one value only"),
+        ("tls.client.hello_length gt 20000", "20000", "beyond 16384"),
         (
             "concat(http.request.headers[\"a\"], http.request.headers[\"b\"]) eq \"x\"",
             "http.request.headers[\"b\"]",

@@ -34,6 +34,7 @@ fn explanations_say_what_was_seen_and_agree_with_the_evaluation() {
         headers: Box::leak(Box::default()),
         body_size: Some(0),
         wall_ms: 0,
+        connection: ConnectionView::default(),
     };
     let told = set.explain(&view("203.0.113.9"));
     let outcomes: Vec<Outcome> = told.rules.iter().map(|rule| rule.outcome).collect();

@@ -1,0 +1,111 @@
+//! The ClientHello phase: what the policies say of a client before any handshake. The hello of a TCP connection is peeked at,
+//! so that TLS reads it afterwards; that of QUIC comes from [`crate::http::initials`]. Nothing of this runs where no
+//! policy looks at a ClientHello.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::time::Instant;
+
+use nix::sys::socket::{MsgFlags, recv};
+use proxy_core::hello::{ClientHello, Found, MAX_STREAM_BYTES, from_stream};
+use proxy_core::policy::{Action, Decision, RequestView};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::connection::Connection;
+use crate::stages::policy::feedback;
+use crate::stages::{access_log, policy};
+use crate::stats::bump;
+
+/// Bytes looked at first; most hellos fit, and the buffer grows for others.
+const FIRST_BYTES: usize = 2_048;
+/// A fatal alert, `access_denied` (RFC 8446 section 6.2), in a record of its own.
+const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Its handshake goes on.
+    Accepted,
+    /// It ends here.
+    Refused,
+}
+
+/// Asks the policies about a TCP connection, and refuses it if they want that. What is no hello is left to TLS to complain
+/// about; what is too long to be one is refused.
+pub async fn admit_tcp(connection: &Connection, stream: &TcpStream) -> io::Result<Admission> {
+    if !connection.worker.live().snapshot.policies.wants_hello() {
+        return Ok(Admission::Accepted);
+    }
+    let mut bytes = vec![0; FIRST_BYTES];
+    let count = match peek(stream, &mut bytes).await? {
+        (Found::Hello(hello), count) => {
+            if judge(connection, *hello, false) == Admission::Accepted {
+                return Ok(Admission::Accepted);
+            }
+            count
+        }
+        (Found::TooLarge, _) => return Ok(Admission::Refused),
+        (Found::More | Found::Not(_), _) => return Ok(Admission::Accepted),
+    };
+    // What was not read when a socket closes turns the end into a reset, and the alert would be lost. Whether the client
+    // still takes it makes no difference.
+    let _ = stream.try_read(bytes.get_mut(..count).unwrap_or_default());
+    let _ = stream.try_write(&ACCESS_DENIED);
+    Ok(Admission::Refused)
+}
+
+/// Looks at the first bytes until they are a whole hello, or cannot become one. `Found::More` means that the client left.
+async fn peek(stream: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<(Found, usize)> {
+    let mut seen = 0;
+    loop {
+        let ready = stream.ready(Interest::READABLE).await?;
+        let peeked = stream.try_io(Interest::READABLE, || {
+            let count = recv(stream.as_raw_fd(), bytes, MsgFlags::MSG_PEEK)?;
+            // The bytes stay, so that the socket stays readable: the next edge is what comes behind them.
+            if count == seen && count > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        });
+        match peeked {
+            Ok(0) => return Ok((Found::More, 0)),
+            Ok(count) => seen = count,
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            Err(_) if ready.is_read_closed() => return Ok((Found::More, seen)),
+            Err(_) => continue,
+        }
+        let found = from_stream(bytes.get(..seen).unwrap_or_default());
+        if found != Found::More {
+            return Ok((found, seen));
+        }
+        if seen == bytes.len() {
+            bytes.resize((seen * 2).min(MAX_STREAM_BYTES), 0);
+        }
+    }
+}
+
+/// Asks the policies about a hello, which the connection keeps for its requests, and does what follows from their answer
+/// but for refusing: verdicts, counters, a line of the log.
+pub fn judge(connection: &Connection, hello: ClientHello, quic: bool) -> Admission {
+    let worker = &connection.worker;
+    let live = worker.live();
+    let policies = &live.snapshot.policies;
+    let (client, local) = (connection.client.ip(), connection.local);
+    let view = RequestView {
+        wall_ms: policy::wall_ms(policies),
+        ..RequestView::of_hello(client, local, &connection.listener.name, quic, &hello)
+    };
+    let decision = policies.evaluate_hello(&view);
+    if !refuses(&decision) {
+        connection.keep_hello(hello);
+        return Admission::Accepted;
+    }
+    bump(&worker.stats.blocked, 1);
+    if !decision.pushes.is_empty() {
+        feedback::write(worker, &live.snapshot, client, &decision.pushes, Instant::now());
+    }
+    access_log::refused(connection, &live.snapshot, &hello, &decision);
+    Admission::Refused
+}
+
+fn refuses(decision: &Decision) -> bool {
+    !matches!(decision.action, Action::Pass | Action::Allow(_))
+}
