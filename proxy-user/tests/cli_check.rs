@@ -54,6 +54,42 @@ fn a_good_config_is_summed_up() {
 }
 
 #[test]
+fn routes_are_explained_and_unreachable_ones_told() {
+    let scratch = Scratch::new("check-routes");
+    let mut config = config();
+    config["upstreams"]["canary"] = json!({"servers": ["http://127.0.0.1:9001"]});
+    config["routes"] = json!([
+        {"upstream": "app"},
+        {"path": "/u/{id}", "split": [{"upstream": "app", "weight": 1}, {"upstream": "canary", "weight": 0}]},
+        {"path": "/u/{name}", "upstream": "canary"},
+        {"path": "/old", "methods": ["GET"], "redirect": {"to": "/new{rest}"}},
+    ]);
+    write(&scratch, "edge.json", &config);
+    let out = check(scratch.path(), &["--config", "edge.json"]);
+    let (said, warned) = (text(&out.stdout), text(&out.stderr));
+    assert_eq!(out.status.code(), Some(0), "{warned}");
+    for part in ["any host /u/{id} -> app 1, canary 0\n", "GET any host /old -> 302 to /new{rest}\n"] {
+        assert!(said.contains(part), "{part} is missing in\n{said}");
+    }
+    let warning = "/routes/2: no request gets here: /routes/1 takes all of them";
+    assert!(warned.contains("edge.json:") && warned.contains(warning), "{warned}");
+
+    let explain = |request: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.current_dir(scratch.path()).args(["explain", "--config", "edge.json", "--from", "192.0.2.1"]);
+        let out = command.args(["--request", request]).args(more).output().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+        text(&out.stdout).to_owned()
+    };
+    let said = explain("GET http://a.test/u/7", &[]);
+    assert!(said.contains("route     /routes/1 any host /u/{id} -> app 1, canary 0; 192.0.2.1 gets app\n"), "{said}");
+    let told: Value = serde_json::from_str(&explain("GET http://a.test/old/x", &["--json"])).unwrap();
+    assert_eq!((&told["route"]["pointer"], &told["action"]), (&json!("/routes/3"), &json!("pass")));
+    let told: Value = serde_json::from_str(&explain("POST http://a.test/old/x", &["--json"])).unwrap();
+    assert_eq!(told["route"]["leads_to"], "app");
+}
+
+#[test]
 fn every_fault_of_a_config_is_shown_at_its_line() {
     let scratch = Scratch::new("check-bad");
     let mut bad = config();

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use proxy_core::config::{Config, Listener, Protocol, Rate, Route, ServerUrl, Upstream};
+use proxy_core::config::{self, Config, Listener, Protocol, Rate, Route, ServerUrl, Upstream};
 use proxy_core::policy::{self, ListInfo, PolicySet, RuleInfo};
+use proxy_core::route::Router;
 use proxy_user::daemon::{load, policies};
 use serde::Serialize;
 
@@ -77,6 +78,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         match load::load(path, &[]) {
             Ok(loaded) => {
                 report.take_config(&loaded.config);
+                report.warnings.extend(shadowed(path, &loaded.snapshot.router));
                 report.take_policies(&loaded.policies);
             }
             Err(text) => report.faults.extend(faults::split(&text)),
@@ -114,6 +116,16 @@ pub(super) fn now() -> jiff::Timestamp {
 /// Checks policy files by themselves, as `check --policy` does.
 pub(super) fn files(paths: &[PathBuf], form: Form) -> anyhow::Result<ExitCode> {
     run(&Args { config: None, policies: paths.to_vec(), form })
+}
+
+/// Routes that no request reaches, in the form of faults.
+fn shadowed(path: &Path, router: &Router) -> Vec<String> {
+    let said =
+        |(route, by)| (format!("/routes/{route}"), format!("no request gets here: /routes/{by} takes all of them"));
+    let found = router.shadowed().into_iter().map(said).collect();
+    // It was read a moment ago; without it the places in it stay unknown.
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    config::locate(&text, found).iter().map(|warning| format!("{}:{warning}", path.display())).collect()
 }
 
 /// Compiles policy files by themselves: without the names of listeners, which only a config has.
@@ -174,8 +186,7 @@ fn print(report: &Report) -> io::Result<()> {
         writeln!(out, "listener  {} {} {protocol}", listener.name, listener.address)?;
     }
     for route in &report.routes {
-        let hosts = if route.hosts.is_empty() { "any host".to_owned() } else { route.hosts.join(", ") };
-        writeln!(out, "route     {hosts} {} -> {}", route.path, route.upstream)?;
+        writeln!(out, "route     {} -> {}", route.is_for(), route.leads_to())?;
     }
     for upstream in &report.upstreams {
         let servers = upstream.servers.iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -10,7 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use proxy_core::config::{Listener, Protocol};
 use proxy_core::hello::ClientHello;
 use proxy_core::policy::{Comparison, ConnectionView, Outcome, Phase, RequestExplanation, RequestView};
+use proxy_core::route::Request;
 use proxy_user::daemon::load;
+use serde::Serialize;
 
 use super::DEFAULT_CONFIG;
 use super::output::{self, BAD, GOOD, WARN};
@@ -88,11 +90,50 @@ pub(super) fn run(args: &Args, request: &str, json: bool) -> anyhow::Result<()> 
         connection: ConnectionView { hello: hello.as_ref() },
     };
     let told = loaded.policies.explain(&view);
+    let asked = Request { host: &host, path: uri.path(), query: uri.query(), method: &method, headers: &headers };
+    let found = loaded.snapshot.router.find(&asked);
+    let upstream =
+        found.and_then(|found| found.upstream(&asked, source)).and_then(|at| loaded.config.upstreams.keys().nth(at));
+    let route = found.and_then(|found| Some((found.index, loaded.config.routes.get(found.index)?)));
+    let route = route.map(|(index, route)| RouteLine {
+        pointer: format!("/routes/{index}"),
+        is_for: route.is_for(),
+        leads_to: route.leads_to(),
+        upstream: upstream.cloned(),
+    });
     if json {
-        return output::json(&told);
+        return output::json(&Told { policies: &told, route });
     }
     let verdict = told.push_seconds.map(|seconds| (banned(source, loaded.config.gate.ipv6_prefix), seconds));
-    Ok(print(&mut output::stdout(), &view, &told, verdict)?)
+    let out = &mut output::stdout();
+    print(out, &view, &told, verdict)?;
+    match route {
+        None => writeln!(out, "route     none for this host and path: 404")?,
+        Some(RouteLine { pointer, is_for, leads_to, upstream }) => {
+            let share = upstream.filter(|name| *name != leads_to).map(|name| format!("; {source} gets {name}"));
+            writeln!(out, "route     {pointer} {is_for} -> {leads_to}{}", share.unwrap_or_default())?;
+        }
+    }
+    Ok(())
+}
+
+/// All that is told of a request.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    policies: &'a RequestExplanation,
+    /// None where no route is for it.
+    route: Option<RouteLine>,
+}
+
+/// The route that a request takes, unless a policy answers it or gives it another path.
+#[derive(Serialize)]
+struct RouteLine {
+    pointer: String,
+    is_for: String,
+    leads_to: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<String>,
 }
 
 /// `GET https://host/path`; without a method it is GET.

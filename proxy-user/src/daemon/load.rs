@@ -109,7 +109,7 @@ pub fn load_after(
     let config = Arc::new(config);
     // Faults of stages are told also where other files have theirs.
     let judged = policies.clone().unwrap_or_default();
-    let stages = Compiled::new(Stages::installed(), &config, &judged)
+    let stages = Compiled::new(Stages::installed(), &config, &base, &judged)
         .map_err(|faults| lines(path, &config::locate(&text, faults)));
     let stages = keep(&mut faults, stages);
     let origins = keep(&mut faults, Origin::all(&config, &base).map_err(named));

@@ -148,7 +148,8 @@ impl Daemon {
     /// Puts compiled policies in force beside the config that is; tells the generation and what changed in the kernel.
     pub(super) fn swap(&self, policies: PolicySet) -> Result<(u64, Applied), String> {
         let before = self.shared.snapshot.load_full();
-        let stages = Compiled::new(Stages::installed(), &before.config, &policies)
+        let base = self.path.parent().unwrap_or(Path::new(""));
+        let stages = Compiled::new(Stages::installed(), &before.config, base, &policies)
             .map_err(|faults| faults.iter().map(|(at, what)| format!("{at}: {what}")).collect::<Vec<_>>().join("\n"))?;
         let kernel = match &self.shared.kernel {
             Some(kernel) => kernel.apply(policies.kernel_image()).map_err(|error| format!("{error:#}"))?,

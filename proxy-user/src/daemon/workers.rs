@@ -302,7 +302,8 @@ mod tests {
         );
         let config = Arc::new(proxy_core::config::parse(&text).unwrap());
         let origins = crate::upstream::origin::Origin::all(&config, std::path::Path::new("")).unwrap();
-        let stages = Compiled::new(Stages::installed(), &config, &PolicySet::default()).unwrap();
+        let stages =
+            Compiled::new(Stages::installed(), &config, std::path::Path::new(""), &PolicySet::default()).unwrap();
         let snapshot = Snapshot::new(Arc::clone(&config), Arc::default(), stages, origins, 1);
         let shared = Arc::new(Shared {
             snapshot: arc_swap::ArcSwap::from_pointee(snapshot),

@@ -88,6 +88,11 @@ impl RequestBody {
         matches!(self.source, Source::Empty)
     }
 
+    /// Bounds it anew, before it was read.
+    pub fn limit(&mut self, limit: u64) {
+        self.left = limit;
+    }
+
     /// Lets it pass `filter`, behind those that it has.
     pub fn filter(&mut self, filter: Box<dyn BodyFilter>) {
         self.filters.push(filter);

@@ -84,7 +84,7 @@ impl ResponseBody {
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
-                    lease.deadline.set_if_clear(this.journey.exchange.live.snapshot.config.timeouts.read.0);
+                    lease.deadline.set_if_clear(this.journey.exchange.read_timeout());
                     if lease.deadline.poll_passed(cx).is_ready() {
                         return this.fail(Fault::upstream(Kind::ReadTimeout, "the origin's response stalled"));
                     }

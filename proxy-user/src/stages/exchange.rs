@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, StatusCode, Version, request};
+use proxy_core::config::Route;
 use proxy_core::policy::Decision;
 use smallvec::SmallVec;
 
@@ -43,6 +45,8 @@ pub struct Exchange {
     pub decision: Decision,
     /// Index of the route in the config, once it is known.
     pub route: Option<usize>,
+    /// Path and query for the origin, where they are not the request's own.
+    pub target: Option<PathAndQuery>,
     /// Index of the upstream among the snapshot's origins.
     pub upstream: Option<usize>,
     /// The server that answered, `host:port`.
@@ -115,6 +119,7 @@ impl Exchange {
             body,
             decision: Decision::default(),
             route: None,
+            target: None,
             upstream: None,
             server: None,
             upstream_us: None,
@@ -148,7 +153,35 @@ impl Exchange {
     /// The answer to a failed request; remembers the fault for the log.
     pub fn fail(&self, fault: Fault) -> http::Response<Bytes> {
         self.fault.set(Some(fault));
-        self.answer(fault.status(), fault.detail)
+        let mut answer = self.answer(fault.status(), fault.detail);
+        if let Some(page) = self.live.snapshot.stages.of(self.route).page(fault.status()) {
+            answer.headers_mut().insert(http::header::CONTENT_TYPE, page.content_type.clone());
+            *answer.body_mut() = page.body.clone();
+        }
+        answer
+    }
+
+    /// Its route, once it is known.
+    pub fn route(&self) -> Option<&Route> {
+        self.live.snapshot.config.routes.get(self.route?)
+    }
+
+    /// How long the origin may take for its response header.
+    pub fn response_timeout(&self) -> Duration {
+        let own = self.route().and_then(|route| route.timeouts.response);
+        own.unwrap_or(self.live.snapshot.config.timeouts.response).0
+    }
+
+    /// How long the origin may take between two pieces of its response.
+    pub fn read_timeout(&self) -> Duration {
+        let own = self.route().and_then(|route| route.timeouts.read);
+        own.unwrap_or(self.live.snapshot.config.timeouts.read).0
+    }
+
+    /// Bytes that the request body may have.
+    pub fn body_limit(&self) -> u64 {
+        let own = self.route().and_then(|route| route.limits.body);
+        own.unwrap_or(self.live.snapshot.config.limits.body).0
     }
 }
 

@@ -2,8 +2,11 @@
 //! to be called; a request then calls just these. What nobody asked for is an empty list.
 
 use std::cell::Cell;
+use std::ops::RangeInclusive;
+use std::path::Path;
 
-use http::response;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, response};
 use proxy_core::config::{self, Config, Route};
 use proxy_core::diagnostic::hint;
 use proxy_core::policy::PolicySet;
@@ -31,6 +34,16 @@ pub struct Hooks {
     pub(super) response: Vec<OnResponse>,
     pub(super) response_body: Vec<OnResponseBody>,
     pub(super) log: Vec<OnLog>,
+    pages: Vec<(RangeInclusive<u16>, Page)>,
+}
+
+/// What a client is shown instead of Tidegate's own text.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Its text.
+    pub body: Bytes,
+    /// `Content-Type`.
+    pub content_type: HeaderValue,
 }
 
 impl Hooks {
@@ -75,6 +88,16 @@ impl Hooks {
         self.response_body.push(Box::new(hook));
     }
 
+    /// Shows `page` for errors of Tidegate's own with these statuses; of several pages for a status the first.
+    pub fn error_page(&mut self, statuses: RangeInclusive<u16>, page: Page) {
+        self.pages.push((statuses, page));
+    }
+
+    /// The page for an error, if there is one.
+    pub(super) fn page(&self, status: StatusCode) -> Option<&Page> {
+        self.pages.iter().find(|(statuses, _)| statuses.contains(&status.as_u16())).map(|(_, page)| page)
+    }
+
     /// After the last byte of the response, or when it broke off. Once for each request.
     pub fn log(&mut self, hook: impl Fn(&Exchange, &Summary) + Send + Sync + 'static) {
         self.log.push(Box::new(hook));
@@ -85,6 +108,8 @@ impl Hooks {
 pub struct Site<'a> {
     /// The config that is being loaded.
     pub config: &'a Config,
+    /// Directory that relative paths in it start at.
+    pub base: &'a Path,
     /// The policies that are being loaded.
     pub policies: &'a PolicySet,
     /// A route with its index; `None` for requests whose route is not known, be it not yet or not at all.
@@ -144,12 +169,12 @@ impl Compiled {
     ///
     /// # Errors
     /// All faults that the stages find in their settings, and settings for no stage.
-    pub fn new(stages: &Stages, config: &Config, policies: &PolicySet) -> Result<Self, Vec<Fault>> {
+    pub fn new(stages: &Stages, config: &Config, base: &Path, policies: &PolicySet) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
         let mut hooks_of = |route| {
             let mut hooks = Hooks::default();
             for stage in stages.iter() {
-                let site = Site { config, policies, route, name: stage.name(), asked: Cell::new(false) };
+                let site = Site { config, base, policies, route, name: stage.name(), asked: Cell::new(false) };
                 let joined = stage.join(&site, &mut hooks);
                 // Settings that a stage does not look at are a mistake, too.
                 let given = route.map_or(&config.stages, |(_, route)| &route.stages).contains_key(stage.name());

@@ -75,9 +75,9 @@ impl Stages {
     /// Those of Tidegate.
     pub fn standard() -> Self {
         Self(vec![
-            Box::new(validate::Validate),  // host, framing, header count, declared body size
-            Box::new(policy::Policy),      // what the policies say: verdicts to the kernel, answers, changes
-            Box::new(route::FindUpstream), // host and path to a route and its upstream
+            Box::new(validate::Validate), // host, framing, header count
+            Box::new(policy::Policy),     // what the policies say: verdicts to the kernel, answers, changes
+            Box::new(route::Routes),      // the route and its upstream; its own answers, rewrite and header fields
             Box::new(headers::Forwarded), // hop-by-hop, X-Forwarded-*, Via; on the way back also Alt-Svc and request id
             // -> upstream::forward
             Box::new(access_log::Write), // one JSON line
@@ -167,6 +167,7 @@ async fn forward(
     mut body: RequestBody,
 ) -> Result<(response::Parts, Payload), crate::http::fault::Fault> {
     if !body.is_empty() {
+        body.limit(exchange.body_limit());
         for hook in &hooks.request_body {
             if let Some(filter) = hook(exchange) {
                 body.filter(filter);

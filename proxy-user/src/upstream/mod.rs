@@ -79,7 +79,7 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
 fn head(exchange: &Exchange, headers: HeaderMap, body: RequestBody) -> Result<Request<RequestBody>, Fault> {
     let mut request = Request::new(body);
     *request.method_mut() = exchange.request.method.clone();
-    *request.uri_mut() = match exchange.request.uri.path_and_query() {
+    *request.uri_mut() = match exchange.target.as_ref().or(exchange.request.uri.path_and_query()) {
         Some(path) => Uri::from(path.clone()),
         None => Uri::from_static("/"),
     };
@@ -95,7 +95,7 @@ type Sent = Result<http::Response<Incoming>, TrySendError<Request<RequestBody>>>
 
 /// Sends, and waits for the response header: so long as the request body moves, and then `timeouts.response`.
 async fn send(lease: &mut Lease, request: Request<RequestBody>, exchange: &Exchange) -> Result<Sent, Fault> {
-    let patience = exchange.live.snapshot.config.timeouts.response.0;
+    let patience = exchange.response_timeout();
     lease.deadline.set(patience);
     let mut answer = std::pin::pin!(lease.sender.try_send_request(request));
     let deadline = &lease.deadline;

@@ -10,5 +10,6 @@ mod limits;
 mod origin;
 mod policies;
 mod revisions;
+mod routing;
 mod strictness;
 mod versions;

@@ -31,7 +31,7 @@ pub fn shared(scratch: &Scratch) -> (Arc<Shared>, mpsc::Receiver<Command>) {
     .unwrap();
     let origins = Origin::all(&config, scratch.path()).unwrap();
     let policies = Arc::new(PolicySet::default());
-    let stages = Compiled::new(Stages::installed(), &config, &policies).unwrap();
+    let stages = Compiled::new(Stages::installed(), &config, scratch.path(), &policies).unwrap();
     let snapshot = Snapshot::new(Arc::new(config), policies, stages, origins, 7);
     let (commands, receiver) = mpsc::channel(4);
     let shared = Shared {

@@ -9,9 +9,7 @@ use proxy_common::syn::MAX_HOLD_MS;
 use super::gate::FAIL_AFTER;
 use super::limits::{MAX_HEADER_BYTES, MAX_TIMEOUT, MIN_HEADER_BYTES};
 use super::upstream::is_host_name;
-use super::{Config, Protocol, Scheme, Span, rates};
-use crate::diagnostic::hint;
-use crate::host::HostPattern;
+use super::{Config, Protocol, Scheme, Span, rates, route_check};
 use crate::json::join;
 use crate::json::shape::Fault;
 
@@ -22,7 +20,7 @@ const MAX_INTERFACE_NAME: usize = 15;
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
     listeners(config, &mut faults);
-    routes(config, &mut faults);
+    route_check::faults(config, &mut faults);
     upstreams(config, &mut faults);
     gate(config, &mut faults);
     syn_cookies(config, &mut faults);
@@ -66,46 +64,6 @@ fn listeners(config: &Config, faults: &mut Vec<Fault>) {
         let message =
             format!("{services} sockets to steer (a listener with http3 counts twice), at most {MAX_SERVICES}");
         faults.push(Fault::at("/listeners", message));
-    }
-}
-
-fn routes(config: &Config, faults: &mut Vec<Fault>) {
-    let mut seen = HashMap::new();
-    for (index, route) in config.routes.iter().enumerate() {
-        if !config.upstreams.contains_key(&route.upstream) {
-            let near = hint(&route.upstream, config.upstreams.keys().map(String::as_str));
-            let message = format!("there is no upstream `{}`{near}", route.upstream);
-            faults.push(Fault::at(format!("/routes/{index}/upstream"), message));
-        }
-        if let Err(message) = check_path(&route.path) {
-            faults.push(Fault::at(format!("/routes/{index}/path"), message));
-        }
-        for (place, host) in route.hosts.iter().enumerate() {
-            if let Err(message) = host.parse::<HostPattern>() {
-                faults.push(Fault::at(format!("/routes/{index}/hosts/{place}"), message));
-            }
-        }
-        let any = [String::new()];
-        let hosts = if route.hosts.is_empty() { any.as_slice() } else { route.hosts.as_slice() };
-        let path = crate::route::normal(&route.path);
-        for host in hosts {
-            if let Some(first) = seen.insert((host.to_ascii_lowercase(), path), index) {
-                let host = if host.is_empty() { "any host" } else { host };
-                let message = format!("{host} with path `{path}` is routed by /routes/{first} already");
-                faults.push(Fault::at(format!("/routes/{index}"), message));
-            }
-        }
-    }
-}
-
-fn check_path(path: &str) -> Result<(), String> {
-    if !path.starts_with('/') {
-        return Err(format!("`{path}` does not start with `/`"));
-    }
-    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '*');
-    match path.chars().find(|c| odd(*c)) {
-        Some(c) => Err(format!("`{path}` has {c:?}; a route's path is a plain prefix, without query or wildcards")),
-        None => Ok(()),
     }
 }
 
@@ -204,6 +162,13 @@ fn paths(config: &Config, faults: &mut Vec<Fault>) {
     for (index, certificate) in config.certificates.iter().enumerate() {
         named(format!("/certificates/{index}/cert"), &certificate.cert, false);
         named(format!("/certificates/{index}/key"), &certificate.key, false);
+    }
+    for (index, route) in config.routes.iter().enumerate() {
+        for (status, page) in &route.error_pages {
+            if let Some(file) = &page.file {
+                named(join(&format!("/routes/{index}/error_pages"), status) + "/file", file, false);
+            }
+        }
     }
     for (name, upstream) in &config.upstreams {
         if let Some(ca) = &upstream.ca {

@@ -1,12 +1,10 @@
-//! Model: listeners, certificates, routes, admin and access log.
+//! Model: listeners, certificates, admin and access log.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// One address that clients reach.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -45,23 +43,6 @@ pub struct Certificate {
     pub key: PathBuf,
 }
 
-/// Which requests go where.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    /// Hosts: exact, `*.example.com`, or none for any.
-    #[serde(default)]
-    pub hosts: Vec<String>,
-    /// Path prefix on segment borders; `/` unless set.
-    #[serde(default = "slash")]
-    pub path: String,
-    /// Name in `upstreams`.
-    pub upstream: String,
-    /// Settings of stages that a binary of one's own adds, by their names; for this route, instead of those of the config.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub stages: BTreeMap<String, Value>,
-}
-
 /// Admin socket and metrics.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -81,10 +62,6 @@ pub struct AccessLog {
     pub enabled: bool,
     /// File, appended to and reopened at reload; stdout unless set.
     pub file: Option<PathBuf>,
-}
-
-fn slash() -> String {
-    "/".to_owned()
 }
 
 impl Default for Admin {

@@ -7,6 +7,8 @@ mod limits;
 mod listener;
 mod rates;
 mod restart;
+mod route;
+mod route_check;
 mod units;
 pub mod upstream;
 
@@ -24,9 +26,10 @@ pub use crate::diagnostic::Diagnostic;
 pub use checks::{Checks, Mode};
 pub use gate::{Events, FAIL_AFTER, Fail, Gate, KernelLog, Scope, SynCookies, SynMode, XdpMode};
 pub use limits::{Limits, Timeouts};
-pub use listener::{AccessLog, Admin, Certificate, Listener, Protocol, Route};
+pub use listener::{AccessLog, Admin, Certificate, Listener, Protocol};
 pub use rates::{Rate, RateImage, RateOf, RatePer};
 pub use restart::needs_restart;
+pub use route::{Condition, HeaderChanges, Page, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share, SplitBy};
 pub use units::{Size, Span};
 pub use upstream::{Scheme, ServerUrl, Upstream};
 
@@ -61,7 +64,8 @@ pub struct Config {
     #[serde(default)]
     #[schemars(length(max = MAX_CERTIFICATES))]
     pub certificates: Vec<Certificate>,
-    /// Tried in order of: exact host before wildcard before none, then longest path prefix.
+    /// Tried in order of: exact host before wildcard before none; a path alone before the longest pattern or prefix; most
+    /// conditions first.
     #[schemars(length(min = 1, max = MAX_ROUTES))]
     pub routes: Vec<Route>,
     /// Named origins.

@@ -55,6 +55,56 @@ fn faults_of_shape_and_meaning_are_reported_together() {
 }
 
 #[test]
+fn faults_of_routes_are_told_at_their_place() {
+    let of = |route: &str| {
+        let text = GOOD.replace("{ \"upstream\": \"app\" }", route);
+        faults(&text).into_iter().map(|fault| fault.split_once("/routes/").unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    let nowhere = "0: the route leads nowhere; set one of `upstream`, `split`, `redirect` and `respond`";
+    assert_eq!(of("{ \"path\": \"/a\" }"), [nowhere]);
+    for (route, fault) in [
+        (
+            r#"{"upstream": "app", "redirect": {"to": "/"}}"#,
+            "0/redirect: the route has `upstream` already; what becomes of a request is said once",
+        ),
+        (
+            r#"{"split": [{"upstream": "ap", "weight": 1}]}"#,
+            "0/split/0/upstream: there is no upstream `ap`; did you mean `app`?",
+        ),
+        (
+            r#"{"split": [{"upstream": "app", "weight": 0}]}"#,
+            "0/split: all weights are 0: no request could go anywhere",
+        ),
+        (
+            r#"{"upstream": "app", "path": "/u/{id}", "rewrite": "/{user}"}"#,
+            "0/rewrite: `/{user}`: there is no `{user}` here; known: `{id}`, `{host}`, `{path}`, `{query}`",
+        ),
+        (
+            r#"{"upstream": "app", "methods": ["get"]}"#,
+            "0/methods/0: `get` is not a method; methods are written as in `GET`",
+        ),
+        (
+            r#"{"upstream": "app", "request_headers": {"set": {"connection": "x"}}}"#,
+            "0/request_headers/set/connection: `connection` belongs to the connection, which is Tidegate's own matter",
+        ),
+        (
+            r#"{"upstream": "app", "error_pages": {"200": {"body": ""}}}"#,
+            "0/error_pages/200: `200` is neither a status from 400 to 599 nor `4xx` or `5xx`",
+        ),
+        (
+            r#"{"redirect": {"to": "/x", "status": 300}}"#,
+            "0/redirect/status: found 300, expected 301, 302, 303, 307 or 308",
+        ),
+    ] {
+        assert_eq!(of(route), [fault]);
+    }
+    let twice = of(r#"{"upstream": "app", "path": "/a/"}, {"upstream": "app", "path": "/%61"}"#);
+    assert_eq!(twice, ["1: any host with path `/a` is routed by /routes/0 already"]);
+    let told = of(r#"{"upstream": "app", "path": "/a"}, {"upstream": "app", "path": "/a", "methods": ["PUT"]}"#);
+    assert_eq!(told, Vec::<String>::new());
+}
+
+#[test]
 fn restart_is_needed_for_sockets_threads_and_kernel_only() {
     let mut old = parse(GOOD).expect("valid");
     old.access_log.enabled = false;

@@ -37,7 +37,7 @@ fn compiled(stages: &serde_json::Value, route: &serde_json::Value) -> Result<Com
     });
     let config = serde_json::from_value(config).unwrap();
     let list = Stages::standard().after("policy", Numbered).unwrap();
-    Compiled::new(&list, &config, &PolicySet::default())
+    Compiled::new(&list, &config, Path::new(""), &PolicySet::default())
 }
 
 #[test]

@@ -1,38 +1,55 @@
-//! Host and path to an upstream. A path that origin and route table could understand differently (dot segments)
-//! is refused here, after the policies have seen it.
+//! The route: found by host, path and conditions, and what it says is done to its requests. A path that origin and route
+//! table could understand differently (dot segments) is refused here, after the policies have seen it.
+
+mod actions;
+
+use http::header::CONTENT_LENGTH;
+use proxy_core::route::Request;
 
 use super::exchange::Exchange;
 use super::hooks::{self, Hooks, Site};
-use super::{Flow, Stage, path};
+use super::{Flow, Stage, path, validate};
 use crate::http::fault::{Fault, Kind};
 
-pub(super) struct FindUpstream;
+pub(super) struct Routes;
 
-impl Stage for FindUpstream {
+impl Stage for Routes {
     fn name(&self) -> &'static str {
         "route"
     }
 
-    fn join(&self, _: &Site<'_>, hooks: &mut Hooks) -> Result<(), hooks::Fault> {
-        hooks.entry(find);
-        Ok(())
+    fn join(&self, site: &Site<'_>, hooks: &mut Hooks) -> Result<(), hooks::Fault> {
+        hooks.entry(|exchange| match find(exchange) {
+            Ok(()) => Flow::Continue,
+            Err(fault) => Flow::Respond(exchange.fail(fault)),
+        });
+        site.route.map_or(Ok(()), |(index, route)| actions::join(site, index, route, hooks))
     }
 }
 
-fn find(exchange: &mut Exchange) -> Flow {
+fn find(exchange: &mut Exchange) -> Result<(), Fault> {
     let path = path(&exchange.request);
     if has_dot_segment(path) {
-        return Flow::Respond(exchange.fail(Fault::bad_request("the path has dot segments")));
+        return Err(Fault::bad_request("the path has dot segments"));
     }
-    let found = exchange.live.snapshot.router.find(exchange.host.as_str(), path);
-    match found.map(|target| (target.route, target.upstream_index)) {
-        Some((route, upstream)) => {
-            exchange.route = Some(route);
-            exchange.upstream = Some(upstream);
-            Flow::Continue
-        }
-        None => Flow::Respond(exchange.fail(Fault::internal(Kind::NoRoute, "no route for this host and path"))),
+    let request = Request {
+        host: exchange.host.as_str(),
+        path,
+        query: exchange.request.uri.query(),
+        method: &exchange.request.method,
+        headers: &exchange.request.headers,
+    };
+    let entry = exchange.live.snapshot.router.find(&request);
+    let entry = entry.ok_or(Fault::internal(Kind::NoRoute, "no route for this host and path"))?;
+    let (route, upstream) = (entry.index, entry.upstream(&request, exchange.connection.client.ip()));
+    exchange.route = Some(route);
+    exchange.upstream = upstream;
+    let declared = exchange.request.headers.get(CONTENT_LENGTH);
+    let declared = declared.and_then(|length| validate::decimal(length.as_bytes()));
+    if declared.is_some_and(|length| length > exchange.body_limit()) {
+        return Err(Fault::downstream(Kind::BodyTooLarge, "the request body is longer than allowed"));
     }
+    Ok(())
 }
 
 /// Whether a segment is `.` or `..`, percent-encoded or not (RFC 3986 section 5.2.4).

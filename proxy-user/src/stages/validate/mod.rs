@@ -42,7 +42,7 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
     if request.method == Method::CONNECT || request.method == Method::TRACE {
         return Err(Fault::downstream(Kind::NotImplemented, "this method is not served"));
     }
-    framing(&request.headers, limits.body.0)?;
+    framing(&request.headers)?;
     let (host, field) = host(&request.uri, &request.headers, exchange.version)?;
     exchange.host = host;
     if let Some(field) = field {
@@ -52,7 +52,7 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
 }
 
 /// Transfer codings and the declared length.
-fn framing(headers: &HeaderMap, limit: u64) -> Result<(), Fault> {
+fn framing(headers: &HeaderMap) -> Result<(), Fault> {
     if let Some(coding) = headers.get(TRANSFER_ENCODING) {
         let only_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
         if !only_chunked || headers.get_all(TRANSFER_ENCODING).iter().count() > 1 {
@@ -64,16 +64,11 @@ fn framing(headers: &HeaderMap, limit: u64) -> Result<(), Fault> {
     if lengths.next().is_some() {
         return Err(Fault::bad_request("more than one Content-Length"));
     }
-    match decimal(length.as_bytes()) {
-        None => Err(Fault::bad_request("Content-Length is not a number")),
-        Some(length) if length > limit => {
-            Err(Fault::downstream(Kind::BodyTooLarge, "the request body is longer than allowed"))
-        }
-        Some(_) => Ok(()),
-    }
+    decimal(length.as_bytes()).map(drop).ok_or(Fault::bad_request("Content-Length is not a number"))
 }
 
-fn decimal(text: &[u8]) -> Option<u64> {
+/// A number as `Content-Length` has it (RFC 9110 section 8.6).
+pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
@@ -167,9 +162,8 @@ mod tests {
             }
             headers
         };
-        let kind = |pairs: &[(&'static str, &'static str)]| framing(&map(pairs), 10).err().map(|fault| fault.kind);
+        let kind = |pairs: &[(&'static str, &'static str)]| framing(&map(pairs)).err().map(|fault| fault.kind);
         assert_eq!(kind(&[("content-length", "10")]), None);
-        assert_eq!(kind(&[("content-length", "11")]), Some(Kind::BodyTooLarge));
         assert_eq!(kind(&[("content-length", "+1")]), Some(Kind::BadRequest));
         assert_eq!(kind(&[("content-length", "1, 1")]), Some(Kind::BadRequest));
         assert_eq!(kind(&[("content-length", "1"), ("content-length", "1")]), Some(Kind::BadRequest));
