@@ -5,7 +5,7 @@
 
 pub use crate::bucket::Limit;
 pub use crate::fragments::FRAGMENT_SLOTS;
-pub use crate::hosts::{HOST_HINT_WORDS, HostLine, MAX_HOSTS};
+pub use crate::hosts::{HOST_HINT_WORDS, HOST_LINE_WORDS, HostLine, MAX_HOSTS};
 pub use crate::rates::{
     MAX_RATES, RATE_BUCKETS, RATE_LIMIT_ENTRIES, RATE_WORDS, RateLimit, RateSettings, SERVICE_WORDS, rate_unit,
 };

@@ -28,6 +28,8 @@ pub const PROBES: u32 = 16;
 pub const MIN_HOST_BITS: u32 = 15;
 /// Binary logarithm of the bits of the largest filter: eight a host.
 pub const MAX_HOST_BITS: u32 = MAX_HOSTS.trailing_zeros() + 3;
+/// Words of a line.
+pub const HOST_LINE_WORDS: usize = 8;
 /// Words of one side's filter.
 pub const HOST_HINT_WORDS: u32 = 1 << (MAX_HOST_BITS - 6);
 /// Bits of an IPv6 prefix that the table holds.
@@ -41,7 +43,7 @@ pub const V6_PREFIX: u8 = 64;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HostLine {
     /// As above.
-    pub words: [u64; 8],
+    pub words: [u64; HOST_LINE_WORDS],
 }
 
 /// What a table looks like; its first line.

@@ -3,7 +3,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
-use proxy_common::abi::{REASONS, Reason};
+use proxy_common::abi::{HostLine, REASONS, Reason};
 use proxy_common::decide::is_for_a_service;
 use proxy_common::parse::Packet as IpPacket;
 use proxy_common::{checks, hosts, sanity};
@@ -83,5 +83,9 @@ pub extern "C" fn note_fragment(ctx: *mut xdp_md, packet: *const IpPacket, passe
 pub extern "C" fn find_host(packet: *const IpPacket, side: u32) -> u64 {
     // SAFETY: as in `check_packet`.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    hosts::find(packet.src, |line| HOSTS.get_value(side, &line)).pack()
+    let line = |line| {
+        // SAFETY: a line is these words and nothing else.
+        HOSTS.get_value(side, &line).map(|words| unsafe { &*(&raw const *words).cast::<HostLine>() })
+    };
+    hosts::find(packet.src, line).pack()
 }

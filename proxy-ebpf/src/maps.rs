@@ -7,14 +7,15 @@ use aya_ebpf::btf_maps::{
 use aya_ebpf::macros::btf_map;
 use proxy_common::abi::{
     Binding, CheckSettings, Clock, Counter, DEFAULT_VERDICT_SLOTS, DEFAULT_VERDICT_WORDS, DaemonState, FRAGMENT_SLOTS,
-    GateConfig, HINT_WORDS, HOST_HINT_WORDS, HostKey, HostLine, MAX_LISTENER_SLOTS, MAX_OWN_ADDRESSES, MAX_PREFIXES,
-    MAX_QUIC_SLOTS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS, PORT_WORDS, PrefixData, PrefixValue, QuicKey,
-    RATE_BUCKETS as RATE_BUCKET_WORDS, RATE_LIMIT_ENTRIES, REASONS, RateLimit, RateSettings, RuleName, SEEN_SLOTS,
-    SIDES, Service, ServiceKey, SynState, VerdictSlot, WorkerLoad, bucket_index,
+    GateConfig, HINT_WORDS, HOST_HINT_WORDS, HOST_LINE_WORDS, HostKey, MAX_LISTENER_SLOTS, MAX_OWN_ADDRESSES,
+    MAX_PREFIXES, MAX_QUIC_SLOTS, MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS, PORT_WORDS, PrefixData, PrefixValue,
+    QuicKey, RATE_BUCKETS as RATE_BUCKET_WORDS, RATE_LIMIT_ENTRIES, REASONS, RateLimit, RateSettings, RuleName,
+    SEEN_SLOTS, SIDES, Service, ServiceKey, SynState, VerdictSlot, WorkerLoad, bucket_index,
 };
 use proxy_common::classify::{ClassTable, RowTable, Work};
 use proxy_common::event::{EVENT_RING_BYTES, Event, EventControl, EventCounts};
-use proxy_common::syn_ack::{Exchange, RawOptions};
+use proxy_common::fingerprint::Options;
+use proxy_common::syn_ack::Exchange;
 
 /// Run-time settings, one entry.
 #[btf_map]
@@ -55,9 +56,14 @@ pub static DENY_B: LpmTrie<PrefixData, PrefixValue, { MAX_PREFIXES as usize }, {
 pub static DENY_HINT: Array<u64, { (SIDES * 2 * HINT_WORDS) as usize }> = Array::new();
 
 /// Hosts of the lists, one table a side; userspace makes each in the size that its lists need, and leaves out what has none.
+///
+/// Lines are the words of a [`proxy_common::abi::HostLine`], not the struct: kernels before 6.2 take a table without types for another kind than
+/// one whose values are a struct (`btf_find_spin_lock` tells the two apart), and refuse it.
 #[btf_map]
-pub static HOSTS: ArrayOfMaps<Array<HostLine, 1, { (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize }>, { SIDES as usize }> =
-    ArrayOfMaps::new();
+pub static HOSTS: ArrayOfMaps<
+    Array<[u64; HOST_LINE_WORDS], 1, { (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize }>,
+    { SIDES as usize },
+> = ArrayOfMaps::new();
 
 /// The filter before the denied hosts, side 0 first; mapped into the daemon.
 #[btf_map]
@@ -77,7 +83,7 @@ pub static RULE_WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
 
 /// The options of a SYN that a rule asked for, likewise.
 #[btf_map]
-pub static SYN_OPTIONS: PerCpuArray<RawOptions, 1> = PerCpuArray::new();
+pub static SYN_OPTIONS: PerCpuArray<Options, 1> = PerCpuArray::new();
 
 /// Packets and bytes by reason.
 #[btf_map]

@@ -7,7 +7,6 @@ use aya_ebpf::programs::XdpContext;
 use proxy_common::classify::{self, Found, PENDING, Rest, WANTS_SYN, Work};
 use proxy_common::fingerprint;
 use proxy_common::parse::Packet as IpPacket;
-use proxy_common::syn_ack::{MAX_OPTIONS, RawOptions};
 
 use crate::frame::Anywhere;
 use crate::maps::{RULE_CLASSES, RULE_ROWS, RULE_WORK, SYN_OPTIONS};
@@ -20,7 +19,7 @@ pub fn find(ctx: *mut xdp_md, packet: &IpPacket, side: u32) -> Found {
         found = check_pending(ctx, packet, side);
         if found == WANTS_SYN {
             read_syn(ctx, packet);
-            scan_syn();
+            read_options();
             found = check_pending(ctx, packet, side);
         }
     }
@@ -101,19 +100,26 @@ extern "C" fn read_syn(ctx: *mut xdp_md, packet: *const IpPacket) -> u32 {
     1
 }
 
-/// The second half, [`fingerprint::scan_options`].
+/// The second half, [`fingerprint::walk`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scan_syn() -> u32 {
-    let (Some(work), Some(raw)) = (RULE_WORK.get_ptr_mut(0), SYN_OPTIONS.get(0)) else { return 0 };
-    // SAFETY: as above.
-    unsafe { fingerprint::scan_options(raw, &mut (*work).syn) };
+extern "C" fn read_options() -> u32 {
+    let Some(raw) = SYN_OPTIONS.get(0) else { return 0 };
+    fingerprint::walk(raw.length, |at| read_option(at));
     1
+}
+
+/// [`fingerprint::read_option`]. What it returns is any number to the verifier, and what it notes stands in a map: so the loop
+/// around it is the same at each turn. Kernels before 6.12 would follow every list of options there may be otherwise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_option(at: u64) -> u64 {
+    let (Some(work), Some(raw)) = (RULE_WORK.get_ptr_mut(0), SYN_OPTIONS.get(0)) else { return u64::MAX };
+    // SAFETY: as above.
+    unsafe { fingerprint::read_option(raw, &mut (*work).syn, at) }
 }
 
 #[inline(always)]
 fn work() -> Option<&'static Work> {
     RULE_WORK.get(0)
 }
-
-const _: () = assert!(size_of::<RawOptions>() == MAX_OPTIONS, "a map of raw options has no padding");

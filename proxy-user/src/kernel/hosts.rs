@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwapOption;
 use aya::maps::{Array, MapData};
-use proxy_common::abi::{HOST_HINT_WORDS, HostKey, HostLine, SIDES};
+use proxy_common::abi::{HOST_HINT_WORDS, HOST_LINE_WORDS as WORDS, HostKey, HostLine, SIDES};
 use proxy_common::addr::Addr;
 use proxy_common::hosts::{HostFound, Shape, entry, find};
 use proxy_core::hosts::HostTable;
@@ -29,8 +29,6 @@ const FRESH_PIN: &str = "HOSTS_FRESH";
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 /// `BPF_F_INNER_MAP`: tables of any size may stand in `HOSTS`.
 const BPF_F_INNER_MAP: u32 = 1 << 12;
-/// Words of a line.
-const WORDS: usize = size_of::<HostLine>() / size_of::<u64>();
 
 /// Both sides.
 #[derive(Debug)]
