@@ -48,6 +48,12 @@ impl Addr {
         self.hi == 0 && self.lo & mask == u64::from_ne_bytes(V4_MARK)
     }
 
+    /// An IPv4 address as a number; of another the last 32 bits.
+    #[inline(always)]
+    pub const fn v4_number(self) -> u32 {
+        u64::from_be(self.lo) as u32
+    }
+
     /// Key of the exact host in `VERDICTS`.
     #[inline(always)]
     pub const fn host_key(self) -> HostKey {

@@ -19,8 +19,7 @@ pub const V6_BITS: u8 = 32;
 #[inline(always)]
 pub const fn place(addr: Addr) -> (u32, u32) {
     let (base, bucket) = if addr.is_v4() {
-        let word = u64::from_be(addr.lo) as u32;
-        (0, word >> 16)
+        (0, addr.v4_number() >> 16)
     } else {
         let top = (u64::from_be(addr.hi) >> 32) as u32;
         (HINT_WORDS, (top ^ (top >> 16)) & 0xffff)
@@ -46,7 +45,7 @@ pub const fn verdict_place(addr: Addr, v6_mask: u64, bits: u32) -> (u32, u32) {
 /// (0–32 or 0–128). A prefix shorter than the bucket's bits sets all the buckets that it covers.
 pub fn mark(addr: Addr, len: u8, mut set: impl FnMut(u32, u32)) {
     if addr.is_v4() {
-        let first = (u64::from_be(addr.lo) as u32) >> 16;
+        let first = addr.v4_number() >> 16;
         let count = 1u32 << V4_BITS.saturating_sub(len);
         let first = first & !(count - 1);
         for bucket in first..first + count {

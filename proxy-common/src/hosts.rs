@@ -71,6 +71,11 @@ pub mod terms {
     pub const fn allow(slot: u32) -> u32 {
         slot << 16
     }
+
+    /// Whether the host is denied.
+    pub const fn denies(terms: u32) -> bool {
+        super::HostFound { terms, line: 0 }.denied().is_some()
+    }
 }
 
 /// What was found.
@@ -164,12 +169,6 @@ const fn reduce(hash: u32, n: u32) -> u32 {
     ((hash as u64 * n as u64) >> 32) as u32
 }
 
-/// An IPv4 address as a number.
-#[inline(always)]
-pub const fn v4_number(addr: Addr) -> u32 {
-    u64::from_be(addr.lo) as u32
-}
-
 /// The key of a /64 in the table: as in `VERDICTS`, behind a prefix that no host has.
 #[inline(always)]
 pub const fn prefix_of(addr: Addr) -> HostKey {
@@ -181,7 +180,7 @@ pub const fn prefix_of(addr: Addr) -> HostKey {
 pub fn find<L: Borrow<HostLine>>(addr: Addr, line: impl Fn(u32) -> Option<L>) -> HostFound {
     let Some(shape) = shape(&line) else { return HostFound::default() };
     if addr.is_v4() {
-        return find_v4(v4_number(addr), shape, &line);
+        return find_v4(addr.v4_number(), shape, &line);
     }
     let prefix = Addr::from_bytes(prefix_of(addr).addr);
     find_v6(addr, shape, &line).or(find_v6(prefix, shape, &line))
@@ -191,7 +190,7 @@ pub fn find<L: Borrow<HostLine>>(addr: Addr, line: impl Fn(u32) -> Option<L>) ->
 pub fn entry<L: Borrow<HostLine>>(key: &HostKey, line: impl Fn(u32) -> Option<L>) -> HostFound {
     let Some(shape) = shape(&line) else { return HostFound::default() };
     let addr = Addr::from_bytes(key.addr);
-    if addr.is_v4() { find_v4(v4_number(addr), shape, &line) } else { find_v6(addr, shape, &line) }
+    if addr.is_v4() { find_v4(addr.v4_number(), shape, &line) } else { find_v6(addr, shape, &line) }
 }
 
 #[inline(always)]

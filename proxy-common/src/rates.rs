@@ -274,9 +274,7 @@ pub const fn known_hash(addr: Addr, v6_mask: u64, settings: &RateSettings) -> u6
 fn is_known<T: Tables>(addr: Addr, tables: &T, now_ns: u64) -> bool {
     let settings = tables.rate_settings();
     let hash = known_hash(addr, tables.config().v6_mask, &settings);
-    let (first, second) = seen::slots(hash);
-    seen::is_fresh(tables.known(first), hash, now_ns, settings.known_s)
-        || seen::is_fresh(tables.known(second), hash, now_ns, settings.known_s)
+    seen::lately(hash, now_ns, settings.known_s, |slot| tables.known(slot))
 }
 
 /// Keyed hash of a flow's addresses and ports; never 0.
@@ -291,21 +289,13 @@ const fn flow_hash(packet: &Packet, settings: &RateSettings) -> u64 {
 
 #[inline(always)]
 fn is_seen<T: Tables>(hash: u64, tables: &T) -> bool {
-    let now_ns = tables.now_ns();
-    let (first, second) = seen::slots(hash);
-    seen::is_fresh(tables.flow(first), hash, now_ns, FLOW_LIFETIME_S)
-        || seen::is_fresh(tables.flow(second), hash, now_ns, FLOW_LIFETIME_S)
+    seen::lately(hash, tables.now_ns(), FLOW_LIFETIME_S, |slot| tables.flow(slot))
 }
 
 /// Enters a flow whose packet passes, or the second in which it was last seen.
 #[inline(always)]
 fn note_flow<T: Tables>(hash: u64, tables: &T) {
-    let now_ns = tables.now_ns();
-    let (first, second) = seen::slots(hash);
-    let (in_first, in_second) = (tables.flow(first), tables.flow(second));
-    let takes_second = seen::takes_second(in_first, in_second, hash, now_ns);
-    let (slot, there) = if takes_second { (second, in_second) } else { (first, in_first) };
-    let word = seen::word(hash, now_ns);
+    let (slot, there, word) = seen::place(hash, tables.now_ns(), |slot| tables.flow(slot));
     if there != word {
         tables.set_flow(slot, word);
     }

@@ -53,8 +53,8 @@ impl Gate {
 
     fn note_known(&self, addr: Addr) {
         let hash = known_hash(addr, u64::MAX, &KEYS);
-        let (first, _) = seen::slots(hash);
-        self.known.borrow_mut().insert(first, seen::word(hash, self.now_ns()));
+        let (slot, _, word) = seen::place(hash, self.now_ns(), |_| 0);
+        self.known.borrow_mut().insert(slot, word);
     }
 }
 

@@ -83,21 +83,20 @@ pub const fn own_bit(addr: Addr) -> u32 {
     ((addr.hi ^ addr.lo).wrapping_mul(SPREAD) >> 58) as u32
 }
 
+/// The summary of our own addresses, [`crate::abi::GateConfig::own_bits`].
+pub fn own_bits(own: impl IntoIterator<Item = Addr>) -> u64 {
+    own.into_iter().fold(0, |bits, addr| bits | (1 << own_bit(addr)))
+}
+
 /// Whether a source is for sure not a [`Reason::Bogon`]: unicast IPv4, or IPv6 in `2000::/3`.
 #[inline(always)]
 const fn everyday(addr: Addr) -> bool {
     if addr.is_v4() {
-        let first = v4(addr) >> 24;
+        let first = addr.v4_number() >> 24;
         first != 0 && first != 127 && first < 224
     } else {
         u64::from_be(addr.hi) >> 61 == 1
     }
-}
-
-/// The address as a number; of an IPv4 address only.
-#[inline(always)]
-const fn v4(addr: Addr) -> u32 {
-    u64::from_be(addr.lo) as u32
 }
 
 /// What [`examine`] wants from beyond the headers, in one word: of a later fragment its place, of a whole UDP datagram
@@ -191,10 +190,10 @@ const fn source(packet: &Packet) -> u64 {
         return Reason::Bogon.bit();
     }
     if addr.is_v4() {
-        let word = v4(addr);
+        let word = addr.v4_number();
         if !everyday(addr) {
             // A host that has no address yet asks a DHCP server, or speaks to a group (RFC 2131, RFC 3376).
-            let asks = word == 0 && (packet.dport == 67 || v4(packet.dst) >> 28 >= 14);
+            let asks = word == 0 && (packet.dport == 67 || packet.dst.v4_number() >> 28 >= 14);
             return if asks { 0 } else { Reason::Bogon.bit() };
         }
         return if special_v4(word) { Reason::SpecialSource.bit() } else { 0 };
@@ -213,7 +212,7 @@ const fn source(packet: &Packet) -> u64 {
 /// Whether a unicast source is one for special use.
 #[inline(always)]
 const fn special(addr: Addr) -> bool {
-    if addr.is_v4() { special_v4(v4(addr)) } else { special_v6(u64::from_be(addr.hi)) }
+    if addr.is_v4() { special_v4(addr.v4_number()) } else { special_v6(u64::from_be(addr.hi)) }
 }
 
 /// RFC 6890 and its successors: shared, private, link-local, protocol, documentation, relay, benchmark.

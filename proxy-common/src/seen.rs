@@ -19,25 +19,43 @@ const AHEAD_S: u32 = 1;
 
 /// The two slots of a hash.
 #[inline(always)]
-pub const fn slots(hash: u64) -> (u32, u32) {
+const fn slots(hash: u64) -> (u32, u32) {
     ((hash as u32) & (SEEN_SLOTS - 1), ((hash >> 16) as u32) & (SEEN_SLOTS - 1))
 }
 
 /// The word for a hash that is seen now.
 #[inline(always)]
-pub const fn word(hash: u64, now_ns: u64) -> u64 {
+const fn word(hash: u64, now_ns: u64) -> u64 {
     (hash & !SECONDS_MASK) | seconds(now_ns)
 }
 
 /// Whether a slot's word says that the hash was seen within the last `lifetime_s` seconds.
 #[inline(always)]
-pub const fn is_fresh(word: u64, hash: u64, now_ns: u64, lifetime_s: u32) -> bool {
+const fn is_fresh(word: u64, hash: u64, now_ns: u64, lifetime_s: u32) -> bool {
     is_of(word, hash) && age_s(word, now_ns) <= (lifetime_s + AHEAD_S) as u64
+}
+
+/// Whether a table whose words `read` gives has seen the hash within the last `lifetime_s` seconds.
+#[inline(always)]
+pub fn lately(hash: u64, now_ns: u64, lifetime_s: u32, read: impl Fn(u32) -> u64) -> bool {
+    let (first, second) = slots(hash);
+    is_fresh(read(first), hash, now_ns, lifetime_s) || is_fresh(read(second), hash, now_ns, lifetime_s)
+}
+
+/// Where a hash that is seen now goes in a table whose words `read` gives: the slot, the word that stands there, and the
+/// one to write.
+#[inline(always)]
+pub fn place(hash: u64, now_ns: u64, read: impl Fn(u32) -> u64) -> (u32, u64, u64) {
+    let (first, second) = slots(hash);
+    let (in_first, in_second) = (read(first), read(second));
+    let takes_second = takes_second(in_first, in_second, hash, now_ns);
+    let (slot, there) = if takes_second { (second, in_second) } else { (first, in_first) };
+    (slot, there, word(hash, now_ns))
 }
 
 /// Which slot takes a hash, given both slots' words: false for the first. Its own, or the one unused for longer.
 #[inline(always)]
-pub const fn takes_second(first: u64, second: u64, hash: u64, now_ns: u64) -> bool {
+const fn takes_second(first: u64, second: u64, hash: u64, now_ns: u64) -> bool {
     if is_of(first, hash) || first == 0 {
         false
     } else if is_of(second, hash) || second == 0 {
@@ -105,18 +123,14 @@ mod tests {
         let count = u64::from(SEEN_SLOTS / 4);
         for n in 0..count {
             let hash = mix(mix(n) ^ 0x5eed);
-            let (first, second) = slots(hash);
-            let now = NOW + (n << 20);
-            let at =
-                if takes_second(table[first as usize], table[second as usize], hash, now) { second } else { first };
-            table[at as usize] = word(hash, now);
+            let (at, _, word) = place(hash, NOW + (n << 20), |slot| table[slot as usize]);
+            table[at as usize] = word;
         }
         let end = NOW + (count << 20);
         let kept = (0..count)
             .filter(|n| {
                 let hash = mix(mix(*n) ^ 0x5eed);
-                let (first, second) = slots(hash);
-                [first, second].iter().any(|slot| is_fresh(table[*slot as usize], hash, end, 3_600))
+                lately(hash, end, 3_600, |slot| table[slot as usize])
             })
             .count() as u64;
         assert!(kept * 100 >= count * 96, "{kept} of {count}");

@@ -25,6 +25,8 @@ use crate::maps::{SYN_STATE, SYN_WORK};
 use crate::{count, local};
 
 const VLAN_TAG: u32 = 4;
+/// TCP counts its header in words.
+const WORD: u32 = 4;
 /// More fragments, or an offset.
 const FRAGMENT: u16 = 0x3fff;
 /// `TCP_LISTEN` of the kernel.
@@ -219,8 +221,9 @@ fn lookup<const V6: bool>(ctx: &XdpContext, work: &Exchange) -> *mut bpf_sock {
 #[inline(always)]
 fn options(ctx: &XdpContext, after_ip: u32, work: &mut Exchange) -> Option<()> {
     work.raw = RawOptions { bytes: [0; MAX_OPTIONS] };
-    let length = opaque((u32::from(work.tcp[12] >> 4) * 4).wrapping_sub(TCP_HEADER as u32));
-    if length == 0 {
+    let length = opaque((u32::from(work.tcp[12] >> 4) * WORD).wrapping_sub(TCP_HEADER as u32));
+    // Options are whole words. Not "is 0": verifiers before 6.8 learn a least length from a bound alone.
+    if length < WORD {
         return Some(());
     }
     fill(ctx, after_ip + TCP_HEADER as u32, &mut work.raw.bytes, length)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
+use proxy_user::kernel::front_pin;
 use serde_json::{Value, json};
 
 use crate::netns::{End, Netns, wire};
@@ -197,7 +198,7 @@ impl Porch {
     /// Number of the pinned link of an interface: another one for each attaching.
     pub fn link(&self, interface: &str) -> Result<u64> {
         use std::os::unix::fs::MetadataExt as _;
-        let pin = self.pins().join("links").join(format!("front-{interface}"));
+        let pin = front_pin(self.pins(), interface);
         Ok(std::fs::metadata(&pin).with_context(|| format!("{}", pin.display()))?.ino())
     }
 

@@ -15,7 +15,7 @@ use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
 use proxy_common::classify::Found;
 use proxy_common::decide::Tables;
 use proxy_common::hint;
-use proxy_common::hosts::{HostFound, hint_place, host_bits, prefix_of};
+use proxy_common::hosts::{HostFound, hint_place, host_bits, prefix_of, terms};
 use proxy_common::parse::{Frame, Packet};
 use proxy_common::{rates, sanity, seen};
 use proxy_core::config::RateImage;
@@ -88,7 +88,7 @@ impl World {
     pub fn seal(mut self) -> Self {
         self.parts = split(&self.allow, &self.deny);
         let bits = self.host_bits();
-        for (key, _) in self.parts.hosts.iter().filter(|(_, terms)| denies(*terms)) {
+        for (key, _) in self.parts.hosts.iter().filter(|(_, terms)| terms::denies(*terms)) {
             let (word, mask) = hint_place(key.first_addr(), bits);
             *self.host_hints.entry(word).or_default() |= mask;
         }
@@ -124,20 +124,14 @@ impl World {
     pub fn note_known(&self, source: IpAddr) {
         let hash = rates::known_hash(addr(source), v6_mask(64), &self.rates.settings);
         let mut known = self.known.borrow_mut();
-        let (first, second) = seen::slots(hash);
-        let word = |slot| known.get(&slot).copied().unwrap_or(0);
-        let slot = if seen::takes_second(word(first), word(second), hash, self.now) { second } else { first };
-        known.insert(slot, seen::word(hash, self.now));
+        let (slot, _, word) = seen::place(hash, self.now, |slot| known.get(&slot).copied().unwrap_or(0));
+        known.insert(slot, word);
     }
-}
-
-fn denies(terms: u32) -> bool {
-    HostFound { terms, line: 0 }.denied().is_some()
 }
 
 impl World {
     fn host_bits(&self) -> u32 {
-        let denied = self.parts.hosts.iter().filter(|(_, terms)| denies(*terms)).count();
+        let denied = self.parts.hosts.iter().filter(|(_, terms)| terms::denies(*terms)).count();
         if self.parts.hosts.is_empty() { 0 } else { host_bits(denied as u32) }
     }
 
@@ -153,7 +147,7 @@ impl Tables for World {
         let mut flags = 0;
         for (set, flag) in [
             (self.own_only, GATE_OWN_ONLY),
-            (self.parts.hosts.iter().any(|(_, terms)| denies(*terms)), GATE_HAS_HOSTS),
+            (self.parts.hosts.iter().any(|(_, terms)| terms::denies(*terms)), GATE_HAS_HOSTS),
             (self.fail_open, GATE_FAIL_OPEN),
             (!self.parts.deny.is_empty(), GATE_HAS_DENY),
             (!self.allow.is_empty(), GATE_HAS_ALLOW),
@@ -171,7 +165,7 @@ impl Tables for World {
             checked: self.checked,
             enforced: self.enforced,
             verdict_seed: 0,
-            own_bits: self.own.iter().fold(0, |bits, addr| bits | (1 << sanity::own_bit(*addr))),
+            own_bits: sanity::own_bits(self.own.iter().copied()),
             verdict_bits: verdict_bits(DEFAULT_MAX_VERDICTS),
             cookies: 0,
             rules_print: 0,

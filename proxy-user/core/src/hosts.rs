@@ -6,9 +6,7 @@ use std::collections::HashSet;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proxy_common::abi::{HostKey, HostLine, MAX_HOSTS};
 use proxy_common::addr::Addr;
-use proxy_common::hosts::{
-    PROBES, Shape, V4_SLOTS, V6_PREFIX, V6_SLOTS, hint_place, host_bits, prefix_of, terms, v4_number,
-};
+use proxy_common::hosts::{PROBES, Shape, V4_SLOTS, V6_PREFIX, V6_SLOTS, hint_place, host_bits, prefix_of, terms};
 
 /// IPv4 prefixes of this length and longer become hosts: merging two neighbours of a list must not turn two hosts into a
 /// prefix, of which there is less room. IPv6: [`SMALL_V6`].
@@ -171,11 +169,11 @@ fn shape_for(hosts: &[(HostKey, u32)], seed: u64) -> Shape {
 fn place(lines: &mut [HostLine], shape: Shape, key: &HostKey, terms: u32) -> Option<()> {
     let addr = Addr::from_bytes(key.addr);
     let v4 = addr.is_v4();
-    let first = if v4 { shape.v4_line(v4_number(addr)) } else { shape.v6_line(addr) } as usize;
+    let first = if v4 { shape.v4_line(addr.v4_number()) } else { shape.v6_line(addr) } as usize;
     let lines = lines.get_mut(first..first + PROBES as usize)?;
     lines
         .iter_mut()
-        .find_map(|line| if v4 { place_v4(line, v4_number(addr), terms) } else { place_v6(line, addr, terms) })
+        .find_map(|line| if v4 { place_v4(line, addr.v4_number(), terms) } else { place_v6(line, addr, terms) })
 }
 
 fn place_v4(line: &mut HostLine, address: u32, terms: u32) -> Option<()> {

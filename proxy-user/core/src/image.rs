@@ -1,7 +1,16 @@
 //! What the kernel maps shall hold for one compiled policy set, as plain values, and what differs between two of them.
 
-use crate::policy::{PacketRule, RuleTables};
+use std::net::Ipv6Addr;
+
 use ipnet::IpNet;
+use proxy_common::abi::HINT_WORDS;
+use proxy_common::hint;
+
+use crate::policy::{PacketRule, RuleTables};
+use crate::ranges::network;
+
+/// The first address of the v4-mapped block, RFC 4291 section 2.5.5.2.
+const V4_MAPPED: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0);
 
 /// The packet half of a compiled policy set. `kernel` writes the difference of two images to the maps.
 ///
@@ -77,6 +86,36 @@ impl KernelImage {
     }
 }
 
+/// The slot of the longest prefix of an image's sorted list that covers an address in the v4-mapped number line. One
+/// search for each length: lists may be long.
+pub(crate) fn longest(list: &[(IpNet, u32)], address: u128) -> Option<u32> {
+    (0..=128).rev().find_map(|length| {
+        let first = address & u128::MAX.checked_shl(128 - length).unwrap_or(0);
+        let wanted = network(first, length as u8)?;
+        let at = list.binary_search_by(|(net, _)| net.cmp(&wanted)).ok()?;
+        list.get(at).map(|(_, slot)| *slot)
+    })
+}
+
+/// The words of `DENY_HINT` for a set of denied prefixes, both families.
+pub fn prefix_hints(denied: &[(IpNet, u32)]) -> Vec<u64> {
+    let mut words = vec![0_u64; 2 * HINT_WORDS as usize];
+    for (net, _) in denied {
+        hint::mark(net.network().into(), net.prefix_len(), |word, bit| {
+            if let Some(word) = words.get_mut(word as usize) {
+                *word |= 1 << bit;
+            }
+        });
+        if let IpNet::V6(net) = net
+            && net.contains(&V4_MAPPED)
+        {
+            // A prefix that covers ::ffff:0:0/96 covers all of IPv4 in the trie: every bucket.
+            words.fill(u64::MAX);
+        }
+    }
+    words
+}
+
 /// Entries of `new` that `old` lacks or has otherwise, and keys of `old` that `new` lacks. Both are sorted by key.
 fn changes<K: Ord + Clone, V: PartialEq + Clone>(new: &[(K, V)], old: &[(K, V)]) -> (Vec<(K, V)>, Vec<K>) {
     let find = |list: &[(K, V)], key: &K| list.binary_search_by(|(k, _)| k.cmp(key)).ok();
@@ -90,8 +129,10 @@ fn changes<K: Ord + Clone, V: PartialEq + Clone>(new: &[(K, V)], old: &[(K, V)])
 mod tests {
     use super::*;
     use crate::policy::{Cube, compile_rules};
+    use crate::ranges::number;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+    use std::net::IpAddr;
 
     fn nets() -> impl Strategy<Value = Vec<(IpNet, u32)>> {
         prop::collection::btree_map(0_u8..12, 0_u32..3, 0..8).prop_map(|entries| {
@@ -130,5 +171,36 @@ mod tests {
         assert_eq!(diff.names_changed, [(2, String::new()), (3, "a/z".to_owned())]);
         assert!(diff.rules_changed && !diff.is_empty());
         assert!(new.diff(&new).is_empty());
+    }
+
+    #[test]
+    fn the_longest_prefix_counts_in_both_families() {
+        let mut list: Vec<(IpNet, u32)> =
+            [("10.0.0.0/8", 1), ("10.1.0.0/16", 2), ("::/0", 3), ("2001:db8::/32", 4), ("192.0.2.7/32", 5)]
+                .iter()
+                .map(|(net, slot)| (net.parse().unwrap(), *slot))
+                .collect();
+        list.sort_unstable();
+        let of = |list: &[(IpNet, u32)], ip: &str| longest(list, number(ip.parse().unwrap()));
+        for (ip, slot) in
+            [("10.2.0.1", 1), ("10.1.2.3", 2), ("192.0.2.7", 5), ("192.0.2.8", 3), ("2001:db8::1", 4), ("fe80::1", 3)]
+        {
+            assert_eq!(of(&list, ip), Some(slot), "{ip}");
+        }
+        assert_eq!(of(&list[..2], "11.0.0.1"), None);
+    }
+
+    #[test]
+    fn hints_cover_every_denied_address() {
+        let denied: Vec<(IpNet, u32)> =
+            ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"].iter().map(|net| (net.parse().unwrap(), 1)).collect();
+        let words = prefix_hints(&denied);
+        let hit = |ip: &str| {
+            let (word, bit) = hint::place(ip.parse::<IpAddr>().unwrap().into());
+            words[word as usize] >> bit & 1 == 1
+        };
+        assert!(hit("10.200.3.4") && hit("192.0.2.7") && hit("2001:db8:1::9"));
+        assert!(!hit("11.0.0.1") && !hit("198.51.100.1") && !hit("2001:db9::1"));
+        assert!(prefix_hints(&[("::/0".parse().unwrap(), 1)]).iter().all(|word| *word == u64::MAX));
     }
 }

@@ -5,26 +5,22 @@
 //! Pure: what this host says (its ephemeral ports) is an argument.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 
-use ipnet::IpNet;
 use proxy_common::abi::{
     CheckSettings, DaemonState, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_HOSTS, GATE_HAS_RATES, GATE_HAS_RULES,
-    GATE_HOST_BITS_SHIFT, GATE_OWN_ONLY, GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, RateLimit, RateSettings,
-    Reason, ServiceKey, proto, verdict_bits,
+    GATE_HOST_BITS_SHIFT, GATE_OWN_ONLY, GateConfig, HostKey, LAYOUT_VERSION, RateLimit, RateSettings, ServiceKey,
+    proto, verdict_bits,
 };
 use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
-use proxy_common::bucket::Limit;
 use proxy_common::classify::{ClassTable, Found, RowTable, find};
 use proxy_common::decide::Tables;
-use proxy_common::hint;
-use proxy_common::hosts::{self, HostFound};
+use proxy_common::hosts::{self, HostFound, terms};
 use proxy_common::parse::{Frame, Packet};
-use proxy_common::sanity::own_bit;
+use proxy_common::sanity::own_bits;
 
 use crate::config::{Config, RateImage, Scope};
 use crate::hosts::{HostTable, Parts, split};
-use crate::image::KernelImage;
+use crate::image::{KernelImage, longest, prefix_hints};
 
 /// What this host adds to the config.
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +47,6 @@ pub struct Planned {
     rates: RateImage,
 }
 
-/// Bits before an IPv4 address in the tries' keys.
-const V4_BITS: u8 = 96;
-const FULL: u32 = 128;
 /// Seed of the table of hosts: nobody sends packets to it.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -64,11 +57,10 @@ impl Planned {
         let rates = RateImage::of(config);
         let parts = split(&image.allow, &image.deny);
         let hosts = HostTable::build(&parts.hosts, SEED).unwrap_or_default();
-        let denies = |(_, terms): &(HostKey, u32)| HostFound { terms: *terms, line: 0 }.denied().is_some();
         let mut flags = hosts.bits << GATE_HOST_BITS_SHIFT;
         for (set, flag) in [
             (gate.scope == Scope::Own, GATE_OWN_ONLY),
-            (parts.hosts.iter().any(denies), GATE_HAS_HOSTS),
+            (parts.hosts.iter().any(|(_, terms)| terms::denies(*terms)), GATE_HAS_HOSTS),
             (!parts.deny.is_empty(), GATE_HAS_DENY),
             (!image.allow.is_empty(), GATE_HAS_ALLOW),
             (!image.rules.is_empty(), GATE_HAS_RULES),
@@ -77,9 +69,7 @@ impl Planned {
             flags |= if set { flag } else { 0 };
         }
         let own: HashSet<Addr> = config.own_addresses().into_iter().map(Addr::from).collect();
-        let (checked, enforced) = gate.checks.words();
-        let keep = if host.loopback { !(Reason::Bogon.bit() | Reason::SpoofedOwn.bit()) } else { u64::MAX };
-        let rate = u64::from(gate.icmp_per_second);
+        let (checked, enforced) = gate.check_words(host.loopback);
         let services = (0..).zip(&config.listeners).flat_map(|(number, listener)| {
             let addr = Addr::from(listener.address.ip());
             let udp = listener.http3.then_some(proto::UDP);
@@ -92,57 +82,22 @@ impl Planned {
                 flags,
                 rules: image.rules.len() as u32,
                 v6_mask: v6_mask(gate.ipv6_prefix),
-                checked: checked & keep,
-                enforced: enforced & keep,
-                own_bits: own.iter().fold(0, |bits, addr| bits | (1 << own_bit(*addr))),
+                checked,
+                enforced,
+                own_bits: own_bits(own.iter().copied()),
                 verdict_bits: verdict_bits(gate.max_verdicts),
                 ..GateConfig::default()
             },
-            settings: CheckSettings { seed: 1, icmp: Limit::per_second(rate, rate), udp_below: host.ephemeral, pad: 0 },
+            settings: gate.check_settings(1, host.ephemeral),
             rules: image.tables.classes().zip(image.tables.rows()),
             services: services.collect(),
             own,
-            hints: hints(&parts.deny),
+            hints: prefix_hints(&parts.deny),
             rates,
             parts,
             hosts,
         }
     }
-}
-
-/// The hint's words for these prefixes, both families.
-fn hints(deny: &[(IpNet, u32)]) -> Vec<u64> {
-    let mut words = vec![0_u64; 2 * HINT_WORDS as usize];
-    for (net, _) in deny {
-        hint::mark(net.network().into(), net.prefix_len(), |word, bit| {
-            if let Some(word) = words.get_mut(word as usize) {
-                *word |= 1 << bit;
-            }
-        });
-        if place(net).1 <= V4_BITS && covers(net, Addr::from(IpAddr::from([0, 0, 0, 0]))) {
-            // A prefix that holds the v4-mapped addresses covers all of IPv4.
-            words.fill(u64::MAX);
-        }
-    }
-    words
-}
-
-/// A network on the number line of the tries' keys: its first number and its bits.
-fn place(net: &IpNet) -> (u128, u8) {
-    let first = u128::from_be_bytes(Addr::from(net.network()).to_bytes());
-    let bits = if net.addr().is_ipv4() { net.prefix_len() + V4_BITS } else { net.prefix_len() };
-    (first, bits)
-}
-
-fn covers(net: &IpNet, addr: Addr) -> bool {
-    let (first, bits) = place(net);
-    let differing = first ^ u128::from_be_bytes(addr.to_bytes());
-    differing.checked_shr(FULL - u32::from(bits)).unwrap_or(0) == 0
-}
-
-fn longest(list: &[(IpNet, u32)], addr: Addr) -> Option<u32> {
-    let covering = list.iter().filter(|(net, _)| covers(net, addr));
-    covering.max_by_key(|(net, _)| place(net).1).map(|(_, rule)| *rule)
 }
 
 impl Tables for Planned {
@@ -182,11 +137,11 @@ impl Tables for Planned {
     }
 
     fn denied(&self, _: u32, addr: Addr) -> Option<u32> {
-        longest(&self.parts.deny, addr)
+        longest(&self.parts.deny, u128::from_be_bytes(addr.to_bytes()))
     }
 
     fn allowed(&self, _: u32, addr: Addr) -> Option<u32> {
-        longest(&self.parts.allow, addr)
+        longest(&self.parts.allow, u128::from_be_bytes(addr.to_bytes()))
     }
 
     fn port_word(&self, word: u32) -> u64 {
@@ -254,39 +209,4 @@ impl Tables for Planned {
     }
 
     fn set_flow(&self, _: u32, _: u64) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn addr(text: &str) -> Addr {
-        text.parse::<IpAddr>().unwrap().into()
-    }
-
-    #[test]
-    fn the_longest_prefix_counts_in_both_families() {
-        let list: Vec<(IpNet, u32)> =
-            [("10.0.0.0/8", 1), ("10.1.0.0/16", 2), ("::/0", 3), ("2001:db8::/32", 4), ("192.0.2.7/32", 5)]
-                .iter()
-                .map(|(net, slot)| (net.parse().unwrap(), *slot))
-                .collect();
-        for (ip, slot) in
-            [("10.2.0.1", 1), ("10.1.2.3", 2), ("192.0.2.7", 5), ("192.0.2.8", 3), ("2001:db8::1", 4), ("fe80::1", 3)]
-        {
-            assert_eq!(longest(&list, addr(ip)), Some(slot), "{ip}");
-        }
-        assert_eq!(longest(&list[..2], addr("11.0.0.1")), None);
-    }
-
-    #[test]
-    fn hints_know_every_denied_address() {
-        let one = |net: &str| hints(&[(net.parse().unwrap(), 1)]);
-        let hit = |words: &[u64], ip: &str| {
-            let (word, bit) = hint::place(addr(ip));
-            words[word as usize] >> bit & 1 == 1
-        };
-        assert!(hit(&one("192.0.2.0/24"), "192.0.2.9") && !hit(&one("192.0.2.0/24"), "198.51.100.1"));
-        assert!(hit(&one("::/0"), "198.51.100.1"));
-    }
 }

@@ -13,7 +13,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use proxy_core::doctor::{Facts, Interface, Program};
 
 use crate::kernel::{
-    LinkState, attached_program, attendance, frags_supported, in_bpffs, link_state, program_name, sysctl,
+    LinkState, attached_program, attendance, frags_supported, front_pin, in_bpffs, link_state, program_name, sysctl,
 };
 
 /// Capabilities of a loaded gate, by bit (`include/uapi/linux/capability.h`).
@@ -129,7 +129,7 @@ fn interface(name: &str, pins: &Path) -> Interface {
 
 fn program(interface: &str, index: u32, pins: &Path) -> Option<Program> {
     let (id, mode) = attached_program(index).ok()??;
-    let pin = pins.join("links").join(format!("front-{interface}"));
+    let pin = front_pin(pins, interface);
     let link = PinnedLink::from_pin(pin).ok().map(FdLink::from);
     let ours = link.and_then(|link| link.info().ok()).is_some_and(|info| info.program_id() == id);
     Some(Program { id, name: program_name(id), mode: mode.to_owned(), ours })

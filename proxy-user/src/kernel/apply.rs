@@ -12,11 +12,10 @@ use proxy_common::abi::{
     PrefixValue, RULE_NAME_LEN, RuleName,
 };
 use proxy_common::addr::{Addr, v6_mask};
-use proxy_common::hint;
-use proxy_common::hosts::HostFound;
+use proxy_common::hosts::terms;
 use proxy_core::config::Scope;
 use proxy_core::hosts::split;
-use proxy_core::image::KernelImage;
+use proxy_core::image::{KernelImage, prefix_hints};
 use proxy_core::policy::RuleTables;
 use serde::Serialize;
 
@@ -35,9 +34,6 @@ pub struct Applied {
     /// Standing verdicts retracted because an allow rule covers them now.
     pub retracted: u32,
 }
-
-/// The first address of the v4-mapped block, RFC 4291 section 2.5.5.2.
-const V4_MAPPED: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0);
 
 impl Kernel {
     /// Puts `image` in force, and retracts the verdicts that its allow list covers. What changes is written to the side
@@ -79,7 +75,7 @@ impl Kernel {
             (!image.rules.is_empty(), GATE_HAS_RULES),
             (!image.deny.is_empty(), GATE_HAS_DENY),
             (!allowed.is_empty(), GATE_HAS_ALLOW),
-            (hosts.iter().any(|(_, terms)| HostFound { terms: *terms, line: 0 }.denied().is_some()), GATE_HAS_HOSTS),
+            (hosts.iter().any(|(_, terms)| terms::denies(*terms)), GATE_HAS_HOSTS),
         ] {
             flags |= if set { flag } else { 0 };
         }
@@ -140,7 +136,7 @@ impl Kernel {
         deny.remove_many(&keys(&diff.deny_remove)).context("writing DENY")?;
         allow.set_many(&entries(&diff.allow_add)).context("writing ALLOW")?;
         deny.set_many(&entries(&diff.deny_add)).context("writing DENY")?;
-        let hints: Vec<(u32, u64)> = (side * 2 * HINT_WORDS..).zip(hints(&image.deny)).collect();
+        let hints: Vec<(u32, u64)> = (side * 2 * HINT_WORDS..).zip(prefix_hints(&image.deny)).collect();
         self.maps.deny_hint.set_many(&hints).context("writing DENY_HINT")
     }
 
@@ -198,25 +194,6 @@ pub fn trie_key(net: &IpNet) -> TrieKey {
     TrieKey { bits, addr: Addr::from(net.network()).to_bytes() }
 }
 
-/// The hint words of a set of denied prefixes.
-fn hints(denied: &[(IpNet, u32)]) -> Vec<u64> {
-    let mut words = vec![0u64; 2 * HINT_WORDS as usize];
-    for (net, _) in denied {
-        hint::mark(net.network().into(), net.prefix_len(), |word, bit| {
-            if let Some(word) = words.get_mut(word as usize) {
-                *word |= 1 << bit;
-            }
-        });
-        if let IpNet::V6(net) = net
-            && net.contains(&V4_MAPPED)
-        {
-            // A prefix that covers ::ffff:0:0/96 covers all of IPv4 in the trie: every bucket.
-            words.fill(u64::MAX);
-        }
-    }
-    words
-}
-
 fn rule_name(name: &str) -> RuleName {
     let mut end = name.len().min(RULE_NAME_LEN);
     while !name.is_char_boundary(end) {
@@ -229,8 +206,6 @@ fn rule_name(name: &str) -> RuleName {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::*;
 
     #[test]
@@ -243,20 +218,6 @@ mod tests {
             let net: IpNet = net.parse().unwrap();
             assert_eq!(prefix(&trie_key(&net)), Some(net));
         }
-    }
-
-    #[test]
-    fn hints_cover_every_denied_address() {
-        let denied: Vec<(IpNet, u32)> =
-            ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"].iter().map(|net| (net.parse().unwrap(), 1)).collect();
-        let words = hints(&denied);
-        let hit = |ip: &str| {
-            let (word, bit) = hint::place(ip.parse::<IpAddr>().unwrap().into());
-            words[word as usize] >> bit & 1 == 1
-        };
-        assert!(hit("10.200.3.4") && hit("192.0.2.7") && hit("2001:db8:1::9"));
-        assert!(!hit("11.0.0.1") && !hit("198.51.100.1") && !hit("2001:db9::1"));
-        assert!(hints(&[("::/0".parse().unwrap(), 1)]).iter().all(|word| *word == u64::MAX));
     }
 
     #[test]

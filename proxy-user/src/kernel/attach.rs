@@ -1,6 +1,7 @@
 //! Attaching: `front` to interfaces, `steer` to the network namespace. Links are pinned, so that the gate outlives the
 //! daemon; a pinned link of ours takes the new program without a gap, anybody else's program is never replaced.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,12 @@ const NETLINK_BUFFER: usize = 32 * 1024;
 
 fn link_path(pins: &Path, name: &str) -> PathBuf {
     pins.join("links").join(name)
+}
+
+/// Where the link of `front` on an interface is pinned. bpffs reserves names with a dot, which VLAN interfaces tend to have
+/// (`bpf_lookup` of `kernel/bpf/inode.c`).
+pub fn front_pin(pins: &Path, interface: &str) -> PathBuf {
+    link_path(pins, &format!("front-{}", interface.replace('%', "%25").replace('.', "%2e")))
 }
 
 /// Attaches `front` to each configured interface; returns `(interface, "driver" | "generic")`.
@@ -63,7 +70,7 @@ pub fn carries_program(interface: &str) -> bool {
 fn front_one(program: &mut Xdp, interface: &str, gate: &Gate) -> Result<&'static str> {
     let index = nix::net::if_::if_nametoindex(interface)
         .map_err(|_| anyhow!("there is no such interface here: see `ip link`, and gate.interfaces in the config"))?;
-    let pin = link_path(&gate.pins, &format!("front-{interface}"));
+    let pin = front_pin(&gate.pins, interface);
     if pin.exists() {
         if adopt(program, &pin, index)? {
             return mode_of(index);
@@ -117,12 +124,11 @@ fn mode_of(index: u32) -> Result<&'static str> {
 
 /// Removes the pins of interfaces that are no longer configured: the kernel detaches them.
 pub fn drop_links_but(pins: &Path, interfaces: &[String]) -> Result<()> {
+    let kept: HashSet<PathBuf> = interfaces.iter().map(|interface| front_pin(pins, interface)).collect();
     for entry in fs::read_dir(pins.join("links"))? {
         let entry = entry?;
-        let name = entry.file_name();
-        if let Some(interface) = name.to_str().and_then(|name| name.strip_prefix("front-"))
-            && !interfaces.iter().any(|kept| kept == interface)
-        {
+        let of_front = entry.file_name().to_str().is_some_and(|name| name.starts_with("front-"));
+        if of_front && !kept.contains(&entry.path()) {
             fs::remove_file(entry.path())?;
         }
     }

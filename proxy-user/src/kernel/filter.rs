@@ -55,12 +55,14 @@ impl Filter {
         }
     }
 
-    /// Leaves only the bits of the verdicts that `standing` reads, and of those that are written meanwhile.
-    pub fn renew(&self, standing: impl FnOnce() -> Vec<HostKey>) {
+    /// Leaves only the bits of the verdicts that `standing` leaves standing, and of those that are written meanwhile. Returns
+    /// what else it says.
+    pub fn renew<T>(&self, standing: impl FnOnce() -> (T, Vec<HostKey>)) -> T {
         let fresh = self.words.entries().iter().map(|_| AtomicU64::new(0)).collect();
         *self.renewal.write().unwrap_or_else(PoisonError::into_inner) = Some(fresh);
-        for key in standing() {
-            self.set(&key);
+        let (outcome, standing) = standing();
+        for key in &standing {
+            self.set(key);
         }
         let mut renewal = self.renewal.write().unwrap_or_else(PoisonError::into_inner);
         for (word, fresh) in self.words.entries().iter().zip(renewal.take().unwrap_or_default()) {
@@ -69,5 +71,6 @@ impl Filter {
                 word.store(fresh, Ordering::Release);
             }
         }
+        outcome
     }
 }

@@ -157,7 +157,7 @@ impl Hosts {
         let standing = self.side(side);
         let seed = match &standing {
             Some(table) => table.shape().seed,
-            None => random_seed()?,
+            None => super::random_key()?.k0,
         };
         let table = HostTable::build(hosts, seed).context(
             "the hosts of the lists do not fit into their table, which is not your doing: please report it, with the lists",
@@ -209,10 +209,4 @@ fn remove_pin(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-fn random_seed() -> Result<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random bytes: {error}"))?;
-    Ok(u64::from_ne_bytes(bytes))
 }

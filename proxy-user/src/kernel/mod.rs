@@ -40,7 +40,7 @@ use proxy_core::config::{Config, Scope};
 use serde::Serialize;
 
 pub use apply::Applied;
-pub use attach::{LinkState, attached_program, link_state, program_name};
+pub use attach::{LinkState, attached_program, front_pin, link_state, program_name};
 pub use checks::host_facts;
 pub use events::EventRing;
 pub use heart::{Attendance, attendance};
@@ -76,7 +76,6 @@ pub struct Kernel {
     interfaces: Mutex<Vec<(String, String)>>,
     scope: Scope,
     ipv6_prefix: u8,
-    max_verdicts: u32,
     key: QuicKey,
     /// Process generation of this daemon's QUIC sockets.
     generation: u32,
@@ -123,7 +122,7 @@ impl Kernel {
         let verdict_bits = verdict_bits(gate.max_verdicts);
         let verdict_seed = if before.verdict_seed == 0 { random_key()?.k0 } else { before.verdict_seed };
         let verdicts = verdict_table::VerdictTable::map(&maps.verdicts, gate.max_verdicts, verdict_seed)?;
-        for (key, _) in verdicts.entries() {
+        for (_, key, _) in verdicts.entries() {
             filter.set(&key);
         }
         let settings = GateConfig { layout: LAYOUT_VERSION, flags, v6_mask, verdict_bits, verdict_seed, ..before };
@@ -157,7 +156,6 @@ impl Kernel {
             interfaces: Mutex::new(interfaces),
             scope: gate.scope,
             ipv6_prefix: gate.ipv6_prefix,
-            max_verdicts: gate.max_verdicts,
             key,
             generation,
             applying: Mutex::default(),

@@ -96,11 +96,11 @@ impl Known {
     /// Notes a source. Workers that take the same slot at the same moment leave one of two sources known.
     fn note(&self, source: IpAddr, now_ns: u64) {
         let hash = rates::known_hash(Addr::from(source.to_canonical()), self.v6_mask, &self.settings);
-        let (first, second) = seen::slots(hash);
-        let entries = self.slots.entries();
-        let (Some(first), Some(second)) = (entries.get(first as usize), entries.get(second as usize)) else { return };
-        let words = (first.load(Ordering::Relaxed), second.load(Ordering::Relaxed));
-        let slot = if seen::takes_second(words.0, words.1, hash, now_ns) { second } else { first };
-        slot.store(seen::word(hash, now_ns), Ordering::Relaxed);
+        let slot = |slot: u32| self.slots.entries().get(slot as usize);
+        let read = |at| slot(at).map_or(0, |slot| slot.load(Ordering::Relaxed));
+        let (at, _, word) = seen::place(hash, now_ns, read);
+        if let Some(slot) = slot(at) {
+            slot.store(word, Ordering::Relaxed);
+        }
     }
 }

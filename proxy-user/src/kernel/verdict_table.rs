@@ -59,6 +59,11 @@ impl VerdictTable {
         Ok(table)
     }
 
+    /// How many verdicts it holds at the most.
+    pub fn most(&self) -> u32 {
+        self.most
+    }
+
     /// How many verdicts stand, expired ones included.
     pub fn len(&self) -> u32 {
         *self.writing()
@@ -74,17 +79,15 @@ impl VerdictTable {
             .map(|(_, value)| value)
     }
 
-    /// The slot that a source's verdict stands in, the key of `VERDICTS` for `bpftool`.
-    pub fn place(&self, key: &HostKey) -> Option<u32> {
-        self.get(key).and(self.find(key))
-    }
-
-    /// All verdicts, expired ones included, in no order.
-    pub fn entries(&self) -> Vec<(HostKey, VerdictValue)> {
+    /// All verdicts, expired ones included, in the order of their slots, which are the keys of `VERDICTS` for `bpftool`.
+    pub fn entries(&self) -> Vec<(u32, HostKey, VerdictValue)> {
         if *self.writing() == 0 {
             return Vec::new();
         }
-        self.slots.entries().iter().filter_map(Slot::read).collect()
+        (0..)
+            .zip(self.slots.entries())
+            .filter_map(|(at, slot)| slot.read().map(|(key, value)| (at, key, value)))
+            .collect()
     }
 
     /// Writes a verdict, in place of what the source had.
@@ -127,11 +130,11 @@ impl VerdictTable {
         removed
     }
 
-    /// Removes the verdicts that have expired at `now`; returns how many.
-    pub fn sweep(&self, now: u64) -> u32 {
-        let mut removed = 0;
+    /// Removes the verdicts that have expired at `now`; returns how many, and the sources of those that stand.
+    pub fn sweep(&self, now: u64) -> (u32, Vec<HostKey>) {
+        let (mut removed, mut left) = (0, Vec::new());
         if *self.writing() == 0 {
-            return removed;
+            return (removed, left);
         }
         for (at, slot) in (0..).zip(self.slots.entries()) {
             let expired = |expires_ns| expires_ns != 0 && expires_ns <= now;
@@ -142,8 +145,9 @@ impl VerdictTable {
                 *standing -= gone;
                 removed += gone;
             }
+            left.extend(slot.read().map(|(key, _)| key));
         }
-        removed
+        (removed, left)
     }
 
     fn writing(&self) -> MutexGuard<'_, u32> {
@@ -226,7 +230,7 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
     use std::os::fd::OwnedFd;
 
     use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -298,10 +302,13 @@ mod tests {
             if now % 1_000 == 0 {
                 let before = model.len();
                 model.retain(|_, value| value.expires_ns > now);
-                assert_eq!(table.sweep(now) as usize, before - model.len());
+                let (removed, left) = table.sweep(now);
+                assert_eq!(removed as usize, before - model.len());
+                assert_eq!(left.into_iter().collect::<HashSet<_>>(), model.keys().copied().collect());
             }
             if now % 5_000 == 0 {
-                assert_eq!(table.entries().into_iter().collect::<HashMap<_, _>>(), model);
+                let entries = table.entries().into_iter().map(|(_, key, value)| (key, value));
+                assert_eq!(entries.collect::<HashMap<_, _>>(), model);
                 for n in 0..5_000 {
                     assert_eq!(table.get(&host(n)), model.get(&host(n)).copied());
                 }
@@ -336,8 +343,8 @@ mod tests {
         }
         let second = VerdictTable::map(&memory, MOST, 3).unwrap();
         assert!(second.set(&host(MOST), &until(9)).is_err(), "it counts what stands");
-        assert_eq!(second.sweep(1_000), 1_000);
+        assert_eq!(second.sweep(1_000).0, 1_000);
         assert_eq!(second.get(&host(2_000)), Some(until(2_001)));
-        assert!(second.place(&host(999)).is_none() && second.place(&host(1_000)).is_some());
+        assert!(second.get(&host(999)).is_none() && second.get(&host(1_000)).is_some());
     }
 }

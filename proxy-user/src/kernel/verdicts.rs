@@ -27,7 +27,7 @@ pub struct VerdictInfo {
     /// `policy/rule`, or `operator`.
     pub rule: String,
     /// Where it stands in `VERDICTS`: the key for `bpftool map lookup`.
-    pub slot: Option<u32>,
+    pub slot: u32,
     /// Seconds until it expires; 0 when it has.
     pub expires_in: f64,
     /// Seconds since the decision.
@@ -109,11 +109,11 @@ impl Kernel {
         keys.dedup();
         let standing = self.verdicts.len();
         let new = keys.iter().filter(|key| self.verdicts.get(key).is_none()).count();
-        if standing as usize + new > self.max_verdicts as usize {
+        if standing as usize + new > self.verdicts.most() as usize {
             bail!(
                 "{new} new verdicts beside {standing} that stand are more than the table's {}: raise \
                  gate.max_verdicts, or put the list into a policy, as a file",
-                self.max_verdicts
+                self.verdicts.most()
             );
         }
         let value = verdict(now_ns(), RuleSlot(OPERATOR), ttl, self.scope == Scope::Own);
@@ -139,7 +139,7 @@ impl Kernel {
     }
 
     fn full(&self) -> Result<()> {
-        bail!("the verdict table is full ({} entries): raise gate.max_verdicts", self.max_verdicts)
+        bail!("the verdict table is full ({} entries): raise gate.max_verdicts", self.verdicts.most())
     }
 
     /// Writes many verdicts at once; for bulk loads and tests. Nothing is checked against the allow list.
@@ -163,10 +163,10 @@ impl Kernel {
             .verdicts
             .entries()
             .into_iter()
-            .filter(|(_, value)| value.expires_ns > now)
-            .map(|(key, value)| VerdictInfo {
+            .filter(|(.., value)| value.expires_ns > now)
+            .map(|(slot, key, value)| VerdictInfo {
                 source: self.source_text(&key),
-                slot: self.verdicts.place(&key),
+                slot,
                 rule: names.get(&value.rule).cloned().unwrap_or_else(|| format!("slot {}", value.rule)),
                 expires_in: seconds(value.expires_ns - now),
                 age: seconds(now.saturating_sub(value.created_ns)),
@@ -183,9 +183,7 @@ impl Kernel {
     /// every few seconds.
     pub fn sweep(&self) -> u32 {
         self.workers.settle();
-        let removed = self.verdicts.sweep(now_ns());
-        self.filter.renew(|| self.verdicts.entries().into_iter().map(|(key, _)| key).collect());
-        removed
+        self.filter.renew(|| self.verdicts.sweep(now_ns()))
     }
 
     /// Removes the verdicts that `allowed` covers whole; returns how many.
@@ -199,7 +197,7 @@ impl Kernel {
             let (low, high) = mapped_range(&self.source_net(key));
             allowed.contains_range(low, high)
         };
-        let keys = self.verdicts.entries().into_iter().map(|(key, _)| key).filter(covered);
+        let keys = self.verdicts.entries().into_iter().map(|(_, key, _)| key).filter(covered);
         keys.map(|key| u32::from(self.verdicts.remove(&key))).sum()
     }
 

@@ -1,8 +1,11 @@
 //! Model: the checks of the gate, each off, counted or enforced.
 
-use proxy_common::abi::Reason;
+use proxy_common::abi::{CheckSettings, Reason};
+use proxy_common::bucket::Limit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::Gate;
 
 /// What a check does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -130,6 +133,22 @@ impl Checks {
             self.modes().into_iter().filter(|(_, mode)| wanted(*mode)).fold(0, |bits, (reason, _)| bits | reason.bit())
         };
         (bits(|mode| mode != Mode::Off), bits(|mode| mode == Mode::Enforce))
+    }
+}
+
+impl Gate {
+    /// What is checked and what of it is enforced, bits of [`Reason`]s. On a `loopback` interface our own addresses talk to
+    /// each other.
+    pub fn check_words(&self, loopback: bool) -> (u64, u64) {
+        let (checked, enforced) = self.checks.words();
+        let keep = if loopback { !(Reason::Bogon.bit() | Reason::SpoofedOwn.bit()) } else { u64::MAX };
+        (checked & keep, enforced & keep)
+    }
+
+    /// What the checks go by. `ephemeral` is the first port that the kernel gives to clients.
+    pub fn check_settings(&self, seed: u64, ephemeral: u32) -> CheckSettings {
+        let rate = u64::from(self.icmp_per_second);
+        CheckSettings { seed, icmp: Limit::per_second(rate, rate), udp_below: ephemeral, pad: 0 }
     }
 }
 

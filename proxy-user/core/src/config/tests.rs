@@ -139,3 +139,14 @@ proptest::proptest! {
         let _ = parse(&text);
     }
 }
+
+#[test]
+fn own_addresses_are_the_listeners_and_the_configs() {
+    let text = r#"{"listeners":[{"name":"a","address":"192.0.2.1:80","protocol":"http"},
+        {"name":"b","address":"0.0.0.0:81","protocol":"http"}],
+        "routes":[{"upstream":"o"}],"upstreams":{"o":{"servers":["http://127.0.0.1:1"]}},
+        "gate":{"own_addresses":["192.0.2.9","2001:db8::9"]}}"#;
+    let config = parse(text).unwrap();
+    let own: Vec<String> = config.own_addresses().iter().map(ToString::to_string).collect();
+    assert_eq!(own, ["192.0.2.9", "2001:db8::9", "192.0.2.1"]);
+}

@@ -14,8 +14,8 @@ use super::interfaces::Interfaces;
 use super::model::{Expect, Policy, Test};
 use super::sample::Sample;
 use super::{Action, PolicySet, RuleSlot};
+use crate::image::longest;
 use crate::json::shape::Fault;
-use crate::ranges::network;
 
 /// Time of the first request of a test, within a bucket of any period.
 const START_NS: u64 = 1;
@@ -132,17 +132,6 @@ fn on_packet(set: &PolicySet, sample: &Sample) -> Outcome {
         None => dropped().map_or((Expect::Pass, None), |slot| (Expect::Drop, Some(slot))),
     };
     Outcome { what, rule: slot.map(RuleSlot) }
-}
-
-/// The slot of the longest prefix of an image's sorted list that covers an address in the v4-mapped number line. One
-/// search for each length: lists may be long.
-fn longest(list: &[(IpNet, u32)], address: u128) -> Option<u32> {
-    (0..=128).rev().find_map(|length| {
-        let first = address & u128::MAX.checked_shl(128 - length).unwrap_or(0);
-        let wanted = network(first, length as u8)?;
-        let at = list.binary_search_by(|(net, _)| net.cmp(&wanted)).ok()?;
-        list.get(at).map(|(_, slot)| *slot)
-    })
 }
 
 fn failure(test: &Test, outcome: &Outcome, decided: Option<&str>) -> String {
