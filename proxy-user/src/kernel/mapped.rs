@@ -50,11 +50,12 @@ impl<T: Shared> Mapped<T> {
         for offset in (0..size).step_by(STEP) {
             let at = base.addr().checked_add(offset).context("addresses beyond the last one")?;
             let length = NonZeroUsize::new(STEP.min(size - offset)).context("a step without entries")?;
+            let at_byte = i64::try_from(offset).context("a map too large to map")?;
             let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
             let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
             // SAFETY: takes the place of a part of the mapping just made, which nobody else knows; the kernel refuses what
             // lies beyond the array's memory.
-            unsafe { mmap(Some(at), length, protection, flags, &array, offset as i64) }.context("mapping a map")?;
+            unsafe { mmap(Some(at), length, protection, flags, &array, at_byte) }.context("mapping a map")?;
         }
         Ok(mapped)
     }

@@ -9,6 +9,7 @@
 
 pub mod culprit;
 pub mod frames;
+pub mod rules;
 pub mod worlds;
 
 use std::collections::BTreeMap;

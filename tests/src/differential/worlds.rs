@@ -9,17 +9,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use ipnet::IpNet;
-use proxy_common::abi::{
-    CheckSettings, HostKey, Limit, Reason, VERDICT_OWN_ONLY, VerdictValue, frag, proto, rule_action,
-};
+use proxy_common::abi::{CheckSettings, DaemonState, HostKey, Limit, Reason, VERDICT_OWN_ONLY, VerdictValue, proto};
 use proxy_common::addr::v6_mask;
 use proxy_core::config::Mode;
-use proxy_core::policy::{Cube, PacketRule, compile_rules};
-use proxy_core::ranges::{RangeSet, network_ranges};
 use proxy_user::kernel::now_ns;
 use serde_json::{Map, Value, json};
 
 use super::frames::Pool;
+use super::rules::rules;
 use crate::cases::checks::{self, Setting};
 use crate::cases::table;
 use crate::gate::Gate;
@@ -64,6 +61,9 @@ const NETWORKS: [&str; 16] = [
 ];
 /// Sources of a world.
 const SOURCES: usize = 64;
+/// Longer than any run, the most that `gate.fail_after` takes; and its least.
+const DAY_NS: u64 = 86_400 * 1_000_000_000;
+const FAIL_SOON_NS: u64 = 3 * 1_000_000_000;
 /// Seconds around now in which verdicts expire: some before the first frame, some while frames run.
 const AROUND: u64 = 120;
 
@@ -106,7 +106,8 @@ pub fn table_pool() -> Pool {
     }
 }
 
-fn destinations() -> Vec<IpAddr> {
+/// Where frames go.
+pub(super) fn destinations() -> Vec<IpAddr> {
     let texts = [EDGE, EDGE, EDGE, OTHER, "127.0.0.1", "255.255.255.255", EDGE6, EDGE6, "2001:db8::200", "ff02::1"];
     texts.into_iter().filter_map(|text| text.parse().ok()).collect()
 }
@@ -115,7 +116,11 @@ fn destinations() -> Vec<IpAddr> {
 fn made_up(random: &mut Random, number: u64) -> Result<Place> {
     let sources: Vec<IpAddr> = (0..SOURCES).map(|_| inside(network(random), random)).collect();
     let ports: Vec<u16> = (0..12).map(|_| random.pick(&[0, 22, 53, 80, 443, 444, 8_080, 40_000, 65_535])).collect();
-    let now = now_ns();
+    // A daemon that is told to be missed is there all the time, or was never there: its heart beats by the true clock.
+    let attended = random.pick(&[None, None, None, Some(true), Some(false)]);
+    let beat_ns = now_ns();
+    let now = if attended == Some(false) { beat_ns + DAY_NS } else { beat_ns };
+    let fail_after_ns = if attended == Some(false) { FAIL_SOON_NS } else { DAY_NS };
     let own_only = random.once_in(2);
     let rules = rules(&sources, &ports, RULES[number as usize % RULES.len()], random);
     let mut world = World {
@@ -125,6 +130,8 @@ fn made_up(random: &mut Random, number: u64) -> Result<Place> {
         deny: prefixes(&sources, random.pick(&[0, 4, 20, 60]), random),
         rules,
         now,
+        fail_open: attended.is_some(),
+        daemon: DaemonState { beat_ns, fail_after_ns, ..DaemonState::default() },
         own: [EDGE, EDGE6, "127.0.0.1"].iter().filter_map(|ip| ip.parse().ok()).map(addr).collect(),
         settings: CheckSettings {
             seed: random.word(),
@@ -143,20 +150,32 @@ fn made_up(random: &mut Random, number: u64) -> Result<Place> {
     let scope = if own_only { "own" } else { "all" };
     let gate = Gate::load_with(
         &format!("search-{number}"),
-        json!({ "scope": scope, "max_verdicts": 4_096, "checks": checks, "own_addresses": [EDGE, EDGE6] }),
+        json!({
+            "scope": scope, "max_verdicts": 4_096, "checks": checks, "own_addresses": [EDGE, EDGE6],
+            "fail": if attended.is_some() { "open" } else { "closed" },
+            "fail_after": format!("{}s", fail_after_ns / 1_000_000_000),
+        }),
     )?;
     let rates = rates(random);
+    let world = world.seal();
     let name = format!(
-        "made up {number}: scope {scope}, {} rules, {} verdicts, {} denied and {} allowed prefixes, {} checks, {} rates",
+        "made up {number}: scope {scope}, {} rules, {} verdicts, {} denied and {} allowed networks, {} of both hosts, \
+         {} checks, {} rates, daemon {}",
         world.rules.len(),
         world.verdicts.len(),
         world.deny.len(),
         world.allow.len(),
+        world.parts.hosts.len(),
         world.checked.count_ones(),
         rates.len(),
+        match attended {
+            None => "not needed",
+            Some(true) => "there",
+            Some(false) => "away",
+        },
     );
     let pool = Pool { sources, destinations: destinations(), ports, corpus: table_pool().corpus };
-    let mut bench = Bench::of(gate, world.seal())?;
+    let mut bench = Bench::of(gate, world)?;
     bench.world.rates = bench.gate.set_rates(&json!(rates))?;
     Ok(Place { name, bench, pool })
 }
@@ -242,7 +261,13 @@ fn prefixes(sources: &[IpAddr], count: usize, random: &mut Random) -> Vec<(IpNet
     let mut prefixes: Vec<(IpNet, u32)> = Vec::new();
     for _ in 0..count {
         let source = IpAddr::from(addr(random.pick(sources)));
-        let bits = if source.is_ipv4() { random.between(1, 32) } else { random.between(1, 128) };
+        let whole = if source.is_ipv4() { 32 } else { 128 };
+        // Hosts, IPv6 /64 and small networks stand in the table of hosts, others in the tries.
+        let bits = match random.below(4) {
+            0 => whole,
+            1 => random.pick(&[whole - 2, whole / 2, whole - 1]),
+            _ => random.between(1, whole),
+        };
         let Ok(net) = IpNet::new(source, bits as u8) else { continue };
         let net = net.trunc();
         // Networks that hold the v4-mapped addresses are the compiler's to write, for both families.
@@ -252,64 +277,4 @@ fn prefixes(sources: &[IpAddr], count: usize, random: &mut Random) -> Vec<(IpNet
         }
     }
     prefixes
-}
-
-/// Packet rules; fewer than asked for where their tables would not fit.
-fn rules(sources: &[IpAddr], ports: &[u16], count: usize, random: &mut Random) -> Vec<PacketRule> {
-    let mut rules: Vec<PacketRule> = (1..=count as u32)
-        .map(|slot| PacketRule {
-            cube: cube(sources, ports, random),
-            action: random.pick(&[rule_action::DROP, rule_action::DROP, rule_action::DROP, rule_action::ALLOW]),
-            slot,
-            shadow: random.once_in(4),
-        })
-        .collect();
-    while compile_rules(&rules).is_err() {
-        rules.truncate(rules.len() * 3 / 4);
-    }
-    rules
-}
-
-/// A set of packets: mostly a source and a field or two.
-fn cube(sources: &[IpAddr], ports: &[u16], random: &mut Random) -> Cube {
-    let mut cube = Cube::all();
-    let around = |random: &mut Random| {
-        let source = random.pick(sources);
-        let bits = if source.is_ipv4() { random.between(16, 32) } else { random.between(32, 128) };
-        let net = IpNet::new(source, bits as u8).unwrap_or_default().trunc();
-        RangeSet::new(network_ranges(net))
-    };
-    let range = |of: &[u16], random: &mut Random| {
-        let (a, b) = (random.pick(of), random.pick(of));
-        RangeSet::new(vec![(a.min(b).into(), a.max(b).into())])
-    };
-    cube.src = around(random);
-    for _ in 0..random.between(1, 3) {
-        match random.below(12) {
-            0 => cube.src = Cube::all().src,
-            1 => cube.dst = RangeSet::new(network_ranges(random.pick(&destinations()).into())),
-            2 => cube.protos = random.pick(&[1, 2, 3, 4, 8, 12, 16, 31]),
-            3 => cube.frag = random.pick(&[frag::NONE, frag::FIRST, frag::LATER, frag::FIRST | frag::LATER]),
-            4 => cube.sport = range(ports, random),
-            5 => cube.dport = range(ports, random),
-            6 => cube.len = range(&[0, 28, 40, 60, 64, 120, 1_500, 65_535], random),
-            7 => cube.ttl = range(&[0, 1, 4, 63, 64, 128, 255], random),
-            8 => cube.icmp_type = range(&[0, 3, 8, 128, 130, 135, 255], random),
-            9 => cube.vlan = range(&[0, 7, 8, 100, 4_095, 65_535], random),
-            10 => cube.window = range(&[0, 1_024, 29_200, 65_535], random),
-            _ => {
-                cube.protos = 1;
-                cube.frag = frag::NONE | frag::FIRST;
-                cube.tcp_mask = random.pick(&[2, 3, 6, 18, 63]);
-                cube.tcp_flags = random.word() as u8 & cube.tcp_mask;
-            }
-        }
-    }
-    if cube.tcp_mask != 0 {
-        // As the compiler has it: who looks at flags looks at TCP headers.
-        cube.protos = 1;
-        cube.frag &= frag::NONE | frag::FIRST;
-        cube.frag |= frag::NONE;
-    }
-    cube
 }
