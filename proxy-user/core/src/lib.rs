@@ -10,6 +10,7 @@ pub mod hello;
 pub mod host;
 pub mod hosts;
 pub mod image;
+pub mod import;
 mod json;
 pub mod planned;
 pub mod policy;

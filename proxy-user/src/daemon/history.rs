@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
+use proxy_core::config::Config;
 use proxy_core::store::audit::{Act, Event, Outcome};
-use proxy_core::store::{Origin, Revision, Texts, Who};
+use proxy_core::store::bundle::{Mark, follows};
+use proxy_core::store::{Origin, Revision, Who};
 
 use super::policies::Sources;
 use crate::store::{self, Current, Store};
@@ -13,6 +15,8 @@ use crate::store::{self, Current, Store};
 #[derive(Debug)]
 pub(super) struct History {
     store: Result<Store, String>,
+    /// The newest signed bundle that was in force: without a store, since the start.
+    newest: Option<Mark>,
 }
 
 /// What is to be logged of a change.
@@ -33,7 +37,8 @@ impl History {
         if let Err(why) = &store {
             tracing::warn!(why, "policies are not kept: there will be no rollback and no audit log");
         }
-        Self { store }
+        let newest = store.as_ref().ok().and_then(|store| store.current().newest);
+        Self { store, newest }
     }
 
     /// Why there is no store.
@@ -69,8 +74,8 @@ impl History {
             return Ok(None);
         }
         let number = store.next_number();
-        let revision = Revision::new(number, &texts, rules, origin, who, jiff::Timestamp::now());
-        store.add(revision, &texts).map_err(|error| format!("the policies could not be kept: {error:#}"))?;
+        let revision = Revision::new(number, texts, rules, origin, who, jiff::Timestamp::now());
+        store.add(revision, texts).map_err(|error| format!("the policies could not be kept: {error:#}"))?;
         Ok(Some(number))
     }
 
@@ -89,10 +94,21 @@ impl History {
         self.store.as_ref().ok().map(Store::next_number)
     }
 
+    /// Whether sources may come into force, by the bundles that were before.
+    ///
+    /// # Errors
+    /// They are an older bundle, or another one of the same number.
+    pub fn follows(&self, sources: &Sources) -> Result<(), String> {
+        sources.mark().map_or(Ok(()), |mark| follows(self.newest, mark))
+    }
+
     /// Says that a kept set is in force; what goes wrong is logged, since it is in force all the same.
-    pub fn in_force(&mut self, revision: Option<u64>, held: bool) {
+    pub fn in_force(&mut self, revision: Option<u64>, held: bool, mark: Option<Mark>) {
+        let newer = mark.filter(|mark| self.newest.is_none_or(|newest| mark.revision > newest.revision));
+        self.newest = newer.or(self.newest);
+        let newest = self.newest;
         if let Ok(store) = &mut self.store
-            && let Err(error) = store.set_current(Current { revision, held })
+            && let Err(error) = store.set_current(Current { revision, held, newest })
         {
             tracing::error!(error = format!("{error:#}"), "which policies are in force could not be written");
         }
@@ -117,13 +133,23 @@ impl History {
     }
 }
 
-/// What an earlier run of the daemon left in force, and whether it is held.
-pub(super) fn left_in_force(state_dir: &Path) -> Option<(bool, Sources)> {
-    match store::peek(state_dir) {
-        Ok(found) => found.map(|(current, texts): (Current, Texts)| (current.held, Sources::new(texts))),
-        Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "the revision that was in force cannot be read");
-            None
-        }
-    }
+/// What an earlier run of the daemon left.
+pub(super) struct Left {
+    /// What was in force.
+    pub current: Current,
+    /// The set, where it can still be loaded.
+    pub sources: Sources,
+}
+
+/// What an earlier run of the daemon left in force, checked as the config asks.
+pub(super) fn left_in_force(config: &Config, base: &Path) -> Option<Left> {
+    let read = store::peek(&base.join(&config.state_dir)).map_err(|error| format!("{error:#}"));
+    let found = read.and_then(|found| {
+        let left = |(current, texts)| Sources::new(texts, config).map(|sources| Left { current, sources });
+        found.map(left).transpose()
+    });
+    found.unwrap_or_else(|error| {
+        tracing::error!(error, "the revision that was in force cannot be used");
+        None
+    })
 }

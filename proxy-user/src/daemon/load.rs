@@ -8,7 +8,7 @@ use proxy_core::config::{self, Config, Diagnostic};
 use proxy_core::policy::PolicySet;
 use proxy_core::store::Texts;
 
-use super::policies::Sources;
+use super::policies::{Sources, unpacked};
 use crate::shared::Snapshot;
 use crate::stages::Stages;
 use crate::stages::hooks::Compiled;
@@ -80,7 +80,7 @@ fn lines(path: &Path, faults: &[Diagnostic]) -> String {
 /// What cannot be read, a line each.
 pub fn read_policies(path: &Path) -> Result<Texts, String> {
     let (config, base) = read_config(path)?;
-    Sources::read(&config, &base).map(|sources| sources.texts())
+    Sources::read(&config, &base).map(|sources| unpacked(sources.texts().clone()))
 }
 
 /// [`load`] where `previous` policies are in force: counts of rates that did not change go on. With `held` policies, the

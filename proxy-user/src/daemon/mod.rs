@@ -254,6 +254,12 @@ impl Daemon {
         let current = self.history.current();
         let held = current.held.then(|| self.sources.clone());
         let mut loaded = load_after(&self.path, &known, Some(&before.policies), held)?;
+        if current.held && loaded.config.require_signature && self.sources.mark().is_none() {
+            return Err(
+                "the revision that is held is not signed, which the config requires (`require_signature`)".to_owned()
+            );
+        }
+        self.history.follows(&loaded.sources).or_else(|fault| if current.held { Ok(()) } else { Err(fault) })?;
         let kernel = match &self.shared.kernel {
             Some(kernel) => apply(kernel, &loaded).map_err(|error| format!("{error:#}"))?,
             None => Applied::default(),

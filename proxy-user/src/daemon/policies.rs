@@ -14,6 +14,7 @@ use std::sync::Arc;
 use nix::net::if_::if_nametoindex;
 use proxy_core::config::Config;
 use proxy_core::policy::{self, ListFault, ListFiles, MAX_LIST_FILE_BYTES, PolicySet};
+use proxy_core::store::bundle::{Bundle, Mark};
 use proxy_core::store::{ListText, Texts};
 
 /// Most policy files that a config's patterns may find; the compiler has bounds of its own.
@@ -24,8 +25,10 @@ const MAX_FILES: usize = 1_024;
 pub struct Sources {
     files: Vec<(String, String)>,
     lists: Arc<ListFiles>,
-    /// Texts of the lists until they are kept: they may be large.
-    list_texts: Vec<ListText>,
+    /// What identifies the signed bundle that they came in.
+    mark: Option<Mark>,
+    /// As they came, until they are kept: lists may be large.
+    came: Texts,
 }
 
 impl Sources {
@@ -53,24 +56,53 @@ impl Sources {
         if !faults.is_empty() {
             return Err(faults.join("\n"));
         }
+        if let Some(signed) = bundled(&sources, config)? {
+            let came = Texts { files: sources, lists: Vec::new() };
+            return Ok(Self::of(signed.0, came, Some(signed.1)));
+        }
         let (lists, list_texts) = read_lists(&sources);
-        Ok(Self { files: sources, lists: Arc::new(lists), list_texts })
+        let came = Texts { files: sources.clone(), lists: list_texts };
+        Ok(Self { files: sources, lists: Arc::new(lists), mark: None, came })
     }
 
-    /// Texts that came by another way than the config's files.
-    pub fn new(texts: Texts) -> Self {
-        let lists = Arc::new(parse_lists(&texts));
-        Self { files: texts.files, lists, list_texts: texts.lists }
+    /// Texts that came by another way than the config's files, a signed bundle among them.
+    ///
+    /// # Errors
+    /// The config requires a signature, and there is no good one; or there is one, and it is not good.
+    pub fn new(texts: Texts, config: &Config) -> Result<Self, String> {
+        match bundled(&texts.files, config)? {
+            Some((inside, mark)) => Ok(Self::of(inside, texts, Some(mark))),
+            None => Ok(Self::unsigned(texts)),
+        }
     }
 
-    /// All texts; without those of lists once [`Self::forget_lists`] was called.
-    pub fn texts(&self) -> Texts {
-        Texts { files: self.files.clone(), lists: self.list_texts.clone() }
+    /// Texts that are no bundle.
+    pub fn unsigned(texts: Texts) -> Self {
+        Self::of(texts.clone(), texts, None)
     }
 
-    /// Frees the texts of lists: what is in force needs what they came to.
-    pub(super) fn forget_lists(&mut self) {
-        self.list_texts = Vec::new();
+    fn of(inside: Texts, came: Texts, mark: Option<Mark>) -> Self {
+        Self { lists: Arc::new(parse_lists(&inside)), files: inside.files, mark, came }
+    }
+
+    /// The lists that the policies name.
+    pub fn lists(&self) -> &ListFiles {
+        &self.lists
+    }
+
+    /// What identifies the signed bundle that they came in, if they did.
+    pub fn mark(&self) -> Option<Mark> {
+        self.mark
+    }
+
+    /// All texts as they came, a bundle as one of them; none once [`Self::forget_texts`] was called.
+    pub fn texts(&self) -> &Texts {
+        &self.came
+    }
+
+    /// Frees the texts as they came: what is in force needs what they came to.
+    pub(super) fn forget_texts(&mut self) {
+        self.came = Texts::default();
     }
 
     /// Compiles them for `config`. `slots` are rule slots in use, `previous` is the set in force, whose counts go on.
@@ -98,6 +130,36 @@ impl Sources {
             lines.join("\n")
         })
     }
+}
+
+/// What a signed bundle holds, where the files are one. A bundle stands alone; one that nobody signed is refused.
+fn bundled(files: &[(String, String)], config: &Config) -> Result<Option<(Texts, Mark)>, String> {
+    let found = files.iter().find_map(|(name, text)| Bundle::read(text).map(|bundle| (name, bundle)));
+    let Some((name, bundle)) = found else {
+        return match files.first() {
+            Some((name, _)) if config.require_signature => Err(format!(
+                "{name}: not signed, which the config requires (`require_signature`); `tidegate policy bundle --key` makes a \
+                 signed bundle"
+            )),
+            _ => Ok(None),
+        };
+    };
+    let named = |error: String| format!("{name}: {error}");
+    if files.len() > 1 {
+        return Err(named(format!("a bundle holds a whole set, and stands here among {} files", files.len())));
+    }
+    let bundle = bundle.map_err(named)?;
+    let (signed, payload) = (bundle.verify(&config.trusted_keys).map_err(named)?, bundle.payload().map_err(named)?);
+    match signed {
+        Some(_) => Ok(Some((payload.policies, bundle.mark().map_err(named)?))),
+        None => Err(named("nobody has signed this bundle yet: `tidegate policy sign` does".to_owned())),
+    }
+}
+
+/// What a set's texts hold: those inside, where they are a bundle, whoever signed it.
+pub fn unpacked(texts: Texts) -> Texts {
+    let bundle = texts.files.first().and_then(|(_, text)| Bundle::read(text)?.ok()?.payload().ok());
+    bundle.map_or(texts, |payload| payload.policies)
 }
 
 /// The gate's interfaces with their indexes as of now. One that is made anew later has another, and no program: the next

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use proxy_core::policy::PolicySet;
 use proxy_core::store::audit::Act;
+use proxy_core::store::bundle::follows;
 use proxy_core::store::{Origin, Who};
 
 use super::history::{Change, History, left_in_force};
 use super::load::{Loaded, load_after, read_config};
-use super::policies::Sources;
+use super::policies::{Sources, unpacked};
 use super::{Daemon, warn_of};
 use crate::control::wire;
 use crate::kernel::Applied;
@@ -33,14 +34,12 @@ pub(super) enum Begin {
 /// Loads what the daemon starts with: a held revision, else the config's policies, else, where these have faults, what
 /// was in force before.
 pub(super) fn first_load(path: &Path) -> anyhow::Result<(Loaded, Begin)> {
-    let left = match read_config(path) {
-        Ok((config, base)) => left_in_force(&base.join(&config.state_dir)),
-        // Said below, with whatever else is wrong.
-        Err(_) => None,
-    };
+    // What is wrong with the config is said below, with whatever else is.
+    let left = read_config(path).ok().and_then(|(config, base)| left_in_force(&config, &base));
+    let newest = left.as_ref().and_then(|left| left.current.newest);
     let load = |sources: Option<Sources>| load_after(path, &[], None, sources);
-    if let Some((true, sources)) = &left {
-        match load(Some(sources.clone())) {
+    if let Some(left) = left.as_ref().filter(|left| left.current.held) {
+        match load(Some(left.sources.clone())) {
             Ok(loaded) => return Ok((loaded, Begin::Held)),
             Err(faults) => {
                 tracing::error!(
@@ -49,12 +48,16 @@ pub(super) fn first_load(path: &Path) -> anyhow::Result<(Loaded, Begin)> {
             }
         }
     }
-    let faults = match load(None) {
+    let in_order = |loaded: Loaded| match loaded.sources.mark() {
+        Some(mark) => follows(newest, mark).map(|()| loaded),
+        None => Ok(loaded),
+    };
+    let faults = match load(None).and_then(in_order) {
         Ok(loaded) => return Ok((loaded, Begin::Files)),
         Err(faults) => faults,
     };
-    if let Some((false, sources)) = left
-        && let Ok(loaded) = load(Some(sources))
+    if let Some(left) = left
+        && let Ok(loaded) = load(Some(left.sources))
     {
         tracing::error!("the policies have faults, those that were in force before stay:\n{faults}");
         return Ok((loaded, Begin::LastGood));
@@ -73,7 +76,7 @@ impl History {
         if begin == Begin::Files {
             self.took(sources, rules, Origin::Start, Who::default());
         }
-        sources.forget_lists();
+        sources.forget_texts();
         let current = self.current();
         if current.revision.is_some() {
             self.log(Change { act: Act::Start, who: Who::default(), outcome: Ok(current.revision) });
@@ -83,13 +86,13 @@ impl History {
     /// A reload took the config's files.
     pub(super) fn reloaded(&mut self, sources: &mut Sources, rules: usize, who: Who) {
         self.took(sources, rules, Origin::Reload, who);
-        sources.forget_lists();
+        sources.forget_texts();
     }
 
     /// The config's files are in force; that they cannot be kept is no reason not to use them.
     fn took(&mut self, sources: &Sources, rules: usize, origin: Origin, who: Who) {
         match self.keep(sources, rules, origin, who) {
-            Ok(number) => self.in_force(number, false),
+            Ok(number) => self.in_force(number, false, sources.mark()),
             Err(error) => tracing::error!(error, "the policies are in force, and not kept"),
         }
     }
@@ -111,15 +114,22 @@ impl Daemon {
     fn try_apply(&mut self, who: Who, proposal: Proposal) -> Result<Applying, String> {
         let before = self.shared.snapshot.load_full();
         let (mut sources, origin, held) = match proposal {
-            Proposal::Texts(texts) => (Sources::new(texts), Origin::Apply, true),
+            Proposal::Texts(texts) => {
+                let sources = Sources::new(texts, &before.config)?;
+                self.history.follows(&sources)?;
+                (sources, Origin::Apply, true)
+            }
             Proposal::Config => {
                 let base = self.path.parent().unwrap_or(Path::new(""));
-                (Sources::read(&before.config, base)?, Origin::Reload, false)
+                let sources = Sources::read(&before.config, base)?;
+                self.history.follows(&sources)?;
+                (sources, Origin::Reload, false)
             }
             Proposal::Revision(number) => {
                 let number = self.earlier(number)?;
                 let texts = self.history.store()?.texts(number).map_err(|error| format!("{error:#}"))?;
-                (Sources::new(texts), Origin::Apply, true)
+                // Older bundles too: what is kept was in force once, and who asks is logged.
+                (Sources::new(texts, &before.config)?, Origin::Apply, true)
             }
         };
         if held {
@@ -133,8 +143,8 @@ impl Daemon {
         let next = self.history.next_number();
         let number = self.history.keep(&sources, rules, origin, who)?;
         let (generation, kernel) = self.swap(policies).inspect_err(|_| self.history.forget(number, next))?;
-        self.history.in_force(number, held);
-        sources.forget_lists();
+        self.history.in_force(number, held, sources.mark());
+        sources.forget_texts();
         self.sources = sources;
         Ok(Applying { generation, kernel, revision: number, held, rules, warnings })
     }
@@ -198,7 +208,7 @@ impl Daemon {
         let store = self.history.store()?;
         let number =
             number.or(store.current().revision).ok_or("no revision is in force yet: no policies were loaded")?;
-        let policies = store.texts(number).map_err(|error| format!("{error:#}"))?;
+        let policies = unpacked(store.texts(number).map_err(|error| format!("{error:#}"))?);
         let revision = store.revision(number).cloned().ok_or_else(|| store.unknown(number))?;
         Ok(wire::RevisionTexts { revision, policies })
     }

@@ -21,6 +21,7 @@ use anyhow::{Context as _, bail};
 use nix::fcntl::{Flock, FlockArg};
 use proxy_core::digest::Digest;
 use proxy_core::store::audit::Head;
+use proxy_core::store::bundle::Mark;
 use proxy_core::store::{ListText, Revision, Texts, keep};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,9 @@ pub struct Current {
     pub revision: Option<u64>,
     /// Whether it stays in force over reloads and starts, whatever the config's files say.
     pub held: bool,
+    /// The newest signed bundle that ever was in force.
+    #[serde(default)]
+    pub newest: Option<Mark>,
 }
 
 /// The directory, and what is known of it. One process has it at a time.

@@ -9,7 +9,10 @@ use proxy_common::parse::{Parsed, parse};
 use proxy_common::syn_ack::{Exchange, LONG_HEADER, MAX_OPTIONS, RawOptions, SHORT_HEADER, parse_options};
 use proxy_core::config;
 use proxy_core::hello::{self, Assembly, Found, Frames, MAX_HELLO_BYTES, initials};
+use proxy_core::import::{Product, Report, import};
 use proxy_core::policy::{self, Options};
+use proxy_core::store::bundle::{Bundle, KEY_BYTES, Payload, SecretKey};
+use proxy_core::store::{Texts, Who, audit};
 use proxy_user::control::api::Call;
 use proxy_user::events::packet_file;
 use proxy_user::http::wire::Framing;
@@ -38,6 +41,11 @@ pub const TARGETS: &[Target] = &[
         corpus: datagrams,
         read: initial,
     },
+    Target { name: "bundle", about: "signed bundles of policies", corpus: bundles, read: bundle },
+    Target { name: "audit", about: "lines of the audit log", corpus: audits, read: audited },
+    Target { name: "cloudflare", about: "rulesets to import", corpus: rulesets, read: cloudflare },
+    Target { name: "decisions", about: "lists of bans to import", corpus: bans, read: decisions },
+    Target { name: "nginx", about: "access rules of nginx to import", corpus: accesses, read: nginx },
     Target { name: "http1", about: "framing of HTTP/1 requests", corpus: requests, read: framing },
 ];
 
@@ -305,6 +313,104 @@ fn initial(bytes: &[u8]) -> Result<()> {
         if let Found::Hello(hello) = assembly.found() {
             ensure!(hello.ja4.starts_with('q') && hello.length as usize <= MAX_HELLO_BYTES, "{}", hello.ja4);
         }
+    }
+    Ok(())
+}
+
+fn bundles() -> Vec<Vec<u8>> {
+    let texts = Texts { files: vec![("p.json".to_owned(), "{\"id\": \"p\"}".to_owned())], lists: Vec::new() };
+    let payload = Payload { revision: 7, created: jiff::Timestamp::UNIX_EPOCH, policies: texts };
+    let mut bundle = Bundle::new(&payload);
+    let unsigned = bundle.text();
+    if let Ok(key) = SecretKey::new([7; KEY_BYTES]) {
+        bundle.sign(&key);
+    }
+    vec![unsigned.into_bytes(), bundle.text().into_bytes()]
+}
+
+fn bundle(bytes: &[u8]) -> Result<()> {
+    let key = SecretKey::new([7; KEY_BYTES]).map_err(anyhow::Error::msg)?.public();
+    if let Some(Ok(bundle)) = Bundle::read(&String::from_utf8_lossy(bytes))
+        && let Ok(Some(_)) = bundle.verify(&[key])
+    {
+        let payload = bundle.payload().map_err(anyhow::Error::msg)?;
+        ensure!(payload.revision == 7 && payload.policies.files.len() == 1, "a signature of something else");
+    }
+    Ok(())
+}
+
+fn audits() -> Vec<Vec<u8>> {
+    let event = audit::Event {
+        time: jiff::Timestamp::UNIX_EPOCH,
+        who: Who { uid: Some(0), pid: Some(1) },
+        act: audit::Act::Apply,
+        outcome: audit::Outcome::Refused,
+        revision: Some(1),
+        digest: None,
+        detail: Some("a \"fault\"".to_owned()),
+    };
+    let (first, head) = audit::Head::default().append(&event);
+    let (second, _) = head.append(&event);
+    vec![format!("{first}\n{second}\n").into_bytes()]
+}
+
+fn audited(bytes: &[u8]) -> Result<()> {
+    let Some(original) = audits().pop() else { return Ok(()) };
+    let text = String::from_utf8_lossy(bytes);
+    let checked = audit::check(text.lines(), None);
+    // Whole lines may have been taken from the end, and blanks that end a line say nothing; all else shows.
+    let whole = String::from_utf8_lossy(&original);
+    let kept = text.lines().zip(whole.lines()).all(|(a, b)| a == b) && text.lines().count() <= 2;
+    ensure!(!checked.faults.is_empty() || kept || checked.entries <= 1, "a changed log passed: {text}");
+    Ok(())
+}
+
+fn rulesets() -> Vec<Vec<u8>> {
+    vec![
+        json!({ "result": { "rules": [
+            { "ref": "a", "expression": "http.host eq \"a\"", "action": "block", "action_parameters": { "response": { "status_code": 403 } } },
+            { "description": "b", "expression": "true", "action": "rewrite", "action_parameters": { "uri": { "path": { "value": "/" } } } },
+            { "expression": "true", "action": "block", "ratelimit": { "characteristics": ["ip.src"], "period": 10, "requests_per_period": 9 } },
+        ] } })
+        .to_string()
+        .into_bytes(),
+    ]
+}
+
+fn bans() -> Vec<Vec<u8>> {
+    [
+        &br#"[{"decisions":[{"scope":"Ip","value":"192.0.2.1","type":"ban","duration":"1h"}]}]"#[..],
+        b"id,source,ip,reason,action\n7,crowdsec,Ip:192.0.2.1,x,ban,DE\n",
+        b"[{'sshd': ['192.0.2.1', '2001:db8::1']}]",
+        b"192.0.2.1 2026-11-22 12:00:00 + 600\n",
+    ]
+    .map(<[u8]>::to_vec)
+    .into()
+}
+
+fn accesses() -> Vec<Vec<u8>> {
+    let text = "limit_req_zone $binary_remote_addr zone=a:1m rate=2r/s;\nserver { server_name a.b; deny 192.0.2.1; \
+                location ~ \"^/x{1}\" { allow 192.0.2.0/24; deny all; } limit_req zone=a burst=5; }";
+    vec![text.as_bytes().to_vec()]
+}
+
+fn cloudflare(bytes: &[u8]) -> Result<()> {
+    imported(Product::Cloudflare, bytes)
+}
+
+fn decisions(bytes: &[u8]) -> Result<()> {
+    imported(Product::Decisions, bytes)
+}
+
+fn nginx(bytes: &[u8]) -> Result<()> {
+    imported(Product::Nginx, bytes)
+}
+
+/// Whatever comes out is a policy that loads.
+fn imported(product: Product, bytes: &[u8]) -> Result<()> {
+    if let Ok(Report { policy: Some(policy), .. }) = import(product, &String::from_utf8_lossy(bytes), "p") {
+        let loaded = policy::compile(&[("p", policy.to_string())], &Options::new(jiff::Timestamp::UNIX_EPOCH));
+        ensure!(loaded.is_ok(), "{product:?}: what was imported does not load: {policy}");
     }
     Ok(())
 }

@@ -28,6 +28,11 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     fail_after(config, &mut faults);
     bounds(config, &mut faults);
     paths(config, &mut faults);
+    if config.require_signature && config.trusted_keys.is_empty() {
+        let message =
+            "there are no `trusted_keys`: no bundle could ever be taken; `tidegate policy keygen` makes a key";
+        faults.push(Fault::at("/require_signature", message));
+    }
     faults
 }
 

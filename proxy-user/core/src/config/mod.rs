@@ -35,6 +35,7 @@ pub use upstream::{Scheme, ServerUrl, Upstream};
 
 use crate::json::shape::Fault;
 use crate::json::{Document, serde_pointer};
+use crate::store::bundle::PublicKey;
 
 /// Most routes of a config; the router's memory follows from it.
 pub const MAX_ROUTES: u32 = 4_096;
@@ -42,6 +43,8 @@ pub const MAX_ROUTES: u32 = 4_096;
 pub const MAX_UPSTREAMS: u32 = 1_024;
 /// Most certificates.
 pub const MAX_CERTIFICATES: u32 = 1_024;
+/// Most trusted keys.
+pub const MAX_TRUSTED_KEYS: u32 = 16;
 
 /// `/etc/tidegate/tidegate.json`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -78,6 +81,13 @@ pub struct Config {
     /// config file's directory.
     #[serde(default = "state_dir")]
     pub state_dir: PathBuf,
+    /// Take policies only from a bundle that one of `trusted_keys` signed.
+    #[serde(default)]
+    pub require_signature: bool,
+    /// Ed25519 public keys whose bundles are taken, as `tidegate policy keygen` prints them.
+    #[serde(default)]
+    #[schemars(length(max = MAX_TRUSTED_KEYS))]
+    pub trusted_keys: Vec<PublicKey>,
     /// The kernel half.
     #[serde(default)]
     pub gate: Gate,

@@ -2,6 +2,7 @@
 //! the audit log's chain. Decides and reads no files: `proxy-user`'s `store` writes what stands here.
 
 pub mod audit;
+pub mod bundle;
 pub mod diff;
 pub mod keep;
 mod revision;

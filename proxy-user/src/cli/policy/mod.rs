@@ -2,9 +2,11 @@
 
 mod apply;
 mod audit;
+mod bundle;
 mod check;
 mod diff;
 mod history;
+mod import;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -30,7 +32,8 @@ Examples:
   tidegate policy apply new/*.json          load them
   tidegate policy rollback                  back to the revision before
   tidegate policy history                   who brought what in, and when
-  tidegate policy audit --verify            whether the audit log is whole")]
+  tidegate policy audit --verify            whether the audit log is whole
+  tidegate policy bundle new/*.json --revision 42 --key release.key --out edge.bundle.json")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -45,6 +48,11 @@ enum Command {
     Rollback(apply::RollbackArgs),
     History(history::Args),
     Audit(audit::Args),
+    Keygen(bundle::KeygenArgs),
+    Bundle(bundle::BundleArgs),
+    Sign(bundle::SignArgs),
+    Verify(bundle::VerifyArgs),
+    Import(import::Args),
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -52,10 +60,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Check(args) => return check::run(args),
         Command::Test(args) => return check::test(args),
         Command::Audit(args) => return audit::run(args),
+        Command::Import(args) => return import::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Apply(args) => apply::run(args),
         Command::Rollback(args) => apply::rollback(args),
         Command::History(args) => history::run(args),
+        Command::Keygen(args) => bundle::keygen(args),
+        Command::Bundle(args) => bundle::bundle(args),
+        Command::Sign(args) => bundle::sign(args),
+        Command::Verify(args) => bundle::verify(args),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

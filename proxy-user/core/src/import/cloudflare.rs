@@ -1,0 +1,179 @@
+//! A ruleset of Cloudflare's, as their API gives it: the expressions are the same language, so that the compiler tells
+//! what of them there is here; actions are translated.
+
+use serde_json::{Value, json};
+
+use super::Draft;
+
+/// Shortest and longest period of a rate here, in seconds.
+const PERIODS: std::ops::RangeInclusive<u64> = 1..=86_400;
+
+pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), String> {
+    let value: Value = serde_json::from_str(text).map_err(|error| format!("this is no JSON: {error}"))?;
+    let set = value.get("result").unwrap_or(&value);
+    let rules = set.get("rules").unwrap_or(set).as_array();
+    let rules = rules.ok_or("there are no rules in it: give a ruleset, or an array of rules, as the API gives them")?;
+    let response = set.get("phase").and_then(Value::as_str) == Some("http_response_headers_transform");
+    for (number, rule) in (1..).zip(rules) {
+        if draft.full(number) {
+            break;
+        }
+        one(number, rule, response, draft);
+    }
+    Ok(())
+}
+
+fn one(number: usize, rule: &Value, response: bool, draft: &mut Draft<'_>) {
+    let text = |key: &str| rule.get(key).and_then(Value::as_str);
+    let name = ["ref", "description", "id"].into_iter().find_map(text).unwrap_or_default();
+    let shown = text("description").or(text("expression")).unwrap_or(name);
+    let Some(expression) = text("expression") else {
+        return draft.refuse(number, shown, "it has no `expression`");
+    };
+    if rule.get("enabled") == Some(&Value::Bool(false)) {
+        return draft.refuse(number, shown, "it is disabled there");
+    }
+    let base = json!({ "id": draft.rule_id(name), "description": text("description"), "when": expression });
+    let parameters = rule.get("action_parameters").unwrap_or(&Value::Null);
+    let mut candidates = actions(text("action").unwrap_or_default(), parameters, response);
+    if candidates.is_empty() {
+        let action = text("action").unwrap_or_default();
+        return draft.refuse(number, shown, format!("the action `{action:.40}` has no counterpart here"));
+    }
+    let limited = rule.get("ratelimit").map(rate);
+    if let Some(Err(why)) = limited {
+        return draft.refuse(number, shown, why);
+    }
+    let limited = limited.and_then(Result::ok);
+    let finished = candidates.drain(..).map(|(action, note)| {
+        let mut rule = base.clone();
+        if rule["description"].is_null()
+            && let Some(rule) = rule.as_object_mut()
+        {
+            rule.remove("description");
+        }
+        rule["action"] = action;
+        let mut notes: Vec<String> = note.into_iter().collect();
+        if let Some((rate, note)) = &limited {
+            rule["rate"] = rate.clone();
+            notes.extend(note.clone());
+        }
+        (rule, (!notes.is_empty()).then(|| notes.join("; ")))
+    });
+    let finished = finished.collect();
+    draft.rule(number, shown, finished);
+}
+
+/// Actions that come near, the nearest first, and what differs.
+fn actions(name: &str, parameters: &Value, response: bool) -> Vec<(Value, Option<String>)> {
+    let exact = |action: Value| vec![(action, None)];
+    let nearly = |action: Value, note: &str| vec![(action, Some(note.to_owned()))];
+    match name {
+        "block" => {
+            let mut action = json!({ "type": "block" });
+            let own = parameters.get("response").unwrap_or(&Value::Null);
+            for (from, to) in [("status_code", "status"), ("content", "body"), ("content_type", "content_type")] {
+                if let Some(value) = own.get(from) {
+                    action[to] = value.clone();
+                }
+            }
+            exact(action)
+        }
+        "managed_challenge" | "js_challenge" | "challenge" => {
+            let challenge = (json!({ "type": "challenge" }), Some("another kind of challenge".to_owned()));
+            let log = (json!({ "type": "log" }), Some("only logged: there is no challenge here".to_owned()));
+            vec![challenge, log]
+        }
+        "log" => exact(json!({ "type": "log" })),
+        "skip" => match parameters.get("ruleset").and_then(Value::as_str) {
+            Some("current") => exact(json!({ "type": "skip" })),
+            _ => nearly(
+                json!({ "type": "skip" }),
+                "skips the rules that follow here, not Cloudflare's products and phases",
+            ),
+        },
+        "redirect" => redirect(parameters),
+        "rewrite" => rewrite(parameters, response),
+        _ => Vec::new(),
+    }
+}
+
+fn redirect(parameters: &Value) -> Vec<(Value, Option<String>)> {
+    let Some(from) = parameters.get("from_value") else { return Vec::new() };
+    let mut action = json!({ "type": "redirect" });
+    if let Some(status) = from.get("status_code") {
+        action["status"] = status.clone();
+    }
+    if let Some(keep) = from.get("preserve_query_string") {
+        action["keep_query"] = keep.clone();
+    }
+    let target = from.get("target_url").unwrap_or(&Value::Null);
+    for (key, to) in [("value", "to"), ("expression", "to_expression")] {
+        if let Some(value) = target.get(key) {
+            action[to] = value.clone();
+        }
+    }
+    vec![(action, None)]
+}
+
+/// A rewrite of path and query, or of one header: an action here changes one thing.
+fn rewrite(parameters: &Value, response: bool) -> Vec<(Value, Option<String>)> {
+    if let Some(uri) = parameters.get("uri") {
+        let mut action = json!({ "type": "rewrite" });
+        for part in ["path", "query"] {
+            for (key, suffix) in [("value", ""), ("expression", "_expression")] {
+                if let Some(value) = uri.get(part).and_then(|part| part.get(key)) {
+                    action[format!("{part}{suffix}")] = value.clone();
+                }
+            }
+        }
+        return vec![(action, None)];
+    }
+    let headers = parameters.get("headers").and_then(Value::as_object);
+    let Some((name, header)) = headers.and_then(|headers| headers.iter().next()) else { return Vec::new() };
+    let mut notes = Vec::new();
+    if headers.is_some_and(|headers| headers.len() > 1) {
+        notes.push(format!("only the header `{name:.60}`: write a rule for each of the others"));
+    }
+    let side = if response { "response" } else { "request" };
+    let mut action = json!({ "type": "set_header", "header": name, "on": side });
+    match header.get("operation").and_then(Value::as_str) {
+        Some("remove") => action["type"] = "remove_header".into(),
+        Some("add") => notes.push("sets the header where there it adds one".to_owned()),
+        _ => {}
+    }
+    for (key, to) in [("value", "value"), ("expression", "value_expression")] {
+        if let Some(value) = header.get(key) {
+            action[to] = value.clone();
+        }
+    }
+    vec![(action, (!notes.is_empty()).then(|| notes.join("; ")))]
+}
+
+/// A rate, and what differs.
+fn rate(limit: &Value) -> Result<(Value, Option<String>), String> {
+    let number = |key: &str| limit.get(key).and_then(Value::as_u64);
+    let period =
+        number("period").filter(|period| PERIODS.contains(period)).ok_or("its period is no number of seconds")?;
+    let requests = number("requests_per_period").ok_or("it has no `requests_per_period`")?;
+    let mut notes = Vec::new();
+    let keys: Vec<&str> = limit
+        .get("characteristics")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let others: Vec<&str> = keys.iter().copied().filter(|key| !matches!(*key, "ip.src" | "cf.colo.id")).collect();
+    if !others.is_empty() {
+        notes.push(format!("counted by source alone, not by {:.80}", others.join(", ")));
+    }
+    if number("mitigation_timeout").is_some_and(|timeout| timeout > 0) {
+        notes.push("lasts while the source is over its limit, not for a time of its own".to_owned());
+    }
+    let mut rate = json!({ "key": ["ip.src"], "limit": requests, "period": format!("{period}s") });
+    if let Some(count) = limit.get("counting_expression").and_then(Value::as_str).filter(|text| !text.is_empty()) {
+        rate["count_when"] = count.into();
+    }
+    Ok((rate, (!notes.is_empty()).then(|| notes.join("; "))))
+}

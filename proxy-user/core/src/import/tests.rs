@@ -1,0 +1,180 @@
+use super::*;
+
+fn done(product: Product, text: &str) -> Report {
+    import(product, text, "imported").expect("imported")
+}
+
+fn outcomes(report: &Report) -> Vec<Outcome> {
+    report.lines.iter().map(|line| line.outcome).collect()
+}
+
+fn rules(report: &Report) -> Vec<Value> {
+    report.policy.as_ref().and_then(|policy| policy["rules"].as_array()).cloned().unwrap_or_default()
+}
+
+/// What the imported policy does with requests: `(fields, block or pass)`.
+fn behaves(report: &Report, rows: &[(Value, &str)]) {
+    let mut policy = report.policy.clone().expect("a policy");
+    policy["tests"] = rows.iter().map(|(given, expect)| json!({ "given": given, "expect": expect })).collect();
+    let found = policy::compile(&[("p", policy.to_string())], &Options::new(jiff::Timestamp::UNIX_EPOCH));
+    if let Err(faults) = found {
+        panic!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+    }
+}
+
+#[test]
+fn a_ruleset_of_cloudflare() {
+    use Outcome::{Approximated, Mapped, Refused};
+    let text = json!({ "result": { "phase": "http_request_firewall_custom", "rules": [
+        { "id": "abc", "description": "Block WordPress!", "expression": "(http.request.uri.path contains \"/wp-\")", "action": "block" },
+        { "description": "own", "expression": "ip.src eq 192.0.2.1", "action": "block",
+          "action_parameters": { "response": { "status_code": 418, "content": "{}", "content_type": "application/json" } } },
+        { "description": "bots", "expression": "cf.client.bot", "action": "block" },
+        { "description": "challenge", "expression": "http.request.method eq \"POST\"", "action": "managed_challenge" },
+        { "description": "off", "expression": "true", "action": "block", "enabled": false },
+        { "expression": "true", "action": "execute" },
+        { "action": "block" },
+        { "description": "Limit", "expression": "http.request.uri.path eq \"/login\"", "action": "block",
+          "ratelimit": { "characteristics": ["ip.src", "cf.colo.id"], "period": 60, "requests_per_period": 5, "mitigation_timeout": 600 } },
+        { "description": "go", "expression": "http.host eq \"a.example\"", "action": "redirect", "action_parameters": { "from_value": {
+          "status_code": 301, "preserve_query_string": true, "target_url": { "expression": "concat(\"https://b.example\", http.request.uri.path)" } } } },
+        { "description": "header", "expression": "true", "action": "rewrite", "action_parameters": { "headers": {
+          "x-a": { "operation": "set", "value": "1" }, "x-b": { "operation": "remove" } } } },
+        { "description": "skip", "expression": "true", "action": "skip", "action_parameters": { "ruleset": "current" } },
+    ] } });
+    let report = done(Product::Cloudflare, &text.to_string());
+    assert_eq!(
+        outcomes(&report),
+        [Mapped, Mapped, Refused, Approximated, Refused, Refused, Refused, Approximated, Mapped, Approximated, Mapped]
+    );
+    let ids: Vec<Value> = rules(&report).iter().map(|rule| rule["id"].clone()).collect();
+    assert_eq!(ids, ["block-wordpress", "own", "challenge", "limit", "go", "header", "skip"]);
+    assert!(report.lines[2].note.as_ref().is_some_and(|note| note.contains("cf.client.bot")), "{:?}", report.lines[2]);
+    assert_eq!(rules(&report)[1]["action"]["status"], 418);
+    assert_eq!(rules(&report)[3]["rate"], json!({ "key": ["ip.src"], "limit": 5, "period": "60s" }));
+    behaves(
+        &report,
+        &[
+            (json!({ "ip.src": "203.0.113.9", "http.request.uri.path": "/wp-login.php" }), "block"),
+            (json!({ "ip.src": "203.0.113.9", "http.host": "a.example" }), "redirect"),
+        ],
+    );
+    for bad in ["", "{}", "[1", "{\"rules\": 7}"] {
+        assert!(import(Product::Cloudflare, bad, "x").is_err(), "{bad}");
+    }
+    assert_eq!(done(Product::Cloudflare, "[]").policy, None);
+    assert_eq!(outcomes(&done(Product::Cloudflare, "[1, null]")), [Refused, Refused]);
+}
+
+#[test]
+fn decisions_and_bans() {
+    use Outcome::{Approximated, Mapped, Refused};
+    let crowdsec = r#"[{"decisions":[
+        {"scope":"Ip","value":"192.0.2.1","type":"ban","duration":"3h59m"},
+        {"scope":"Range","value":"198.51.100.0/24","type":"ban","duration":"1h"},
+        {"scope":"Ip","value":"192.0.2.2","type":"captcha","duration":"1h"},
+        {"scope":"Country","value":"XX","type":"ban","duration":"1h"}]}]"#;
+    let report = done(Product::Decisions, crowdsec);
+    assert_eq!(outcomes(&report), [Approximated, Approximated, Refused, Refused]);
+    behaves(&report, &[(json!({ "ip.src": "198.51.100.7" }), "drop"), (json!({ "ip.src": "192.0.2.2" }), "pass")]);
+    let raw = "id,source,ip,reason,action,country,as,events_count,expiration,simulated,alert_id\n\
+               7,crowdsec,Ip:192.0.2.1,crowdsecurity/ssh-bf,ban,DE,,6,3h59m,false,3\n";
+    assert_eq!(outcomes(&done(Product::Decisions, raw)), [Approximated]);
+    let banned = "[{'sshd': ['192.0.2.1', '2001:db8::1']}, {'nginx.limit': []}]";
+    let report = done(Product::Decisions, banned);
+    assert_eq!(outcomes(&report), [Mapped, Mapped, Refused], "{:?}", report.lines);
+    let timed = "192.0.2.1 \t2026-11-22 12:00:00 + 600 = 2026-11-22 12:10:00\n# a comment\n192.0.2.9\nnobody\n";
+    let report = done(Product::Decisions, timed);
+    assert_eq!(outcomes(&report), [Approximated, Mapped, Refused]);
+    assert_eq!(
+        report.policy.as_ref().expect("a policy")["lists"]["banned"]["items"],
+        json!(["192.0.2.1", "192.0.2.9"])
+    );
+    assert_eq!(done(Product::Decisions, "nothing here").policy, None);
+    assert!(import(Product::Decisions, "[", "x").is_err());
+}
+
+#[test]
+fn an_excerpt_of_nginx() {
+    use Outcome::{Approximated, Mapped, Refused};
+    let text = r#"
+        limit_req_zone $binary_remote_addr zone=login:10m rate=2r/s;
+        limit_req_zone $http_x_key zone=keys:10m rate=2r/s;
+        server {
+            server_name shop.example *.shop.example;  # two names
+            deny 192.0.2.66;
+            location /admin {
+                allow 192.0.2.0/24;
+                allow 2001:db8::/32;
+                deny all;
+                deny 203.0.113.1;
+            }
+            location = /login { limit_req zone=login burst=5 nodelay; limit_req_status 429; }
+            location ~* "\.(bak|sql)$" { deny all; }
+            proxy_pass http://app;
+        }
+    "#;
+    let report = done(Product::Nginx, text);
+    let shown: Vec<(usize, Outcome)> = report.lines.iter().map(|line| (line.number, line.outcome)).collect();
+    assert_eq!(
+        shown,
+        [
+            (3, Refused),
+            (6, Mapped),
+            (8, Mapped),
+            (9, Mapped),
+            (10, Approximated),
+            (11, Refused),
+            (13, Approximated),
+            (14, Approximated),
+            (15, Refused),
+        ],
+        "{:#?}",
+        report.lines
+    );
+    let at =
+        |src: &str, host: &str, path: &str| json!({ "ip.src": src, "http.host": host, "http.request.uri.path": path });
+    behaves(
+        &report,
+        &[
+            (at("192.0.2.66", "shop.example", "/"), "block"),
+            (at("192.0.2.66", "other.example", "/"), "pass"),
+            (at("203.0.113.9", "a.shop.example", "/admin/x"), "block"),
+            (at("192.0.2.9", "shop.example", "/admin/x"), "pass"),
+            (at("203.0.113.9", "shop.example", "/dump.SQL"), "block"),
+        ],
+    );
+    let login = rules(&report).into_iter().find(|rule| rule.get("rate").is_some()).expect("a rate");
+    assert_eq!((&login["rate"]["limit"], &login["rate"]["period"]), (&json!(25), &json!("10s")));
+    for bad in ["deny all", "location \"x { }", &"a {".repeat(40)] {
+        assert!(import(Product::Nginx, bad, "x").is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn names_are_made_of_what_people_wrote() {
+    let mut draft = Draft::new("x");
+    for (wanted, id) in [("Block WP!", "block-wp"), ("", "rule"), ("§§", "rule"), ("a.b_c", "a.b_c")] {
+        assert_eq!(draft.rule_id(wanted), id);
+    }
+    draft.rules.push(json!({ "id": "a" }));
+    draft.rules.push(json!({ "id": "a-2" }));
+    assert_eq!(draft.rule_id("A"), "a-3");
+    let long = draft.rule_id(&"x".repeat(99));
+    assert_eq!(long.len(), MAX_ID);
+    draft.rules.push(json!({ "id": long }));
+    assert_eq!(draft.rule_id(&"x".repeat(99)), format!("{}-2", "x".repeat(MAX_ID - 2)));
+    assert!(import(Product::Nginx, "deny all;", "No Name").is_err_and(|e| e.contains("cannot be the id")));
+    assert_eq!(quoted("a\"\\\n"), r#""a\"\\\x0a""#);
+}
+
+proptest::proptest! {
+    #[test]
+    fn never_panics_and_what_comes_out_loads(text in "\\PC{0,120}", which in 0_usize..3) {
+        let product = [Product::Cloudflare, Product::Decisions, Product::Nginx][which];
+        if let Ok(Report { policy: Some(policy), .. }) = import(product, &text, "p") {
+            let loaded = policy::compile(&[("p", policy.to_string())], &Options::new(jiff::Timestamp::UNIX_EPOCH));
+            proptest::prop_assert!(loaded.is_ok());
+        }
+    }
+}
