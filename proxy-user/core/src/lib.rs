@@ -6,6 +6,7 @@ pub mod diagnostic;
 pub mod digest;
 pub mod doctor;
 pub mod explain;
+pub mod files;
 pub mod hello;
 pub mod host;
 pub mod hosts;

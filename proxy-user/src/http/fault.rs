@@ -31,6 +31,14 @@ pub enum Kind {
     ClientGone,
     /// A stage refuses the request.
     Refused,
+    /// The method is not for this resource.
+    NotAllowed,
+    /// The resource is not in the state that the request names.
+    Precondition,
+    /// There is no such file.
+    NotFound,
+    /// A file could not be read to its end.
+    FileBroken,
     /// No route for host and path.
     NoRoute,
     /// No server of the upstream could be reached.
@@ -93,7 +101,10 @@ impl Fault {
             Kind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Kind::Refused => StatusCode::FORBIDDEN,
-            Kind::NoRoute => StatusCode::NOT_FOUND,
+            Kind::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Kind::Precondition => StatusCode::PRECONDITION_FAILED,
+            Kind::FileBroken => StatusCode::INTERNAL_SERVER_ERROR,
+            Kind::NoRoute | Kind::NotFound => StatusCode::NOT_FOUND,
             Kind::Connect => StatusCode::SERVICE_UNAVAILABLE,
             Kind::ConnectTimeout | Kind::ResponseTimeout | Kind::ReadTimeout => StatusCode::GATEWAY_TIMEOUT,
             Kind::Closed | Kind::Protocol => StatusCode::BAD_GATEWAY,
@@ -110,6 +121,10 @@ impl Fault {
             (_, Kind::BodyTimeout) => "downstream.body_timeout",
             (_, Kind::ClientGone) => "downstream.gone",
             (_, Kind::Refused) => "downstream.refused",
+            (_, Kind::NotAllowed) => "downstream.not_allowed",
+            (_, Kind::Precondition) => "downstream.precondition",
+            (_, Kind::NotFound) => "internal.not_found",
+            (_, Kind::FileBroken) => "internal.file",
             (_, Kind::NoRoute) => "internal.no_route",
             (_, Kind::Connect) => "upstream.connect",
             (_, Kind::ConnectTimeout) => "upstream.connect_timeout",

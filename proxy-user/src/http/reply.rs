@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 
 use crate::http::fault::{Fault, Kind};
 use crate::stages::exchange::Journey;
+use crate::stages::files::body::FileBody;
 use crate::stages::filter::{Filters, Polled};
 use crate::upstream::pool::Lease;
 
@@ -19,6 +20,8 @@ pub enum Payload {
     Empty,
     /// A text of Tidegate's own.
     Full(Bytes),
+    /// A file, or parts of it.
+    File(Box<FileBody>),
     /// The origin's body and the connection that it comes on.
     Origin(Incoming, Lease),
 }
@@ -43,6 +46,7 @@ impl ResponseBody {
         let ended = match &self.payload {
             Payload::Empty => true,
             Payload::Full(text) => text.is_empty(),
+            Payload::File(file) => file.left() == 0,
             Payload::Origin(body, _) => body.is_end_stream(),
         };
         if ended {
@@ -71,6 +75,17 @@ impl ResponseBody {
         let frame = match &mut this.payload {
             Payload::Empty => return Poll::Ready(None),
             Payload::Full(text) => Frame::data(std::mem::take(text)),
+            Payload::File(file) => match file.read() {
+                Ok(Some(piece)) => Frame::data(piece),
+                Ok(None) => {
+                    this.end();
+                    return Poll::Ready(None);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a file could not be read to its end");
+                    return this.fail(Fault::internal(Kind::FileBroken, "the file could not be read to its end"));
+                }
+            },
             Payload::Origin(body, lease) => match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     lease.deadline.clear();
@@ -126,6 +141,7 @@ impl Body for ResponseBody {
             _ if !self.filters.is_empty() => false,
             Payload::Empty => true,
             Payload::Full(text) => text.is_empty(),
+            Payload::File(file) => file.left() == 0,
             Payload::Origin(body, _) => body.is_end_stream(),
         }
     }
@@ -135,6 +151,7 @@ impl Body for ResponseBody {
             _ if !self.filters.is_empty() => SizeHint::default(),
             Payload::Empty => SizeHint::with_exact(0),
             Payload::Full(text) => SizeHint::with_exact(text.len() as u64),
+            Payload::File(file) => SizeHint::with_exact(file.left()),
             Payload::Origin(body, _) => body.size_hint(),
         }
     }

@@ -6,6 +6,7 @@ pub mod access_log;
 pub mod context;
 mod counters;
 pub mod exchange;
+pub mod files;
 pub mod filter;
 mod headers;
 pub mod hooks;
@@ -61,6 +62,8 @@ pub enum Flow {
     Continue,
     /// This answer, and no forwarding.
     Respond(Response<Bytes>),
+    /// The same, with a body that is read as it goes.
+    Send(Box<Response<Payload>>),
 }
 
 /// The features of a binary, in the order in which requests pass them; responses pass them backwards.
@@ -78,6 +81,7 @@ impl Stages {
             Box::new(validate::Validate), // host, framing, header count
             Box::new(policy::Policy),     // what the policies say: verdicts to the kernel, answers, changes
             Box::new(route::Routes),      // the route and its upstream; its own answers, rewrite and header fields
+            Box::new(files::Serve),       // files below a directory
             Box::new(headers::Forwarded), // hop-by-hop, X-Forwarded-*, Via; on the way back also Alt-Svc and request id
             // -> upstream::forward
             Box::new(access_log::Write), // one JSON line
@@ -130,7 +134,7 @@ pub async fn run(exchange: Box<Exchange>, body: RequestBody) -> Response<Respons
     let entered = pass(&mut journey.exchange, stages.entry());
     let hooks = stages.of(journey.exchange.route);
     let (mut head, payload) = match entered.or_else(|| decide(&mut journey.exchange, hooks)) {
-        Some(answer) => local(answer),
+        Some(answer) => answer,
         None => match forward(&mut journey.exchange, hooks, body).await {
             Ok(answer) => answer,
             Err(fault) => local(journey.exchange.fail(fault)),
@@ -149,15 +153,19 @@ pub async fn run(exchange: Box<Exchange>, body: RequestBody) -> Response<Respons
     Response::from_parts(head, ResponseBody::new(payload, filters, journey))
 }
 
+/// An answer in its parts.
+type Answer = (response::Parts, Payload);
+
 /// The stages that may answer by themselves.
-fn decide(exchange: &mut Exchange, hooks: &Hooks) -> Option<Response<Bytes>> {
+fn decide(exchange: &mut Exchange, hooks: &Hooks) -> Option<Answer> {
     pass(exchange, &hooks.request).or_else(|| pass(exchange, &hooks.upstream_request))
 }
 
-fn pass(exchange: &mut Exchange, hooks: &[impl Fn(&mut Exchange) -> Flow]) -> Option<Response<Bytes>> {
+fn pass(exchange: &mut Exchange, hooks: &[impl Fn(&mut Exchange) -> Flow]) -> Option<Answer> {
     hooks.iter().find_map(|hook| match hook(exchange) {
         Flow::Continue => None,
-        Flow::Respond(answer) => Some(answer),
+        Flow::Respond(answer) => Some(local(answer)),
+        Flow::Send(answer) => Some(answer.into_parts()),
     })
 }
 
@@ -165,7 +173,7 @@ async fn forward(
     exchange: &mut Exchange,
     hooks: &Hooks,
     mut body: RequestBody,
-) -> Result<(response::Parts, Payload), crate::http::fault::Fault> {
+) -> Result<Answer, crate::http::fault::Fault> {
     if !body.is_empty() {
         body.limit(exchange.body_limit());
         for hook in &hooks.request_body {
@@ -181,7 +189,7 @@ async fn forward(
     Ok((head, payload))
 }
 
-fn local(answer: Response<Bytes>) -> (response::Parts, Payload) {
+fn local(answer: Response<Bytes>) -> Answer {
     let (head, text) = answer.into_parts();
     (head, Payload::Full(text))
 }

@@ -3,6 +3,7 @@
 
 mod bundles;
 mod edge;
+mod files;
 mod forwarding;
 mod hello;
 mod http3;

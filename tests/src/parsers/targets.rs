@@ -18,7 +18,7 @@ use proxy_user::events::packet_file;
 use proxy_user::http::wire::Framing;
 use serde_json::{Value, json};
 
-use super::Target;
+use super::{Target, requests};
 use crate::tables::World;
 use crate::{check_rows, verdict_table};
 
@@ -47,6 +47,18 @@ pub const TARGETS: &[Target] = &[
     Target { name: "decisions", about: "lists of bans to import", corpus: bans, read: decisions },
     Target { name: "nginx", about: "access rules of nginx to import", corpus: accesses, read: nginx },
     Target { name: "http1", about: "framing of HTTP/1 requests", corpus: requests, read: framing },
+    Target {
+        name: "files",
+        about: "paths, ranges and conditions of requests for files",
+        corpus: requests::wants,
+        read: requests::want,
+    },
+    Target {
+        name: "route",
+        about: "paths and queries on their way through a routing table",
+        corpus: targets,
+        read: route,
+    },
 ];
 
 fn frames() -> Vec<Vec<u8>> {

@@ -169,6 +169,9 @@ fn paths(config: &Config, faults: &mut Vec<Fault>) {
         named(format!("/certificates/{index}/key"), &certificate.key, false);
     }
     for (index, route) in config.routes.iter().enumerate() {
+        if let Some(files) = &route.files {
+            named(format!("/routes/{index}/files/root"), &files.root, false);
+        }
         for (status, page) in &route.error_pages {
             if let Some(file) = &page.file {
                 named(join(&format!("/routes/{index}/error_pages"), status) + "/file", file, false);

@@ -29,7 +29,9 @@ pub use limits::{Limits, Timeouts};
 pub use listener::{AccessLog, Admin, Certificate, Listener, Protocol};
 pub use rates::{Rate, RateImage, RateOf, RatePer};
 pub use restart::needs_restart;
-pub use route::{Condition, HeaderChanges, Page, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share, SplitBy};
+pub use route::{
+    Condition, Files, HeaderChanges, Page, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share, SplitBy,
+};
 pub use units::{Size, Span};
 pub use upstream::{Scheme, ServerUrl, Upstream};
 

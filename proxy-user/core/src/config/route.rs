@@ -17,10 +17,12 @@ pub const MAX_CONDITIONS: u32 = 64;
 pub const MAX_SHARES: u32 = 64;
 /// Upper bound of a share's weight.
 pub const MAX_WEIGHT: u32 = 1_000_000;
+/// Most index files of a route.
+pub const MAX_INDEXES: u32 = 16;
 /// Most bytes of an answer that stands in the config.
 pub const MAX_BODY: u32 = 64 << 10;
 
-/// Which requests go where. Exactly one of `upstream`, `split`, `redirect` and `respond` says what becomes of them.
+/// Which requests go where. Exactly one of `upstream`, `split`, `redirect`, `respond` and `files` says what becomes of them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
@@ -60,6 +62,9 @@ pub struct Route {
     /// Answer with a fixed text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub respond: Option<Respond>,
+    /// Answer with files below a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Files>,
     /// Path that the origin gets: `/v2/{id}`, `/new{rest}`. `{rest}` is what follows a prefix, other names are captures of
     /// the path, `{path}` is all of it. The query stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -155,6 +160,24 @@ pub struct Respond {
     pub content_type: String,
 }
 
+/// Files as they are. A request's path below the route's prefix, or what a pattern captures as `{rest*}`, names the file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// The directory; nothing outside of it is served, wherever links lead.
+    pub root: PathBuf,
+    /// Files that stand for a directory; the first that is there.
+    #[serde(default = "index")]
+    #[schemars(length(max = MAX_INDEXES))]
+    pub index: Vec<String>,
+    /// Send `NAME.br`, `NAME.zst` or `NAME.gz` to clients that take them, where they lie beside `NAME`.
+    #[serde(default)]
+    pub precompressed: bool,
+    /// Serve also what begins with a dot; `.well-known` always is.
+    #[serde(default)]
+    pub hidden: bool,
+}
+
 /// A page for an error. `body` or `file`, one of them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -219,7 +242,10 @@ impl Route {
             (Some(upstream), ..) => upstream.clone(),
             (None, Some(redirect), _) => format!("{} to {}", redirect.status, redirect.to),
             (None, None, Some(respond)) => format!("answer {}", respond.status),
-            (None, None, None) => shares.collect::<Vec<_>>().join(", "),
+            (None, None, None) => match &self.files {
+                Some(files) => format!("files below {}", files.root.display()),
+                None => shares.collect::<Vec<_>>().join(", "),
+            },
         }
     }
 
@@ -266,6 +292,10 @@ fn ok() -> u16 {
 
 fn plain() -> String {
     "text/plain; charset=utf-8".to_owned()
+}
+
+fn index() -> Vec<String> {
+    vec!["index.html".to_owned()]
 }
 
 fn html() -> String {

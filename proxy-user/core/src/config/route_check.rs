@@ -43,12 +43,13 @@ fn one(config: &Config, route: &Route, at: &str, faults: &mut Vec<Fault>) {
         ("split", !route.split.is_empty()),
         ("redirect", route.redirect.is_some()),
         ("respond", route.respond.is_some()),
+        ("files", route.files.is_some()),
     ];
     let set: Vec<&str> = targets.iter().filter(|(_, set)| *set).map(|(key, _)| *key).collect();
     match set.as_slice() {
         [_] => {}
         [] => {
-            let message = "the route leads nowhere; set one of `upstream`, `split`, `redirect` and `respond`";
+            let message = "the route leads nowhere; set one of `upstream`, `split`, `redirect`, `respond` and `files`";
             faults.push(Fault::at(at, message));
         }
         [first, second, ..] => {
@@ -121,7 +122,7 @@ fn conditions(route: &Route, at: &str, faults: &mut Vec<Fault>) {
 fn templates(route: &Route, path: &PathMatch, at: &str, faults: &mut Vec<Fault>) {
     if let Some(text) = &route.rewrite {
         let key = format!("{at}/rewrite");
-        if route.redirect.is_some() || route.respond.is_some() {
+        if route.redirect.is_some() || route.respond.is_some() || route.files.is_some() {
             faults.push(Fault::at_key(key, "no origin sees requests of this route"));
         } else {
             match Template::parse(text, path) {
@@ -158,6 +159,12 @@ fn templates(route: &Route, path: &PathMatch, at: &str, faults: &mut Vec<Fault>)
 fn answers(route: &Route, at: &str, faults: &mut Vec<Fault>) {
     if let Some(respond) = &route.respond {
         field_value(&respond.content_type, format!("{at}/respond/content_type"), faults);
+    }
+    for (index, name) in route.files.iter().flat_map(|files| files.index.iter().enumerate()) {
+        if name.is_empty() || name.contains('/') || name == ".." {
+            let message = format!("`{name}` is not the name of a file");
+            faults.push(Fault::at(format!("{at}/files/index/{index}"), message));
+        }
     }
     for (status, page) in &route.error_pages {
         let at = join(&format!("{at}/error_pages"), status);

@@ -60,7 +60,7 @@ fn faults_of_routes_are_told_at_their_place() {
         let text = GOOD.replace("{ \"upstream\": \"app\" }", route);
         faults(&text).into_iter().map(|fault| fault.split_once("/routes/").unwrap().1.to_owned()).collect::<Vec<_>>()
     };
-    let nowhere = "0: the route leads nowhere; set one of `upstream`, `split`, `redirect` and `respond`";
+    let nowhere = "0: the route leads nowhere; set one of `upstream`, `split`, `redirect`, `respond` and `files`";
     assert_eq!(of("{ \"path\": \"/a\" }"), [nowhere]);
     for (route, fault) in [
         (

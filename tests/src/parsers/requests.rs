@@ -1,0 +1,66 @@
+//! What requests for files and routes are read by, and what each promises.
+
+use anyhow::{Context as _, Result, ensure};
+use http::{HeaderMap, HeaderValue, Method, header};
+use proxy_core::config;
+use proxy_core::files::{self, Reply, Validators};
+use proxy_core::route::{Request, Router, Template};
+
+/// A path, and under it a line each: `Range`, `If-Range`, `If-None-Match`, `If-Modified-Since`, `Accept-Encoding`.
+pub(super) fn wants() -> Vec<Vec<u8>> {
+    [
+        "/a/b.txt\nbytes=0-1,-5\n\"x\"\nW/\"y\", *\nSun, 06 Nov 1994 08:49:37 GMT\ngzip;q=0.5, br, *;q=0",
+        "/.well-known/%2e%2E/%2f\nbytes=5-\nSun, 06 Nov 1994 08:49:37 GMT\n\n\nidentity;q=0",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+pub(super) fn want(bytes: &[u8]) -> Result<()> {
+    const SIZE: u64 = 1_000;
+    let mut lines = bytes.split(|b| *b == b'\n');
+    if let Some(name) = lines.next().and_then(|path| files::local(std::str::from_utf8(path).ok()?, false)) {
+        let up = name.file.split('/').any(|segment| segment == "..") || name.file.starts_with('/');
+        ensure!(!up, "a name that leads out of the root: {}", name.file);
+    }
+    let names =
+        [header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::ACCEPT_ENCODING];
+    let fields = names.into_iter().zip(lines);
+    let headers: HeaderMap =
+        fields.filter_map(|(name, value)| Some((name, HeaderValue::from_bytes(value).ok()?))).collect();
+    let spans = match files::decide(&Method::GET, &headers, &Validators::new(784_111_777, SIZE), SIZE) {
+        Reply::Part(span) => vec![span],
+        Reply::Parts(spans) => spans,
+        _ => vec![],
+    };
+    ensure!(spans.iter().all(|span| span.first <= span.last && span.last < SIZE), "a range beyond the file");
+    ensure!(spans.iter().map(|span| span.len()).sum::<u64>() <= SIZE, "more than the file");
+    ensure!(files::preferred(&headers).count() <= files::Coding::ALL.len(), "a coding twice");
+    Ok(())
+}
+
+pub(super) fn targets() -> Vec<Vec<u8>> {
+    ["/users/7/a%2fb/%41?x=1&%61=%zz", "*", "/api/%7e?a", "//x"].map(|text| text.as_bytes().to_vec()).to_vec()
+}
+
+/// A path always leads to the route whose form it fits; what is filled in never names another host.
+pub(super) fn route(bytes: &[u8]) -> Result<()> {
+    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(()) };
+    let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+    let config = config::parse(
+        r#"{"listeners": [{"name": "a", "address": "127.0.0.1:1", "protocol": "http"}],
+            "upstreams": {"u": {"servers": ["http://127.0.0.1:2"]}},
+            "routes": [{"upstream": "u"}, {"path": "/users/{id}/{rest*}", "query": [{"name": "a"}], "upstream": "u"},
+                       {"path": "/api", "split": [{"upstream": "u", "weight": 1}], "split_by": {"query": "x"}}]}"#,
+    );
+    let config = config.map_err(|faults| anyhow::anyhow!("{faults:?}"))?;
+    let headers = HeaderMap::new();
+    let request = Request { host: "a", path, query, method: &Method::GET, headers: &headers };
+    let router = Router::new(&config);
+    let found = router.find(&request).context("the route for all takes what no other does")?;
+    ensure!(found.upstream(&request, std::net::Ipv4Addr::LOCALHOST.into()) == Some(0), "no upstream");
+    let to = Template::parse("{rest}", &found.rule.path).or_else(|_| Template::parse("{path}", &found.rule.path));
+    let to = to.map_err(anyhow::Error::msg)?.location(&found.rule.path, "a", path, query);
+    ensure!(!to.starts_with("//") && !to.starts_with("/\\"), "a redirect to another host: {to}");
+    Ok(())
+}
