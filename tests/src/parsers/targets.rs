@@ -56,8 +56,8 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "route",
         about: "paths and queries on their way through a routing table",
-        corpus: targets,
-        read: route,
+        corpus: requests::targets,
+        read: requests::route,
     },
 ];
 
