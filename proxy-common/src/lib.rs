@@ -18,6 +18,7 @@ pub mod fingerprint;
 pub mod fragments;
 pub mod hint;
 pub mod hosts;
+pub mod maglev;
 pub mod packet;
 pub mod parse;
 pub mod plain;

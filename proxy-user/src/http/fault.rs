@@ -43,6 +43,8 @@ pub enum Kind {
     NoRoute,
     /// No server of the upstream could be reached.
     Connect,
+    /// All servers of the upstream have as many requests as they may.
+    Busy,
     /// Connecting took too long.
     ConnectTimeout,
     /// No response header in time.
@@ -105,7 +107,7 @@ impl Fault {
             Kind::Precondition => StatusCode::PRECONDITION_FAILED,
             Kind::FileBroken => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::NoRoute | Kind::NotFound => StatusCode::NOT_FOUND,
-            Kind::Connect => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Connect | Kind::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Kind::ConnectTimeout | Kind::ResponseTimeout | Kind::ReadTimeout => StatusCode::GATEWAY_TIMEOUT,
             Kind::Closed | Kind::Protocol => StatusCode::BAD_GATEWAY,
         }
@@ -126,6 +128,7 @@ impl Fault {
             (_, Kind::NotFound) => "internal.not_found",
             (_, Kind::FileBroken) => "internal.file",
             (_, Kind::NoRoute) => "internal.no_route",
+            (_, Kind::Busy) => "upstream.busy",
             (_, Kind::Connect) => "upstream.connect",
             (_, Kind::ConnectTimeout) => "upstream.connect_timeout",
             (_, Kind::ResponseTimeout) => "upstream.response_timeout",

@@ -15,6 +15,7 @@ use super::pool::{Lease, Pool};
 use crate::http::body::RequestBody;
 use crate::http::fault::{Fault, Kind};
 use crate::worker::Worker;
+use crate::worker::deadlines::Deadlines;
 
 /// How long looked-up addresses are used. `getaddrinfo` does not tell the records' own time.
 const LOOKUP_FOR: Duration = Duration::from_secs(10);
@@ -53,7 +54,7 @@ impl Pool {
     /// A new connection to one server, within `timeouts.connect`.
     pub(super) async fn connect(self: &Rc<Self>, server: usize, worker: &Worker) -> Result<Lease, Fault> {
         let limit = worker.live().snapshot.config.timeouts.connect.0;
-        let opened = tokio::time::timeout(limit, self.open(server, worker)).await;
+        let opened = tokio::time::timeout(limit, self.open(server, &worker.deadlines)).await;
         let (fault, reason) = match opened {
             Ok(Ok(lease)) => return Ok(lease),
             Ok(Err(error)) => {
@@ -70,7 +71,7 @@ impl Pool {
         Err(fault)
     }
 
-    async fn open(self: &Rc<Self>, server: usize, worker: &Worker) -> anyhow::Result<Lease> {
+    pub(super) async fn open(self: &Rc<Self>, server: usize, deadlines: &Deadlines) -> anyhow::Result<Lease> {
         let state = self.state(server).ok_or_else(|| anyhow::anyhow!("no such server"))?;
         let url = &state.server.url;
         let stream = if let Some(ip) = url.ip() {
@@ -87,7 +88,7 @@ impl Pool {
             }
             _ => handshake(stream).await?,
         };
-        Ok(self.opened(server, sender, &worker.deadlines))
+        Ok(self.opened(server, sender, deadlines))
     }
 }
 

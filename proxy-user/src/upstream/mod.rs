@@ -4,25 +4,32 @@
 pub mod connect;
 pub mod origin;
 pub mod pool;
+mod probe;
 
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Instant;
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use proxy_core::balance::Order;
 
 use crate::http::body::{Progress, RequestBody};
 use crate::http::fault::{Fault, Kind};
 use crate::http::reply::Payload;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
+use crate::worker::Worker;
 use pool::{Lease, Pool};
 
 /// Times that one request is sent at most, each but the last on a kept connection that turned out to be closed.
 const MAX_SENDS: u32 = 3;
+/// Statuses by which a server says that it cannot do its work.
+const FAILURES: [StatusCode; 3] =
+    [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
 
 /// Sends the exchange's request to its upstream and returns the response, its body still streaming.
 pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(response::Parts, Payload), Fault> {
@@ -31,24 +38,48 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
     let pool = pool.ok_or(Fault::internal(Kind::NoRoute, "no route for this host and path"))?;
 
     let repeatable = body.is_empty() && is_idempotent(&exchange.request.method);
+    let hash = pool.hash(|key| key.hash(&asked(exchange), exchange.connection.client.ip()));
+    let mut order = pool.order(exchange.started, hash);
     let headers = std::mem::take(&mut exchange.request.headers);
     let copy = repeatable.then(|| headers.clone());
     let mut request = head(exchange, headers, body)?;
     let mut sends = 0;
+    let mut retries = Retry { left: pool.origin().retries.attempts };
+    pool.sent();
     loop {
         sends += 1;
-        let fresh = sends == MAX_SENDS;
-        let mut lease = pool.lease(&exchange.worker, fresh).await?;
+        let fresh = sends >= MAX_SENDS;
+        let mut lease = pool.lease(&exchange.worker, &order, fresh).await?;
+        let (server, began) = (lease.server_index(), pool.moment(exchange.started));
+        pool.begin(&mut lease, began);
         exchange.server = Some(lease.server());
         let reused = lease.reused;
         bump(if reused { &exchange.worker.stats.upstream_reused } else { &exchange.worker.stats.upstream_connects }, 1);
         let failed = match send(&mut lease, request, exchange).await {
             Ok(Ok(response)) => {
                 exchange.upstream_us = Some(exchange.started.elapsed().as_micros() as u64);
+                let status = response.status();
+                pool.tell(server, began, !FAILURES.contains(&status));
+                if pool.origin().retries.on_status.contains(&status.as_u16())
+                    && let Some(copy) = &copy
+                    && retries.again(pool, &mut order, server)
+                {
+                    request = head(exchange, copy.clone(), RequestBody::empty())?;
+                    continue;
+                }
                 return receive(response, lease);
             }
             Ok(Err(failed)) => failed,
-            Err(fault) => return Err(fault),
+            Err(fault) => {
+                pool.tell(server, began, false);
+                if let Some(copy) = &copy
+                    && retries.again(pool, &mut order, server)
+                {
+                    request = head(exchange, copy.clone(), RequestBody::empty())?;
+                    continue;
+                }
+                return Err(fault);
+            }
         };
         if let Some(fault) = exchange.body.as_ref().and_then(|body| body.fault.get()) {
             return Err(fault);
@@ -65,6 +96,18 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
             (None, Some(copy)) if !error.is_parse() => Some(head(exchange, copy.clone(), RequestBody::empty())?),
             (None, _) => None,
         };
+        let again = match (again, &copy) {
+            (Some(again), _) => Some(again),
+            (None, copy) => {
+                pool.tell(server, began, false);
+                match copy {
+                    Some(copy) if retries.again(pool, &mut order, server) => {
+                        Some(head(exchange, copy.clone(), RequestBody::empty())?)
+                    }
+                    _ => None,
+                }
+            }
+        };
         request = again.ok_or_else(|| {
             if error.is_parse() {
                 Fault::upstream(Kind::Protocol, "the origin's response is not valid HTTP")
@@ -72,6 +115,23 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
                 Fault::upstream(Kind::Closed, "the origin closed the connection without a response")
             }
         })?;
+    }
+}
+
+/// How often a request may still be sent again.
+struct Retry {
+    left: u32,
+}
+
+impl Retry {
+    /// Whether it may after `server` failed, which then comes last; takes from the upstream's budget.
+    fn again(&mut self, pool: &Pool, order: &mut Order, server: usize) -> bool {
+        let again = self.left > 0 && pool.may_retry(Instant::now());
+        if again {
+            self.left -= 1;
+            order.sort_by_key(|other| *other == server);
+        }
+        again
     }
 }
 
@@ -133,15 +193,30 @@ fn receive(response: http::Response<Incoming>, lease: Lease) -> Result<(response
     Ok((head, Payload::Origin(body, lease)))
 }
 
+/// What a request is told apart by.
+fn asked(exchange: &Exchange) -> proxy_core::route::Request<'_> {
+    proxy_core::route::Request {
+        host: exchange.host.as_str(),
+        path: exchange.request.uri.path(),
+        query: exchange.request.uri.query(),
+        method: &exchange.request.method,
+        headers: &exchange.request.headers,
+    }
+}
+
 fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE].contains(method)
 }
 
 impl Pool {
-    /// A connection: a kept one unless `fresh`, else a new one to the next server that can be reached.
-    async fn lease(self: &Rc<Self>, worker: &crate::worker::Worker, fresh: bool) -> Result<Lease, Fault> {
-        let mut failed = Fault::upstream(Kind::Connect, "no server of the upstream can be reached");
-        for server in self.order() {
+    /// A connection: a kept one unless `fresh`, else a new one to the next server of the order that can be reached.
+    async fn lease(self: &Rc<Self>, worker: &Worker, order: &Order, fresh: bool) -> Result<Lease, Fault> {
+        let mut failed = if order.is_empty() {
+            Fault::upstream(Kind::Busy, "all servers of the upstream are busy")
+        } else {
+            Fault::upstream(Kind::Connect, "no server of the upstream can be reached")
+        };
+        for server in order.iter().copied() {
             if !fresh && let Some(lease) = self.take_idle(server).await {
                 return Ok(lease);
             }

@@ -3,8 +3,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use proxy_core::config::{Config, Scheme, ServerUrl, Upstream};
+use proxy_core::balance::{Ejection, Rules};
+use proxy_core::config::{Balancing, Config, Probing, Retries, Scheme, ServerUrl, Upstream};
+use proxy_core::route::{Key, hash_bytes};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
@@ -19,6 +22,14 @@ pub struct Origin {
     pub keepalive: usize,
     /// For `https` servers.
     pub tls: Option<Arc<ClientConfig>>,
+    /// How requests are shared out.
+    pub rules: Rules,
+    /// What a consistent hash goes by.
+    pub key: Key,
+    /// When a request is sent again.
+    pub retries: Retries,
+    /// How servers are asked whether they are well.
+    pub health: Option<Probing>,
     /// What the trusted authorities were read from, to tell whether they changed.
     ca: Option<Vec<u8>>,
 }
@@ -69,7 +80,11 @@ impl Origin {
             None
         };
         let ca = ca.filter(|_| with_tls).and_then(|file| std::fs::read(file).ok());
-        Ok(Self { name: name.to_owned(), servers, keepalive: upstream.keepalive as usize, tls, ca })
+        let keepalive = upstream.keepalive as usize;
+        let rules = rules(&upstream.balance, &servers);
+        let key = upstream.balance.hash_by.as_ref().map(Key::new).unwrap_or_default();
+        let (retries, health) = (upstream.retries.clone(), upstream.health.clone());
+        Ok(Self { name: name.to_owned(), servers, keepalive, tls, rules, key, retries, health, ca })
     }
 
     /// Whether connections made for `self` are as good for `other`.
@@ -77,7 +92,27 @@ impl Origin {
         self.name == other.name
             && self.servers == other.servers
             && self.keepalive == other.keepalive
+            && (&self.rules, &self.key) == (&other.rules, &other.key)
+            && (&self.retries, &self.health) == (&other.retries, &other.health)
             && self.tls.is_some() == other.tls.is_some()
             && self.ca == other.ca
+    }
+}
+
+/// Servers are told apart by their URLs, so that a key stays with its server over reloads and in other processes.
+fn rules(balance: &Balancing, servers: &[Server]) -> Rules {
+    let weights = balance.weights.iter().copied().chain(std::iter::repeat(1));
+    let servers = servers.iter().map(|server| hash_bytes(server.url.to_string().as_bytes())).zip(weights);
+    let ejection = balance.ejection.as_ref().map(|ejection| Ejection {
+        failures: ejection.failures,
+        time: ejection.time.0,
+        max_percent: ejection.max_percent,
+    });
+    Rules {
+        balance: balance.prefer,
+        servers: servers.collect(),
+        ejection,
+        slow_start: balance.slow_start.map_or(Duration::ZERO, |time| time.0),
+        max_requests: balance.max_requests,
     }
 }

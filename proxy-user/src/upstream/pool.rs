@@ -1,13 +1,15 @@
-//! Kept connections of one worker to one upstream: round robin over the servers, the most recently used connection
-//! first, a bound on how many stay idle. A connection comes back only after its response was read to the end.
+//! Kept connections of one worker to one upstream, and its balancer: the most recently used connection of a server first, a bound on how many stay idle. A connection comes back only after its response was read to the end.
 
 use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::SendRequest;
-use smallvec::SmallVec;
+use proxy_core::balance::{Balancer, Order, RetryBudget, Standing};
+use proxy_core::config::{Balance, Probing};
+use proxy_core::route::Key;
 
 use super::connect::Addresses;
 use super::origin::{Origin, Server};
@@ -22,7 +24,14 @@ pub struct Pool {
     origin: Arc<Origin>,
     servers: Vec<State>,
     idle: Cell<usize>,
-    next: Cell<usize>,
+    balancer: RefCell<Balancer>,
+    /// Whether the balancer is told how requests went.
+    told: bool,
+    budget: RefCell<RetryBudget>,
+    random: Cell<u64>,
+    /// What the balancer's time counts from.
+    start: Instant,
+    probed: Cell<Instant>,
 }
 
 /// One server of the pool.
@@ -31,7 +40,6 @@ pub(super) struct State {
     pub(super) addresses: Addresses,
     authority: Rc<str>,
     idle: RefCell<Vec<Idle>>,
-    down_until: Cell<Option<Instant>>,
 }
 
 struct Idle {
@@ -50,6 +58,20 @@ pub struct Lease {
     pub reused: bool,
     pool: Rc<Pool>,
     server: usize,
+    /// Held until the request is over.
+    turn: Option<Turn>,
+}
+
+/// A request that a server was given, until it is over.
+struct Turn {
+    pool: Rc<Pool>,
+    server: usize,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.pool.balancer.borrow_mut().ended(self.server);
+    }
 }
 
 impl Pool {
@@ -60,9 +82,20 @@ impl Pool {
             addresses: Addresses::default(),
             authority: server.url.authority.as_str().into(),
             idle: RefCell::default(),
-            down_until: Cell::new(None),
         });
-        Self { servers: servers.collect(), origin, idle: Cell::new(0), next: Cell::new(0) }
+        let balancer = Balancer::new(origin.rules.clone());
+        let start = Instant::now();
+        Self {
+            servers: servers.collect(),
+            idle: Cell::new(0),
+            told: balancer.is_told(),
+            balancer: RefCell::new(balancer),
+            budget: RefCell::new(RetryBudget::new(origin.retries.percent, origin.retries.per_second, 0)),
+            random: Cell::new(RandomState::new().hash_one(&origin.name) | 1),
+            start,
+            probed: Cell::new(start),
+            origin,
+        }
     }
 
     /// Whether its connections are good for `origin`.
@@ -78,17 +111,25 @@ impl Pool {
         self.servers.get(server)
     }
 
-    /// Servers in the order in which this request tries them: round robin, those known to be down last.
-    pub(super) fn order(&self) -> SmallVec<[usize; 4]> {
-        let count = self.servers.len();
-        let first = self.next.get();
-        self.next.set(first.wrapping_add(1));
-        let mut order: SmallVec<[usize; 4]> = (0..count).map(|step| first.wrapping_add(step) % count).collect();
-        if self.servers.iter().any(|state| state.down_until.get().is_some()) {
-            let now = Instant::now();
-            order.sort_by_key(|server| self.servers.get(*server).is_some_and(|state| state.is_down(now)));
-        }
-        order
+    /// The hash of a request's key, where anything goes by it.
+    pub(super) fn hash(&self, of: impl FnOnce(&Key) -> u64) -> u64 {
+        if self.origin.rules.balance == Balance::Hash { of(&self.origin.key) } else { 0 }
+    }
+
+    /// Servers in the order in which a request that began `at` tries them.
+    pub(super) fn order(&self, at: Instant, hash: u64) -> Order {
+        // Xorshift (Marsaglia 2003): good enough to pick two of a few.
+        let mut random = self.random.get();
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        self.random.set(random);
+        self.balancer.borrow_mut().order(self.time(at), random, hash)
+    }
+
+    /// How many there are.
+    pub fn servers(&self) -> usize {
+        self.servers.len()
     }
 
     /// The kept connection that was used last, if one is still open.
@@ -100,7 +141,14 @@ impl Pool {
             // The connection's task may have to be polled once more after the last response; an error means closed.
             if kept.sender.is_ready() || (!kept.sender.is_closed() && kept.sender.ready().await.is_ok()) {
                 let pool = Rc::clone(self);
-                return Some(Lease { sender: kept.sender, deadline: kept.deadline, reused: true, pool, server });
+                return Some(Lease {
+                    sender: kept.sender,
+                    deadline: kept.deadline,
+                    reused: true,
+                    pool,
+                    server,
+                    turn: None,
+                });
             }
         }
     }
@@ -111,15 +159,73 @@ impl Pool {
         sender: SendRequest<RequestBody>,
         deadlines: &Deadlines,
     ) -> Lease {
-        if let Some(state) = self.servers.get(server) {
-            state.down_until.set(None);
-        }
-        Lease { sender, deadline: deadlines.add(), reused: false, pool: Rc::clone(self), server }
+        self.balancer.borrow_mut().succeeded_connecting(server, self.time(deadlines.now()));
+        Lease { sender, deadline: deadlines.add(), reused: false, pool: Rc::clone(self), server, turn: None }
     }
 
     pub(super) fn unreachable(&self, server: usize) {
-        if let Some(state) = self.servers.get(server) {
-            state.down_until.set(Instant::now().checked_add(DOWN_FOR));
+        self.balancer.borrow_mut().unreachable(server, self.time(Instant::now()), DOWN_FOR);
+    }
+
+    /// The balancer's time.
+    pub(super) fn time(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.start).as_nanos() as u64
+    }
+
+    /// The request on this connection counts as open at its server until the connection is let go.
+    pub(super) fn begin(self: &Rc<Self>, lease: &mut Lease, at: Instant) {
+        if self.told {
+            self.balancer.borrow_mut().began(lease.server, self.time(at));
+            lease.turn = Some(Turn { pool: Rc::clone(self), server: lease.server });
+        }
+    }
+
+    /// Now, where anybody goes by it; else what is at hand.
+    pub(super) fn moment(&self, at_hand: Instant) -> Instant {
+        if self.told { Instant::now() } else { at_hand }
+    }
+
+    /// How a request that was sent at [`Pool::moment`] went, where anybody goes by it.
+    pub(super) fn tell(&self, server: usize, sent: Instant, well: bool) {
+        if self.told {
+            let now = Instant::now();
+            self.balancer.borrow_mut().answered(server, self.time(now), now.saturating_duration_since(sent), well);
+        }
+    }
+
+    /// A request was sent for the first time.
+    pub(super) fn sent(&self) {
+        if self.origin.retries.attempts > 0 {
+            self.budget.borrow_mut().sent();
+        }
+    }
+
+    /// Whether the budget lets one be sent again.
+    pub(super) fn may_retry(&self, at: Instant) -> bool {
+        self.budget.borrow_mut().take(self.time(at))
+    }
+
+    /// Whether servers are to be asked now how they are; the next time is counted from here then.
+    pub fn probe_due(&self, now: Instant) -> bool {
+        let every = self.origin.health.as_ref().map(|health| health.every.0);
+        let due = every.is_some_and(|every| now.saturating_duration_since(self.probed.get()) >= every);
+        if due {
+            self.probed.set(now);
+        }
+        due
+    }
+
+    pub(super) fn probed(&self, server: usize, well: bool, health: &Probing) {
+        let now = self.time(Instant::now());
+        let mut balancer = self.balancer.borrow_mut();
+        let before = balancer.standing(server, now);
+        balancer.probed(server, now, well, health.rise, health.fall);
+        let after = balancer.standing(server, now);
+        let name = self.servers.get(server).map(|state| state.server.url.to_string());
+        match (before == Standing::Unhealthy, after == Standing::Unhealthy) {
+            (false, true) => tracing::warn!(upstream = self.origin.name, server = name, "the server is not well"),
+            (true, false) => tracing::info!(upstream = self.origin.name, server = name, "the server is well again"),
+            _ => {}
         }
     }
 
@@ -134,16 +240,14 @@ impl Pool {
     }
 }
 
-impl State {
-    fn is_down(&self, now: Instant) -> bool {
-        self.down_until.get().is_some_and(|until| now < until)
-    }
-}
-
 impl Lease {
     /// The server's `host:port`.
     pub fn server(&self) -> Rc<str> {
         self.pool.servers.get(self.server).map_or_else(|| "".into(), |state| Rc::clone(&state.authority))
+    }
+
+    pub(super) fn server_index(&self) -> usize {
+        self.server
     }
 
     /// Keeps the connection for another request. Only after the response was read to its end and the request was sent.
@@ -152,6 +256,7 @@ impl Lease {
         if self.sender.is_closed() || self.pool.idle.get() >= self.pool.origin.keepalive {
             return;
         }
+        drop(self.turn);
         self.deadline.clear();
         self.pool.idle.set(self.pool.idle.get() + 1);
         let since = self.deadline.now();

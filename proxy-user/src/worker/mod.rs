@@ -220,6 +220,9 @@ impl Worker {
         {
             log.flush();
         }
+        for pool in self.live.borrow().pools.iter().filter(|pool| pool.probe_due(now)) {
+            pool.probe(&self.deadlines);
+        }
         if ticks.is_multiple_of(POOL_SWEEP_TICKS) {
             let live = self.live();
             for pool in &live.pools {

@@ -14,4 +14,5 @@ mod policies;
 mod revisions;
 mod routing;
 mod strictness;
+mod upstreams;
 mod versions;

@@ -6,10 +6,11 @@ use std::path::Path;
 use proxy_common::abi::MAX_SERVICES;
 use proxy_common::syn::MAX_HOLD_MS;
 
+use super::balance::MAX_WEIGHT;
 use super::gate::FAIL_AFTER;
 use super::limits::{MAX_HEADER_BYTES, MAX_TIMEOUT, MIN_HEADER_BYTES};
 use super::upstream::is_host_name;
-use super::{Config, Protocol, Scheme, Span, rates, route_check};
+use super::{Balance, Config, Protocol, Scheme, Span, SplitBy, Upstream, rates, route_check};
 use crate::json::join;
 use crate::json::shape::Fault;
 
@@ -85,6 +86,7 @@ fn upstreams(config: &Config, faults: &mut Vec<Fault>) {
                 faults.push(Fault::at(format!("{pointer}/servers/{index}"), message));
             }
         }
+        balancing(upstream, &pointer, faults);
         let tls = upstream.servers.iter().any(|s| s.scheme == Scheme::Https);
         if let Some(server_name) = upstream.server_name.as_deref().filter(|n| !is_host_name(n)) {
             let message = format!("`{server_name}` is not a host name");
@@ -95,6 +97,54 @@ fn upstreams(config: &Config, faults: &mut Vec<Fault>) {
                 let message = format!("`{key}` is for https servers; this upstream has none");
                 faults.push(Fault::at_key(format!("{pointer}/{key}"), message));
             }
+        }
+    }
+}
+
+fn balancing(upstream: &Upstream, pointer: &str, faults: &mut Vec<Fault>) {
+    let Upstream { balance, servers, retries, health, .. } = upstream;
+    let at = |key: &str| format!("{pointer}/balance/{key}");
+    if !balance.weights.is_empty() {
+        if balance.weights.len() != servers.len() {
+            let message = format!("{} weights for {} servers", balance.weights.len(), servers.len());
+            faults.push(Fault::at(at("weights"), message));
+        } else if balance.weights.iter().all(|weight| *weight == 0) {
+            faults.push(Fault::at(at("weights"), "all weights are 0: no server would be preferred"));
+        }
+        for (index, weight) in balance.weights.iter().enumerate().filter(|(_, weight)| **weight > MAX_WEIGHT) {
+            faults.push(Fault::at(
+                at(&format!("weights/{index}")),
+                format!("found {weight}, expected at most {MAX_WEIGHT}"),
+            ));
+        }
+    }
+    if balance.hash_by.is_some() && balance.prefer != Balance::Hash {
+        faults.push(Fault::at_key(at("hash_by"), "this is for `\"prefer\": \"hash\"`"));
+    }
+    let one = |by: &SplitBy| [&by.header, &by.cookie, &by.query].into_iter().flatten().count() == 1;
+    if balance.hash_by.as_ref().is_some_and(|by| !one(by)) {
+        faults.push(Fault::at(at("hash_by"), "set one of `header`, `cookie` and `query`"));
+    }
+    for (index, status) in retries.on_status.iter().enumerate().filter(|(_, status)| !(500..600).contains(*status)) {
+        let message = format!("found {status}, expected a status from 500 to 599");
+        faults.push(Fault::at(format!("{pointer}/retries/on_status/{index}"), message));
+    }
+    if health
+        .as_ref()
+        .is_some_and(|probe| probe.path.parse::<http::uri::PathAndQuery>().is_err() || !probe.path.starts_with('/'))
+    {
+        faults.push(Fault::at(format!("{pointer}/health/path"), "this is not a path; write e.g. \"/health\""));
+    }
+    let times = [
+        ("balance/slow_start", balance.slow_start),
+        ("balance/ejection/for", balance.ejection.as_ref().map(|ejection| ejection.time)),
+        ("health/every", health.as_ref().map(|probe| probe.every)),
+        ("health/timeout", health.as_ref().map(|probe| probe.timeout)),
+    ];
+    for (key, time) in times.into_iter().filter_map(|(key, time)| Some((key, time?))) {
+        if time.0.is_zero() || time.0 > MAX_TIMEOUT {
+            let message = format!("found {time}, expected 1ms to {}", Span(MAX_TIMEOUT));
+            faults.push(Fault::at(format!("{pointer}/{key}"), message));
         }
     }
 }

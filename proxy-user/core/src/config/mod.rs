@@ -1,5 +1,6 @@
 //! The config file: one JSON object, typed, with every fault named at its line. Opens nothing: paths in it are not looked at.
 
+mod balance;
 mod check;
 mod checks;
 mod gate;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::diagnostic::Diagnostic;
+pub use balance::{Balance, Balancing, Ejecting, Probing, Retries};
 pub use checks::{Checks, Mode};
 pub use gate::{Events, FAIL_AFTER, Fail, Gate, KernelLog, Scope, SynCookies, SynMode, XdpMode};
 pub use limits::{Limits, Timeouts};

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Balancing, Probing, Retries};
+
 /// Most servers of one upstream.
 pub const MAX_SERVERS: u32 = 256;
 /// Upper bound of `keepalive`.
@@ -17,7 +19,7 @@ pub const MAX_KEEPALIVE: u32 = 65_536;
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
-    /// `http://host:port` or `https://host:port`; tried round robin, the next after a failed connect.
+    /// `http://host:port` or `https://host:port`; the next is tried after a failed connect.
     #[schemars(length(min = 1, max = MAX_SERVERS))]
     pub servers: Vec<ServerUrl>,
     /// Idle connections kept by each worker, all servers together.
@@ -30,6 +32,15 @@ pub struct Upstream {
     /// Name to ask for and check instead of the URL's host (SNI and certificate).
     #[serde(default)]
     pub server_name: Option<String>,
+    /// How the servers share requests, and when they are left alone.
+    #[serde(default, skip_serializing_if = "Balancing::is_default")]
+    pub balance: Balancing,
+    /// When a request is sent again.
+    #[serde(default, skip_serializing_if = "Retries::is_default")]
+    pub retries: Retries,
+    /// Ask the servers whether they are well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Probing>,
 }
 
 impl Upstream {

@@ -22,7 +22,7 @@ use condition::Conditions;
 
 pub use condition::Request;
 pub use path::{PathMatch, normalized};
-pub use split::Split;
+pub use split::{Key, Split, hash_bytes};
 pub use template::Template;
 
 /// What a route is for, without its hosts.

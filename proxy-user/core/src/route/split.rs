@@ -19,11 +19,16 @@ pub struct Split {
 }
 
 /// What tells clients apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Key {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Key {
+    /// Their address.
+    #[default]
     Client,
+    /// A header field.
     Header(HeaderName),
+    /// A cookie.
     Cookie(String),
+    /// A parameter of the query.
     Query(String),
 }
 
@@ -36,19 +41,13 @@ impl Split {
             Some((end, place(&share.upstream)?))
         });
         let shares = shares.collect::<Option<Vec<_>>>()?;
-        let by = route.split_by.clone().unwrap_or_default();
-        let by = match (by.header, by.cookie, by.query) {
-            (Some(name), ..) => Key::Header(HeaderName::from_bytes(name.as_bytes()).ok()?),
-            (None, Some(name), _) => Key::Cookie(name),
-            (None, None, Some(name)) => Key::Query(name),
-            (None, None, None) => Key::Client,
-        };
+        let by = route.split_by.as_ref().map(Key::new).unwrap_or_default();
         (!shares.is_empty()).then_some(Self { shares, by })
     }
 
     /// The upstream for a request of this client.
     pub fn choose(&self, request: &Request<'_>, client: IpAddr) -> usize {
-        let hash = self.by.of(request).map_or_else(|| hash_client(client), hash);
+        let hash = self.by.hash(request, client);
         let total = self.shares.last().map_or(1, |(end, _)| *end);
         // The hash as a fraction of the whole: a share that grows takes from its neighbours only.
         let place = ((u128::from(hash) * u128::from(total)) >> 64) as u64;
@@ -58,6 +57,21 @@ impl Split {
 }
 
 impl Key {
+    /// As the config has it; the client's address where that names nothing that can be.
+    pub fn new(by: &config::SplitBy) -> Self {
+        match (&by.header, &by.cookie, &by.query) {
+            (Some(name), ..) => HeaderName::from_bytes(name.as_bytes()).map_or(Self::Client, Self::Header),
+            (None, Some(name), _) => Self::Cookie(name.clone()),
+            (None, None, Some(name)) => Self::Query(name.clone()),
+            (None, None, None) => Self::Client,
+        }
+    }
+
+    /// The hash of what a request has of it; of the client's address where it has none.
+    pub fn hash(&self, request: &Request<'_>, client: IpAddr) -> u64 {
+        self.of(request).map_or_else(|| hash_client(client), hash_bytes)
+    }
+
     fn of<'a>(&self, request: &Request<'a>) -> Option<&'a [u8]> {
         match self {
             Self::Client => None,
@@ -77,7 +91,7 @@ impl Key {
 
 /// The same on every machine and in every version: fleets share clients out alike. Not a defence against clients that
 /// choose their key.
-fn hash(bytes: &[u8]) -> u64 {
+pub fn hash_bytes(bytes: &[u8]) -> u64 {
     bytes.chunks(8).fold(siphash24(0, 0, bytes.len() as u64), |state, chunk| {
         let mut word = [0; 8];
         word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
@@ -87,8 +101,8 @@ fn hash(bytes: &[u8]) -> u64 {
 
 fn hash_client(client: IpAddr) -> u64 {
     match client.to_canonical() {
-        IpAddr::V4(v4) => hash(&v4.octets()),
-        IpAddr::V6(v6) => hash(&v6.octets()),
+        IpAddr::V4(v4) => hash_bytes(&v4.octets()),
+        IpAddr::V6(v6) => hash_bytes(&v6.octets()),
     }
 }
 
@@ -154,8 +168,8 @@ mod tests {
 
     #[test]
     fn the_hash_stays_what_it_is() {
-        assert_eq!(hash(b"alice"), hash(b"alice"));
-        assert_ne!(hash(b"alice"), hash(b"alice\0"));
+        assert_eq!(hash_bytes(b"alice"), hash_bytes(b"alice"));
+        assert_ne!(hash_bytes(b"alice"), hash_bytes(b"alice\0"));
         assert_eq!(hash_client("::ffff:192.0.2.1".parse().unwrap()), hash_client("192.0.2.1".parse().unwrap()));
     }
 }
