@@ -18,6 +18,8 @@ pub mod fingerprint;
 pub mod fragments;
 pub mod hint;
 pub mod hosts;
+// Tables are filled and read on the host.
+#[cfg(not(target_arch = "bpf"))]
 pub mod maglev;
 pub mod packet;
 pub mod parse;
