@@ -30,7 +30,7 @@ pub trait BodyFilter {
 pub struct Filters {
     list: Vec<Box<dyn BodyFilter>>,
     /// Trailers that came while filters had data left.
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
 }
 
 impl Filters {
@@ -49,7 +49,7 @@ impl Filters {
         loop {
             if self.list.is_empty() {
                 return match self.trailers.take() {
-                    Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                    Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(*trailers)))),
                     None => next(),
                 };
             }
@@ -57,7 +57,7 @@ impl Filters {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(piece) => self.piece(piece),
                     Err(frame) => {
-                        self.trailers = frame.into_trailers().ok();
+                        self.trailers = frame.into_trailers().ok().map(Box::new);
                         self.end()
                     }
                 },

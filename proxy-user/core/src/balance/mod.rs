@@ -84,6 +84,10 @@ impl Balancer {
     /// resort. Servers at `max_requests` are left out. `hash` is that of the request's key.
     pub fn order(&mut self, now: u64, random: u64, hash: u64) -> Order {
         let count = self.servers.len();
+        if count == 1 && self.rules.max_requests.is_none() {
+            // However it is, there is nobody else.
+            return Order::from_slice(&[0]);
+        }
         let first = self.next;
         self.next = (first + 1) % count.max(1);
         let mut order: Order = (0..count).map(|step| (first + step) % count).collect();
