@@ -16,11 +16,12 @@ use crate::{apt, run, tree};
 const AIOQUIC: &str = "aioquic>=1.2,<2";
 
 /// Programs that the end-to-end tests and the demo run, and the package of each.
-const TEST_PROGRAMS: [(&str, &str); 10] = [
+const TEST_PROGRAMS: [(&str, &str); 11] = [
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
     ("nginx", "nginx-light"),
     ("curl", "curl"),
+    ("node", "nodejs"),
     ("openssl", "openssl"),
     ("h2load", "nghttp2-client"),
     ("hping3", "hping3"),

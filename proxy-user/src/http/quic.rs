@@ -31,6 +31,7 @@ use crate::tls::Servers;
 use crate::worker::Worker;
 use crate::worker::connection::{Connection, ListenerInfo, Order};
 use crate::worker::hello::{self, Admission};
+use crate::worker::hold::hold;
 
 /// Flow-control window of one request stream.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -44,6 +45,8 @@ const UNI_STREAMS: u32 = 8;
 const UNVALIDATED_HANDSHAKES: usize = 1_000;
 /// Shortest and longest time for the last packets to arrive before a connection is closed.
 const LAST_PACKETS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// `H3_REQUEST_REJECTED` (RFC 9114 section 8.1).
+const H3_REQUEST_REJECTED: VarInt = VarInt::from_u32(0x10b);
 /// `H3_NO_ERROR` (RFC 9114 section 8.1).
 const H3_NO_ERROR: VarInt = VarInt::from_u32(0x100);
 
@@ -128,11 +131,15 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
     if limits.snapshot.policies.wants_hello() {
         let hello =
             tokio::time::timeout(handshake, hellos.take(incoming.remote_address(), &incoming.orig_dst_cid())).await;
-        if let Ok(Some(hello)) = hello
-            && hello::judge(&connection, hello, true) == Admission::Refused
-        {
-            incoming.refuse();
-            return;
+        if let Ok(Some(hello)) = hello {
+            match hello::judge(&connection, hello, true) {
+                Admission::Accepted => {}
+                Admission::Refused | Admission::Reset => return incoming.refuse(),
+                Admission::Held(time) => {
+                    hold(&connection.worker, time).await;
+                    return incoming.ignore();
+                }
+            }
         }
     }
     let quic = match incoming.accept() {
@@ -192,6 +199,10 @@ where
             },
         }
     }
+    if connection.is_cut() {
+        quic.close(H3_REQUEST_REJECTED, b"");
+        return Ok(());
+    }
     while open.join_next().await.is_some() {}
     // The last data may still be under way: closing now would cut it off. A client that knows it is over closes first.
     let (shortest, longest) = LAST_PACKETS;
@@ -213,8 +224,11 @@ async fn one<P: PendingRequest>(connection: Rc<Connection>, pending: P) -> Resul
     let (head, ()) = request.into_parts();
     let source = source(&head.method, body, config.timeouts.body.0).await?;
     let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);
-    let exchange = Exchange::new(connection, head, body.progress());
+    let exchange = Exchange::new(Rc::clone(&connection), head, body.progress());
     let response = stages::run(exchange, body).await;
+    if connection.is_cut() {
+        return Err(Gone("cut by policy".to_owned()));
+    }
     let (head, mut body) = response.into_parts();
     reply.header(Response::from_parts(head, ())).await?;
     while let Some(frame) = body.frame().await {

@@ -1,6 +1,5 @@
 //! HTTP/1 and HTTP/2 over a TCP or TLS stream, by hyper. Which of the two: ALPN says, or in clear text the first bytes.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,6 +21,7 @@ use super::reply::ResponseBody;
 use crate::stages;
 use crate::stages::exchange::Exchange;
 use crate::worker::connection::{Connection, Order};
+use crate::worker::stream::ClientStream;
 
 /// First bytes of an HTTP/2 connection preface (RFC 9113 section 3.4) that no HTTP/1 method begins with.
 const H2_PREFACE: &[u8] = b"PRI";
@@ -47,11 +47,11 @@ const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves a clear-text connection until it ends.
-pub async fn serve_clear(connection: Rc<Connection>, stream: TcpStream) {
+pub async fn serve_clear(connection: Rc<Connection>, stream: ClientStream) {
     let limit = connection.worker.live().snapshot.config.timeouts.header.0;
     let is_h2 = tokio::select! {
-        found = tokio::time::timeout(limit, has_h2_preface(&stream)) => found.unwrap_or(None),
-        () = connection.worker.drained() => has_h2_preface(&stream).await,
+        found = tokio::time::timeout(limit, has_h2_preface(stream.tcp())) => found.unwrap_or(None),
+        () = connection.worker.drained() => has_h2_preface(stream.tcp()).await,
     };
     match is_h2 {
         Some(true) => serve_h2(connection, stream).await,
@@ -61,7 +61,7 @@ pub async fn serve_clear(connection: Rc<Connection>, stream: TcpStream) {
 }
 
 /// Serves a TLS connection until it ends.
-pub async fn serve_tls(connection: Rc<Connection>, stream: TlsStream<TcpStream>) {
+pub async fn serve_tls(connection: Rc<Connection>, stream: TlsStream<ClientStream>) {
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         serve_h2(connection, stream).await;
     } else {
@@ -148,14 +148,20 @@ async fn drive<S: Future<Output = hyper::Result<()>>>(
 }
 
 /// One request of HTTP/1 or 2.
-async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Cut> {
     let (head, body) = request.into_parts();
     let source = if body.is_end_stream() { Source::Empty } else { Source::Hyper(body) };
     let config = &connection.worker.live().snapshot.config;
     let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);
-    let exchange = Exchange::new(connection, head, body.progress());
-    Ok(stages::run(exchange, body).await)
+    let exchange = Exchange::new(Rc::clone(&connection), head, body.progress());
+    let response = stages::run(exchange, body).await;
+    if connection.is_cut() { Err(Cut) } else { Ok(response) }
 }
+
+/// The connection ends instead of the answer being sent.
+#[derive(Debug, thiserror::Error)]
+#[error("cut by policy")]
+struct Cut;
 
 fn ended(connection: &Connection, protocol: &str, result: hyper::Result<()>) {
     if let Err(error) = result {

@@ -64,7 +64,7 @@ pub struct Exchange {
 /// What the end of a request adds for the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Summary {
-    /// Status that was sent; 499 when the client left before.
+    /// Status that was sent; 499 when the client left before, 0 when a policy ended the connection.
     pub status: u16,
     /// Bytes of the response body that were handed to the connection.
     pub bytes_out: u64,
@@ -206,10 +206,12 @@ impl Drop for Journey {
     fn drop(&mut self) {
         let exchange = &*self.exchange;
         let gone = Fault::downstream(crate::http::fault::Kind::ClientGone, "the client left before the end");
-        let fault = exchange.fault.get().or((!self.complete).then_some(gone));
+        // What a policy ends has no answer, and nothing went wrong.
+        let cut = exchange.connection.is_cut();
+        let fault = exchange.fault.get().or((!self.complete && !cut).then_some(gone));
         let now = Instant::now();
         let summary = Summary {
-            status: exchange.status.map_or(STATUS_CLIENT_GONE, |status| status.as_u16()),
+            status: if cut { 0 } else { exchange.status.map_or(STATUS_CLIENT_GONE, |status| status.as_u16()) },
             bytes_out: self.bytes_out,
             bytes_in: exchange.body.as_ref().map_or(0, |body| body.bytes.get()),
             duration_us: now.duration_since(exchange.started).as_micros() as u64,

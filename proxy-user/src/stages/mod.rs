@@ -134,7 +134,10 @@ pub async fn run(exchange: Box<Exchange>, body: RequestBody) -> Response<Respons
     let entered = pass(&mut journey.exchange, stages.entry());
     let hooks = stages.of(journey.exchange.route);
     let (mut head, payload) = match entered.or_else(|| decide(&mut journey.exchange, hooks)) {
-        Some(answer) => answer,
+        Some(answer) => {
+            policy::end(&journey.exchange).await;
+            answer
+        }
         None => match forward(&mut journey.exchange, hooks, body).await {
             Ok(answer) => answer,
             Err(fault) => local(journey.exchange.fail(fault)),

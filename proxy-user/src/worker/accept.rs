@@ -10,7 +10,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Worker;
 use super::connection::{Connection, ListenerInfo};
-use super::hello::{self, Admission};
+use super::hello;
+use super::stream::ClientStream;
 use crate::http::tcp;
 use crate::stats::bump;
 
@@ -61,21 +62,20 @@ fn start(
     // The client may have left already; then there is nobody to serve.
     let Ok(local) = stream.local_addr() else { return };
     let connection = Connection::new(worker, info, client, local);
+    let stream = ClientStream::new(stream, &connection);
     match tls {
         None => drop(tokio::task::spawn_local(tcp::serve_clear(connection, stream))),
         Some(acceptor) => {
             let acceptor = acceptor.clone();
             drop(tokio::task::spawn_local(async move {
-                let handshake = async {
-                    match hello::admit_tcp(&connection, &stream).await? {
-                        Admission::Accepted => acceptor.accept(stream).await.map(Some),
-                        Admission::Refused => Ok(None),
-                    }
-                };
-                let limit = connection.worker.live().snapshot.config.timeouts.handshake.0;
-                match tokio::time::timeout(limit, handshake).await {
-                    Ok(Ok(Some(stream))) => tcp::serve_tls(connection, stream).await,
-                    Ok(Ok(None)) => {}
+                let live = connection.worker.live();
+                let limit = live.snapshot.config.timeouts.handshake.0;
+                if live.snapshot.policies.wants_hello() && !hello::admits(&connection, stream.tcp(), limit).await {
+                    return;
+                }
+                drop(live);
+                match tokio::time::timeout(limit, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => tcp::serve_tls(connection, stream).await,
                     Ok(Err(error)) => failed(&connection, &error.to_string()),
                     Err(_) => failed(&connection, "not done in time"),
                 }

@@ -76,6 +76,7 @@ pub struct Connection {
     /// The address that the client reached.
     pub local: SocketAddr,
     hello: OnceCell<Box<ClientHello>>,
+    cut: Cell<bool>,
     /// HTTP/1 framing beside hyper's.
     pub(crate) framing: RefCell<Framing>,
     served: Cell<u64>,
@@ -98,6 +99,7 @@ impl Connection {
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             local: SocketAddr::new(local.ip().to_canonical(), local.port()),
             hello: OnceCell::new(),
+            cut: Cell::new(false),
             framing: RefCell::default(),
             served: Cell::new(0),
             open: Cell::new(0),
@@ -119,6 +121,18 @@ impl Connection {
     /// What the client said of itself, where a policy wanted to know when it came.
     pub fn hello(&self) -> Option<&ClientHello> {
         self.hello.get().map(|hello| &**hello)
+    }
+
+    /// Ends the connection without another byte; one of TCP is reset.
+    pub fn cut(&self) {
+        self.cut.set(true);
+        // Wakes its server with the next sweep, if nothing else does before.
+        self.deadline.set(Duration::ZERO);
+    }
+
+    /// Whether it is being ended like that.
+    pub fn is_cut(&self) -> bool {
+        self.cut.get()
     }
 
     /// As policies see it.
@@ -170,6 +184,9 @@ impl Connection {
 
     /// What the connection's server shall do; otherwise its task is woken when that changes.
     pub fn poll_order(&self, cx: &Context<'_>) -> Order {
+        if self.cut.get() {
+            return Order::Close;
+        }
         if self.worker.draining() {
             if self.phase.get() == Phase::Busy {
                 return self.finish();

@@ -4,15 +4,16 @@
 
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, recv};
 use proxy_core::hello::{ClientHello, Found, MAX_STREAM_BYTES, from_stream};
-use proxy_core::policy::{Action, Decision, RequestView};
+use proxy_core::policy::{Action, RequestView};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::connection::Connection;
+use super::hold::hold;
 use crate::stages::policy::feedback;
 use crate::stages::{access_log, policy};
 use crate::stats::bump;
@@ -29,30 +30,37 @@ pub enum Admission {
     Accepted,
     /// It ends here.
     Refused,
+    /// It is reset.
+    Reset,
+    /// It is held for a while, then reset.
+    Held(Duration),
 }
 
-/// Asks the policies about a TCP connection, and refuses it if they want that. What is no hello is left to TLS to complain
-/// about; what is too long to be one is refused.
-pub async fn admit_tcp(connection: &Connection, stream: &TcpStream) -> io::Result<Admission> {
-    if !connection.worker.live().snapshot.policies.wants_hello() {
-        return Ok(Admission::Accepted);
-    }
+/// Asks the policies about a TCP connection whose hello comes within `limit`, and says whether its handshake may go on. What
+/// is no hello is left to TLS to complain about; what is too long to be one is refused.
+pub async fn admits(connection: &Connection, stream: &TcpStream, limit: Duration) -> bool {
     let mut bytes = vec![0; FIRST_BYTES];
-    let count = match peek(stream, &mut bytes).await? {
-        (Found::Hello(hello), count) => {
-            if judge(connection, *hello, false) == Admission::Accepted {
-                return Ok(Admission::Accepted);
-            }
-            count
-        }
-        (Found::TooLarge, _) => return Ok(Admission::Refused),
-        (Found::More | Found::Not(_), _) => return Ok(Admission::Accepted),
+    let (hello, count) = match tokio::time::timeout(limit, peek(stream, &mut bytes)).await {
+        Ok(Ok((Found::Hello(hello), count))) => (hello, count),
+        Ok(Ok((Found::Not(_), _))) => return true,
+        // It left, is too slow, or sends too much.
+        Ok(Ok((Found::More | Found::TooLarge, _)) | Err(_)) | Err(_) => return false,
     };
-    // What was not read when a socket closes turns the end into a reset, and the alert would be lost. Whether the client
-    // still takes it makes no difference.
-    let _ = stream.try_read(bytes.get_mut(..count).unwrap_or_default());
-    let _ = stream.try_write(&ACCESS_DENIED);
-    Ok(Admission::Refused)
+    match judge(connection, *hello, false) {
+        Admission::Accepted => return true,
+        Admission::Refused => {
+            // What was not read when a socket closes turns the end into a reset, and the alert would be lost. Whether the
+            // client still takes it makes no difference.
+            let _ = stream.try_read(bytes.get_mut(..count).unwrap_or_default());
+            let _ = stream.try_write(&ACCESS_DENIED);
+        }
+        Admission::Reset => connection.cut(),
+        Admission::Held(time) => {
+            hold(&connection.worker, time).await;
+            connection.cut();
+        }
+    }
+    false
 }
 
 /// Looks at the first bytes until they are a whole hello, or cannot become one. `Found::More` means that the client left.
@@ -94,18 +102,20 @@ pub fn judge(connection: &Connection, hello: ClientHello, quic: bool) -> Admissi
         ..RequestView::of_hello(client, local, &connection.listener.name, quic, &hello)
     };
     let decision = policies.evaluate_hello(&view);
-    if !refuses(&decision) {
-        connection.keep_hello(hello);
-        return Admission::Accepted;
-    }
+    let admission = match decision.action {
+        Action::Pass | Action::Allow(_) => {
+            connection.keep_hello(hello);
+            return Admission::Accepted;
+        }
+        Action::Reset { .. } => Admission::Reset,
+        Action::Tarpit { hold, .. } => Admission::Held(hold),
+        // The other two are not decided here.
+        Action::Block { .. } | Action::Challenge { .. } | Action::Redirect { .. } => Admission::Refused,
+    };
     bump(&worker.stats.blocked, 1);
     if !decision.pushes.is_empty() {
         feedback::write(worker, &live.snapshot, client, &decision.pushes, Instant::now());
     }
     access_log::refused(connection, &live.snapshot, &hello, &decision);
-    Admission::Refused
-}
-
-fn refuses(decision: &Decision) -> bool {
-    !matches!(decision.action, Action::Pass | Action::Allow(_))
+    admission
 }

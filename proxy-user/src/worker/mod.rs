@@ -5,6 +5,8 @@ pub mod accept;
 pub mod connection;
 pub mod deadlines;
 pub mod hello;
+pub mod hold;
+pub mod stream;
 pub mod thread;
 
 use std::cell::{Cell, RefCell};
@@ -44,6 +46,8 @@ pub struct Worker {
     drain: watch::Sender<bool>,
     draining: Cell<bool>,
     active: Cell<u32>,
+    /// Connections that are held without an answer.
+    held: Cell<u32>,
     room: Notify,
     ids: Cell<u64>,
     boot: u32,
@@ -103,6 +107,7 @@ impl Worker {
             drain: watch::Sender::new(false),
             draining: Cell::new(false),
             active: Cell::new(0),
+            held: Cell::new(0),
             room: Notify::new(),
             ids: Cell::new(0),
             boot: RandomState::new().hash_one(index) as u32,

@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod origin;
 mod policies;
+mod refusals;
 mod revisions;
 mod routing;
 mod strictness;

@@ -17,6 +17,8 @@ pub const MAX_HEADER_BYTES: u64 = 1 << 20;
 pub const MAX_HEADERS: u32 = 1_024;
 /// Upper bound of `limits.streams`.
 pub const MAX_STREAMS: u32 = 65_535;
+/// Upper bound of `limits.tarpit`.
+pub const MAX_TARPIT: u32 = 65_535;
 /// Upper bound of `limits.connections`.
 pub const MAX_CONNECTIONS: u32 = 1 << 24;
 
@@ -58,6 +60,9 @@ pub struct Limits {
     /// Concurrent HTTP/2 or HTTP/3 request streams of a connection.
     #[schemars(range(min = 1, max = MAX_STREAMS))]
     pub streams: u32,
+    /// Connections of each worker that `tarpit` rules hold; one more is reset at once.
+    #[schemars(range(max = MAX_TARPIT))]
+    pub tarpit: u32,
     /// Connections of each worker.
     #[schemars(range(min = 1, max = MAX_CONNECTIONS))]
     pub connections: u32,
@@ -102,6 +107,13 @@ impl Default for Timeouts {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body: Size(100 << 20), header_bytes: Size(64 << 10), headers: 100, streams: 256, connections: 65_536 }
+        Self {
+            body: Size(100 << 20),
+            header_bytes: Size(64 << 10),
+            headers: 100,
+            streams: 256,
+            tarpit: 256,
+            connections: 65_536,
+        }
     }
 }

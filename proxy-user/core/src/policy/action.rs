@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{MAX_ANSWER_BYTES, MAX_SKIPPED};
+use super::challenge::{MAX_DIFFICULTY, MIN_DIFFICULTY};
+use crate::config::Span;
 
 /// What a rule does.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -12,7 +14,7 @@ pub(crate) struct Action {
     /// Which action.
     #[serde(rename = "type")]
     pub kind: ActionKind,
-    /// HTTP status: of `block` 400 to 599, 403 unless set; of `redirect` 301, 302, 303, 307 or 308, 302 unless set.
+    /// HTTP status: of `block` and `challenge` 400 to 599, 403 unless set; of `redirect` 301, 302, 303, 307 or 308, 302 unless set.
     #[serde(default)]
     #[schemars(range(min = 300, max = 599))]
     pub status: Option<u16>,
@@ -56,6 +58,16 @@ pub(crate) struct Action {
     /// Whose header it is; the request's unless set.
     #[serde(default)]
     pub on: Option<Side>,
+    /// How long `tarpit` holds a connection before it is reset, 1s to 5m; 30s unless set.
+    #[serde(default)]
+    pub hold: Option<Span>,
+    /// Work of `challenge`: leading zero bits of a hash, each doubles it; 16 unless set, which takes a browser about a second.
+    #[serde(default)]
+    #[schemars(range(min = MIN_DIFFICULTY, max = MAX_DIFFICULTY))]
+    pub difficulty: Option<u8>,
+    /// How long a solved `challenge` is good for, 1m to 7d; 1h unless set.
+    #[serde(default)]
+    pub pass_for: Option<Span>,
     /// Ids of later rules of the same policy that `skip` leaves out; all that follow unless set.
     #[serde(default)]
     #[schemars(length(max = MAX_SKIPPED))]
@@ -82,6 +94,12 @@ pub(crate) enum ActionKind {
     Block,
     /// Drops the packet in the kernel; for conditions on packet fields.
     Drop,
+    /// Ends the evaluation; the connection is reset without an answer.
+    Reset,
+    /// Ends the evaluation; the connection is held without an answer for `hold`, then reset.
+    Tarpit,
+    /// Ends the evaluation unless the client has done the work of a page that it is answered with.
+    Challenge,
     /// Counts and logs; the evaluation goes on.
     Log,
     /// Ends the evaluation; the request is answered with another place.
@@ -103,6 +121,9 @@ impl ActionKind {
             Self::Allow => "allow",
             Self::Block => "block",
             Self::Drop => "drop",
+            Self::Reset => "reset",
+            Self::Tarpit => "tarpit",
+            Self::Challenge => "challenge",
             Self::Log => "log",
             Self::Redirect => "redirect",
             Self::Rewrite => "rewrite",
@@ -116,9 +137,9 @@ impl ActionKind {
 impl Action {
     /// The keys that are set beside the kind, and the actions that they are for.
     pub fn keys(&self) -> impl Iterator<Item = (&'static str, &'static [ActionKind])> {
-        use ActionKind::{Block, Redirect, RemoveHeader, Rewrite, SetHeader, Skip};
-        let keys: [(&str, bool, &[ActionKind]); 15] = [
-            ("status", self.status.is_some(), &[Block, Redirect]),
+        use ActionKind::{Block, Challenge, Redirect, RemoveHeader, Rewrite, SetHeader, Skip, Tarpit};
+        let keys: [(&str, bool, &[ActionKind]); 18] = [
+            ("status", self.status.is_some(), &[Block, Challenge, Redirect]),
             ("body", self.body.is_some(), &[Block]),
             ("content_type", self.content_type.is_some(), &[Block]),
             ("to", self.to.is_some(), &[Redirect]),
@@ -132,6 +153,9 @@ impl Action {
             ("value", self.value.is_some(), &[SetHeader]),
             ("value_expression", self.value_expression.is_some(), &[SetHeader]),
             ("on", self.on.is_some(), &[SetHeader, RemoveHeader]),
+            ("hold", self.hold.is_some(), &[Tarpit]),
+            ("difficulty", self.difficulty.is_some(), &[Challenge]),
+            ("pass_for", self.pass_for.is_some(), &[Challenge]),
             ("rules", !self.rules.is_empty(), &[Skip]),
         ];
         keys.into_iter().filter(|(_, set, _)| *set).map(|(key, _, kinds)| (key, kinds))

@@ -97,6 +97,10 @@ pub(super) fn deed(action: &Action, lists: &Lists, pointer: &str, later: &[&str]
     let mut terms = Terms { pointer, lists, faults };
     match kind {
         ActionKind::Block => terms.block(action),
+        ActionKind::Challenge => {
+            terms.refusing(action);
+            Deed::Plain
+        }
         ActionKind::Redirect => terms.redirect(action),
         ActionKind::Rewrite => {
             let path = terms.value("path", action.path.as_deref(), action.path_expression.as_deref());
@@ -117,7 +121,7 @@ pub(super) fn deed(action: &Action, lists: &Lists, pointer: &str, later: &[&str]
             }
             Deed::Skip(action.rules.clone())
         }
-        ActionKind::Allow | ActionKind::Drop | ActionKind::Log => Deed::Plain,
+        ActionKind::Allow | ActionKind::Drop | ActionKind::Log | ActionKind::Reset | ActionKind::Tarpit => Deed::Plain,
     }
 }
 
@@ -156,10 +160,15 @@ impl Terms<'_> {
         self.faults.push(Fault { inside: Some(e.at), ..at });
     }
 
-    fn block(&mut self, action: &Action) -> Deed {
+    /// A status that refuses.
+    fn refusing(&mut self, action: &Action) {
         if let Some(status) = action.status.filter(|status| *status < 400) {
-            self.fault("status", format!("`block` answers with 400 to 599, found {status}"));
+            self.fault("status", format!("`{}` answers with 400 to 599, found {status}", action.kind.name()));
         }
+    }
+
+    fn block(&mut self, action: &Action) -> Deed {
+        self.refusing(action);
         let Some(body) = &action.body else {
             if action.content_type.is_some() {
                 self.fault("content_type", "there is no `body` that this could be the type of".to_owned());

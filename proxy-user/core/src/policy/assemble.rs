@@ -7,7 +7,8 @@ use proxy_common::abi::{MAX_PACKET_RULES, rule_action};
 
 use super::RuleSlot;
 use super::answer::Deed;
-use super::build::{Unit, UnitRule};
+use super::build::{Unit, UnitRate, UnitRule};
+use super::challenge::Signer;
 use super::classes::{PacketRule, RuleTables, compile};
 use super::cubes::Cube;
 use super::explain::Told;
@@ -16,7 +17,7 @@ use super::listed::{Listed, bounded};
 use super::model::{ActionKind, MAX_RATE_RULES};
 use super::packet::Lowered;
 use super::rate::{RateTable, RateTerms};
-use super::set::{Effect, Phase, PolicySet, RequestPolicy, RequestRule, RuleInfo};
+use super::set::{Effect, Phase, PolicySet, Rate, RequestPolicy, RequestRule, RuleInfo};
 use crate::image::KernelImage;
 use crate::json::shape::Fault;
 
@@ -46,6 +47,8 @@ pub(super) type UnitFault = (usize, Fault);
 /// Puts units together. `units` come with the names of their files. Warnings are left to the caller.
 pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet, Vec<UnitFault>, Vec<UnitFault>) {
     let mut assembly = Assembly::default();
+    let seed = terms.previous.map_or(terms.seed, |set| set.signer.seed);
+    assembly.set.signer = Signer::new(seed, terms.ipv6_prefix);
     for (index, (file, unit)) in units.iter().enumerate() {
         assembly.set.lists.extend_from_slice(&unit.files);
         for rule in &unit.rules {
@@ -53,7 +56,7 @@ pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet
         }
         assembly.set.find_skipped(index);
         let (hosts, listeners) = (unit.hosts.clone(), unit.listeners.clone());
-        assembly.set.policies.push(RequestPolicy { hosts, listeners });
+        assembly.set.policies.push(RequestPolicy { id: unit.id.clone(), hosts, listeners });
     }
     let rules = std::mem::take(&mut assembly.packet_rules);
     // A policy's tests ask the rules themselves.
@@ -133,7 +136,10 @@ impl Assembly {
             let effect = match rule.action {
                 _ if shadow => Effect::Log,
                 ActionKind::Allow => Effect::Allow,
-                ActionKind::Block => Effect::Block(rule.status, rule.push),
+                ActionKind::Block => Effect::Block(rule.status),
+                ActionKind::Reset => Effect::Reset,
+                ActionKind::Tarpit => Effect::Tarpit(rule.hold),
+                ActionKind::Challenge => Effect::Challenge(rule.challenge),
                 ActionKind::Log | ActionKind::Drop => Effect::Log,
                 ActionKind::Redirect => Effect::Redirect,
                 ActionKind::Rewrite | ActionKind::SetHeader | ActionKind::RemoveHeader => Effect::Change,
@@ -146,17 +152,24 @@ impl Assembly {
             };
             rule.when.fields(&mut look);
             rule.deed.fields(&mut look);
+            rule.rate.iter().for_each(|rate| rate.key.fields(&mut look));
+            // Its cookie has a time at which it ends.
+            self.set.wall_clock |= rule.action == ActionKind::Challenge;
             if hello {
                 self.set.hello.push(self.set.requests.len());
             }
-            let rate = rule.rate.map(|rate| self.rate(unit, rule, rate, terms));
+            let rate = rule
+                .rate
+                .as_ref()
+                .map(|rate| Rate { key: rate.key.clone(), table: self.rate(unit, rule, rate, terms) });
             let (name, when) = (rule.name.clone(), Arc::clone(&rule.when));
             let (deed, count_when) = (Arc::clone(&rule.deed), rule.count_when.clone());
             if let Deed::Answer(answer) = &*deed {
                 self.set.answers.insert(slot.0, answer.clone());
             }
             let skips = Vec::new();
-            let rule = RequestRule { policy: unit, slot, name, when, rate, count_when, effect, deed, skips };
+            let push = rule.push;
+            let rule = RequestRule { policy: unit, slot, name, when, rate, count_when, effect, push, deed, skips };
             self.set.requests.push(rule);
         }
         self.set.rules.push(RuleInfo {
@@ -222,23 +235,23 @@ impl Assembly {
     }
 
     /// The table of a rule: the one that the previous set counted into, if the terms are the same.
-    fn rate(
-        &mut self,
-        unit: usize,
-        rule: &UnitRule,
-        rate: (u32, std::time::Duration),
-        terms: &Terms<'_>,
-    ) -> Arc<RateTable> {
+    fn rate(&mut self, unit: usize, rule: &UnitRule, rate: &UnitRate, terms: &Terms<'_>) -> Arc<RateTable> {
         self.rates += 1;
         if self.rates > MAX_RATE_RULES {
             let message = format!("more than {MAX_RATE_RULES} rules with a rate in all policies");
             self.faults.push((unit, Fault::at_key(format!("{}/rate", rule.pointer), message)));
             self.rates = 0;
         }
-        let wanted = RateTerms { limit: rate.0, period: rate.1, ipv6_prefix: terms.ipv6_prefix };
+        let wanted = RateTerms {
+            key: rate.key.text.clone(),
+            limit: rate.limit,
+            period: rate.period,
+            mitigation: rate.mitigation,
+            ipv6_prefix: terms.ipv6_prefix,
+        };
         let rules = terms.previous.into_iter().flat_map(|set| &set.requests);
         let mut tables = rules.filter(|old| old.name == rule.name).filter_map(|old| old.rate.as_ref());
-        let kept = tables.find(|table| table.terms() == wanted).map(Arc::clone);
+        let kept = tables.find(|rate| *rate.table.terms() == wanted).map(|rate| Arc::clone(&rate.table));
         kept.unwrap_or_else(|| Arc::new(RateTable::new(wanted, terms.seed)))
     }
 }

@@ -6,19 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{Deed, deed};
+use super::challenge;
 use super::interfaces::Interfaces;
 use super::lang::{self, Expr, Lists, NamedList, Phases, Wildcard};
 use super::list_file::{ListFault, ListFile, ListFiles, check_list_name};
 use super::model::{self, ActionKind, List, ListKind, Mode, Policy, Rule};
 use super::packet::{Lowered, lower, lower_alternatives};
+use super::rate_key::RateKey;
 use super::set::ListInfo;
 use crate::config::Span;
 use crate::json::join;
 use crate::json::shape::Fault;
 use crate::ranges::{RangeSet, network_ranges, parse_network};
 
-/// HTTP status of `block` without one.
+/// HTTP status of `block` and `challenge` without one.
 const DEFAULT_STATUS: u16 = 403;
+/// How long `tarpit` holds unless it says.
+const DEFAULT_HOLD: Duration = Duration::from_secs(30);
 /// Most units, of about a nanosecond, that the condition of one rule may cost; see `lang::cost`.
 pub const MAX_RULE_COST: u64 = 250_000;
 
@@ -32,6 +36,15 @@ pub(super) struct Unit {
     pub rules: Vec<UnitRule>,
     /// Lists that were read from files.
     pub files: Vec<ListInfo>,
+}
+
+/// A checked rate.
+#[derive(Debug)]
+pub(super) struct UnitRate {
+    pub key: RateKey,
+    pub limit: u32,
+    pub period: Duration,
+    pub mitigation: Option<Duration>,
 }
 
 /// A checked rule.
@@ -50,10 +63,14 @@ pub(super) struct UnitRule {
     pub cost: u64,
     pub action: ActionKind,
     pub status: u16,
+    /// Of `tarpit`.
+    pub hold: Duration,
+    /// Of `challenge`.
+    pub challenge: challenge::Terms,
     pub shadow: bool,
     /// What the action's terms come to.
     pub deed: Arc<Deed>,
-    pub rate: Option<(u32, Duration)>,
+    pub rate: Option<UnitRate>,
     /// On the response: whether the request counts for the rate.
     pub count_when: Option<Arc<Expr>>,
     pub push: Option<Duration>,
@@ -226,7 +243,8 @@ fn checked_rule(
             return None;
         }
     };
-    let cost = when.cost();
+    let rate = rule.rate.as_ref().and_then(|rate| unit_rate(rate, lists, &format!("{pointer}/rate"), faults));
+    let cost = when.cost() + rate.as_ref().map_or(0, |rate| rate.key.cost());
     if cost > MAX_RULE_COST {
         let message = format!(
             "this condition may cost {cost} units a request, at most {MAX_RULE_COST} are taken; use fewer regular \
@@ -252,10 +270,16 @@ fn checked_rule(
         cost,
         action: rule.action.kind,
         status: rule.action.status.unwrap_or(DEFAULT_STATUS),
+        hold: rule.action.hold.map_or(DEFAULT_HOLD, bounds),
+        challenge: challenge::Terms {
+            status: rule.action.status.unwrap_or(DEFAULT_STATUS),
+            difficulty: rule.action.difficulty.unwrap_or(challenge::DEFAULT_DIFFICULTY),
+            pass_for: rule.action.pass_for.map_or(challenge::DEFAULT_PASS, bounds),
+        },
         shadow: policy.mode == Mode::Shadow || rule.mode == Mode::Shadow,
         deed: Arc::new(deed),
         count_when: count_when.map(Arc::new),
-        rate: rule.rate.as_ref().map(|rate| (rate.limit, bounds(rate.period))),
+        rate,
         push: rule.push.as_ref().map(|push| bounds(push.ttl)),
         expires: rule.expires.map(|expiry| expiry.0),
         packet,
@@ -271,6 +295,7 @@ fn at_handshake(policy: &Policy, rule: &Rule, looks_at_hello: bool) -> bool {
     let action = &rule.action;
     let early = match action.kind {
         ActionKind::Allow => true,
+        ActionKind::Reset | ActionKind::Tarpit => looks_at_hello,
         ActionKind::Block => looks_at_hello && action.status.is_none() && action.body.is_none(),
         _ => false,
     };
@@ -280,6 +305,34 @@ fn at_handshake(policy: &Policy, rule: &Rule, looks_at_hello: bool) -> bool {
         other.action.kind == ActionKind::Skip && (named.is_empty() || named.contains(&rule.id))
     };
     early && rule.rate.is_none() && policy.scope.hosts.is_empty() && !before.into_iter().any(skips)
+}
+
+/// A rate whose key requests have.
+fn unit_rate(rate: &model::Rate, lists: &Lists, pointer: &str, faults: &mut Vec<Fault>) -> Option<UnitRate> {
+    let key = match RateKey::new(&rate.key, lists) {
+        Ok(key) => key,
+        Err((place, e)) => {
+            let text = rate.key.get(place).map(String::as_str).unwrap_or_default();
+            let at = Fault::at(format!("{pointer}/key/{place}"), e.render(text));
+            faults.push(Fault { inside: Some(e.at), ..at });
+            return None;
+        }
+    };
+    let mut unknown = Vec::new();
+    key.fields(&mut |field| {
+        let of_requests = matches!(
+            field.availability(),
+            lang::Availability::Both | lang::Availability::Hello | lang::Availability::Request
+        );
+        unknown.extend((!of_requests).then(|| format!("`{}`", field.name())));
+    });
+    if !unknown.is_empty() {
+        let message = format!("{}: requests do not have it, and rates count requests", unknown.join(", "));
+        faults.push(Fault::at(format!("{pointer}/key"), message));
+        return None;
+    }
+    let mitigation = rate.mitigation_timeout.map(|span| span.0);
+    Some(UnitRate { key, limit: rate.limit, period: rate.period.0, mitigation })
 }
 
 /// A condition on the response.
@@ -307,10 +360,11 @@ fn response(text: &str, lists: &Lists, pointer: &str, faults: &mut Vec<Fault>) -
 /// What goes together, and times within their bounds.
 fn terms(rule: &Rule, pointer: &str, faults: &mut Vec<Fault>) {
     let action = rule.action.kind;
-    if rule.push.is_some() && action != ActionKind::Block {
+    let ends = [ActionKind::Block, ActionKind::Reset, ActionKind::Tarpit];
+    if rule.push.is_some() && !ends.contains(&action) {
         let message = match action {
             ActionKind::Drop => "a drop rule is in the kernel already; `push` is for `block`".to_owned(),
-            _ => format!("`push` is for `block`; `{}` bans nobody", action.name()),
+            _ => format!("`push` is for `block`, `reset` and `tarpit`; `{}` bans nobody", action.name()),
         };
         faults.push(Fault::at_key(format!("{pointer}/push"), message));
     }
@@ -326,6 +380,15 @@ fn terms(rule: &Rule, pointer: &str, faults: &mut Vec<Fault>) {
     };
     if let Some(rate) = &rule.rate {
         within("rate/period", rate.period, model::MIN_RATE_PERIOD, model::MAX_RATE_PERIOD);
+        if let Some(timeout) = rate.mitigation_timeout {
+            within("rate/mitigation_timeout", timeout, model::MIN_RATE_PERIOD, model::MAX_RATE_PERIOD);
+        }
+    }
+    if let Some(hold) = rule.action.hold {
+        within("action/hold", hold, model::MIN_HOLD, model::MAX_HOLD);
+    }
+    if let Some(pass_for) = rule.action.pass_for {
+        within("action/pass_for", pass_for, model::MIN_PASS, model::MAX_PASS);
     }
     if let Some(push) = &rule.push {
         within("push/ttl", push.ttl, model::MIN_PUSH_TTL, model::MAX_PUSH_TTL);

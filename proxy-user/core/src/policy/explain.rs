@@ -32,7 +32,7 @@ pub(super) struct Told {
 pub struct RequestExplanation {
     /// Every rule, in the order of the files.
     pub rules: Vec<ExplainedRule>,
-    /// `pass`, `allow`, `block`, `redirect` or `drop`.
+    /// `pass`, `allow`, `block`, `challenge`, `redirect`, `reset`, `tarpit` or `drop`.
     pub action: &'static str,
     /// Status of a blocked or redirected request.
     pub status: Option<u16>,
@@ -87,6 +87,8 @@ pub enum Outcome {
     Off,
     /// A rule before it says that it is not asked.
     Skipped,
+    /// The condition holds, and the client has done the work that the rule asks for.
+    Passed,
     /// A rule before it ended the evaluation; what stands here is what it would have seen.
     NotAsked,
 }
@@ -102,6 +104,7 @@ impl Outcome {
             Self::NeedsPacket => "needs a packet",
             Self::Off => "off, expired",
             Self::Skipped => "skipped",
+            Self::Passed => "match, but the work was done",
             Self::NotAsked => "not asked",
         }
     }
@@ -158,6 +161,7 @@ impl PolicySet {
                     Outcome::OutOfScope
                 }
                 Some(asked) if !asked.when.holds(request) => Outcome::NoMatch,
+                Some(asked) if self.passes(asked, request) => Outcome::Passed,
                 Some(asked) if asked.rate.is_some() => Outcome::MatchWithinRate,
                 Some(asked) => {
                     ended = told.take(asked, request, self.allows_source(request.src));
@@ -192,10 +196,10 @@ impl RequestExplanation {
                 self.location = place.and_then(|(_, location)| location.to_str().ok().map(str::to_owned));
             }
             Effect::Allow => self.action = "allow",
-            Effect::Block(status, push) => {
-                (self.action, self.status) = ("block", Some(status));
-                self.push_seconds = push.filter(|_| !allowed).map(|ttl| ttl.as_secs());
-            }
+            Effect::Block(status) => (self.action, self.status) = ("block", Some(status)),
+            Effect::Challenge(terms) => (self.action, self.status) = ("challenge", Some(terms.status)),
+            Effect::Reset => self.action = "reset",
+            Effect::Tarpit(_) => self.action = "tarpit",
             Effect::Log | Effect::Redirect | Effect::Change | Effect::Skip => {
                 self.changes.extend(rule.deed.changes(request).iter().map(Change::to_string));
                 self.logged.push(rule.name.clone());
@@ -203,6 +207,7 @@ impl RequestExplanation {
             }
         }
         self.rule = Some(rule.name.clone());
+        self.push_seconds = rule.push.filter(|_| !allowed).map(|ttl| ttl.as_secs());
         true
     }
 }

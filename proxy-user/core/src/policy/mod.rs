@@ -5,6 +5,7 @@ mod action;
 mod answer;
 mod assemble;
 mod build;
+mod challenge;
 mod classes;
 mod compile;
 mod cubes;
@@ -17,6 +18,7 @@ mod listed;
 mod model;
 mod packet;
 mod rate;
+mod rate_key;
 mod sample;
 mod sample_frame;
 mod sample_hello;
@@ -42,6 +44,7 @@ pub use crate::image::KernelImage;
 pub use answer::{Answer, Change, MAX_ANSWER_BYTES, MAX_MADE_BYTES, MAX_SKIPPED};
 pub use assemble::MAX_SET_COST;
 pub use build::MAX_RULE_COST;
+pub use challenge::{ChallengePage, MAX_DIFFICULTY, MIN_DIFFICULTY};
 pub use classes::{PacketRule, RuleTables, compile as compile_rules};
 pub use compile::{Options, TestReport, compile, run_tests};
 pub use cubes::Cube;
@@ -54,7 +57,8 @@ pub use list_file::{
     ListFault, ListFile, ListFiles, MAX_LIST_FILE_BYTES, MAX_LIST_FILE_ITEMS, check_list_name, list_files, parse_list,
 };
 pub use model::{
-    MAX_LIST_ITEMS, MAX_LISTS, MAX_POLICIES, MAX_PUSH_TTL, MAX_RATE_LIMIT, MAX_RATE_PERIOD, MAX_RATE_RULES,
+    MAX_HOLD, MAX_LIST_ITEMS, MAX_LISTS, MAX_PASS, MAX_POLICIES, MAX_PUSH_TTL, MAX_RATE_KEYS, MAX_RATE_LIMIT,
+    MAX_RATE_PERIOD, MAX_RATE_RULES, MIN_HOLD, MIN_PASS,
 };
 pub use model::{MAX_RULES, MAX_TEST_TIMES, MAX_TESTS, MIN_PUSH_TTL, MIN_RATE_PERIOD, schema};
 pub use set::{ListInfo, Phase, PolicySet, RuleInfo};
@@ -83,7 +87,31 @@ pub struct Decision {
     /// Where [`Action::Redirect`] leads.
     pub location: Option<HeaderValue>,
     /// For [`PolicySet::count`], once the response is known.
-    pub pending: SmallVec<[u32; 2]>,
+    pub pending: SmallVec<[Pending; 1]>,
+}
+
+/// A request that counts for a rate, or not, by its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Place of the rule.
+    rule: u32,
+    /// What it is counted by.
+    key: u64,
+}
+
+impl Action {
+    /// As rules write it, and the rule that decided; None where none did.
+    pub const fn decided(self) -> Option<(&'static str, RuleSlot)> {
+        Some(match self {
+            Self::Pass => return None,
+            Self::Allow(rule) => ("allow", rule),
+            Self::Block { rule, .. } => ("block", rule),
+            Self::Reset { rule } => ("reset", rule),
+            Self::Tarpit { rule, .. } => ("tarpit", rule),
+            Self::Challenge { rule, .. } => ("challenge", rule),
+            Self::Redirect { rule, .. } => ("redirect", rule),
+        })
+    }
 }
 
 /// The terminating action.
@@ -96,6 +124,25 @@ pub enum Action {
     Allow(RuleSlot),
     /// Answer with `status` instead of forwarding.
     Block {
+        /// The rule that decided.
+        rule: RuleSlot,
+        /// HTTP status, 400 to 599.
+        status: u16,
+    },
+    /// Reset the connection without an answer.
+    Reset {
+        /// The rule that decided.
+        rule: RuleSlot,
+    },
+    /// Hold the connection without an answer for a while, then reset it.
+    Tarpit {
+        /// The rule that decided.
+        rule: RuleSlot,
+        /// How long.
+        hold: Duration,
+    },
+    /// Answer with [`PolicySet::challenge`].
+    Challenge {
         /// The rule that decided.
         rule: RuleSlot,
         /// HTTP status, 400 to 599.

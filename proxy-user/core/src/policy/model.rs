@@ -23,12 +23,22 @@ pub const MAX_LIST_ITEMS: u32 = 65_536;
 pub const MAX_SCOPE: u32 = 256;
 /// Most rules with a rate in all policies together; each takes a table of a fixed size.
 pub const MAX_RATE_RULES: usize = 64;
+/// Most values of a `rate.key`.
+pub const MAX_RATE_KEYS: u32 = 4;
 /// Largest `rate.limit`.
 pub const MAX_RATE_LIMIT: u32 = 1_000_000;
 /// Shortest `rate.period`.
 pub const MIN_RATE_PERIOD: Duration = Duration::from_secs(1);
 /// Longest `rate.period`.
 pub const MAX_RATE_PERIOD: Duration = Duration::from_secs(24 * 3_600);
+/// Shortest `hold` of a tarpit.
+pub const MIN_HOLD: Duration = Duration::from_secs(1);
+/// Longest `hold` of a tarpit.
+pub const MAX_HOLD: Duration = Duration::from_secs(5 * 60);
+/// Shortest `pass_for` of a challenge.
+pub const MIN_PASS: Duration = Duration::from_secs(60);
+/// Longest `pass_for` of a challenge.
+pub const MAX_PASS: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Shortest `push.ttl`.
 pub const MIN_PUSH_TTL: Duration = Duration::from_secs(1);
 /// Longest `push.ttl`.
@@ -164,36 +174,33 @@ pub(crate) struct Rule {
     pub expires: Option<Expiry>,
 }
 
-/// Requests of one source in a time.
+/// Requests of one source, or of whatever the key names, in a time.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rate {
-    /// What counts as one source.
+    /// What is counted together: values that all have to be the same, such as `ip.src`, `cidr(ip.src, 24, 56)`,
+    /// `http.request.headers["x-api-key"][0]`, `tls.client.ja4`, `http.request.uri.path`. `ip.src` unless set; an IPv6 source
+    /// is its prefix of `gate.ipv6_prefix` bits.
     #[serde(default = "Rate::default_key")]
-    #[schemars(length(min = 1, max = 1))]
-    pub key: Vec<RateKey>,
+    #[schemars(length(min = 1, max = MAX_RATE_KEYS))]
+    pub key: Vec<String>,
     /// Matching requests that are let through.
     #[schemars(range(min = 1, max = MAX_RATE_LIMIT))]
     pub limit: u32,
     /// In this time, 1s to 1d.
     pub period: Span,
+    /// Once over the limit, the rule applies to the key for this time, 1s to 1d, however little comes then.
+    #[serde(default)]
+    pub mitigation_timeout: Option<Span>,
     /// Only requests whose response fits this condition count, such as `http.response.code in {401 403}`; all unless set.
     #[serde(default)]
     pub count_when: Option<String>,
 }
 
 impl Rate {
-    fn default_key() -> Vec<RateKey> {
-        vec![RateKey::Source]
+    fn default_key() -> Vec<String> {
+        vec!["ip.src".to_owned()]
     }
-}
-
-/// What counts as one source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub(crate) enum RateKey {
-    /// The IPv4 address, or the IPv6 prefix of `gate.ipv6_prefix` bits.
-    #[serde(rename = "ip.src")]
-    Source,
 }
 
 /// A verdict that is written when the rule blocks.
@@ -246,6 +253,12 @@ pub(crate) enum Expect {
     Redirect,
     /// It is dropped in the kernel.
     Drop,
+    /// Its connection is reset.
+    Reset,
+    /// Its connection is held, then reset.
+    Tarpit,
+    /// It is answered with work to do.
+    Challenge,
 }
 
 impl Expect {
@@ -258,6 +271,9 @@ impl Expect {
             Self::Block => "block",
             Self::Redirect => "redirect",
             Self::Drop => "drop",
+            Self::Reset => "reset",
+            Self::Tarpit => "tarpit",
+            Self::Challenge => "challenge",
         }
     }
 }

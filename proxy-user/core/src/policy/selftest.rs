@@ -108,6 +108,9 @@ fn judge(set: &PolicySet, sample: &Sample, times: u32) -> Outcome {
     }
     match decision.action {
         Action::Block { rule, .. } => Outcome { what: Expect::Block, rule: Some(rule) },
+        Action::Reset { rule } => Outcome { what: Expect::Reset, rule: Some(rule) },
+        Action::Tarpit { rule, .. } => Outcome { what: Expect::Tarpit, rule: Some(rule) },
+        Action::Challenge { rule, .. } => Outcome { what: Expect::Challenge, rule: Some(rule) },
         Action::Redirect { rule, .. } => Outcome { what: Expect::Redirect, rule: Some(rule) },
         Action::Allow(rule) => Outcome { what: Expect::Allow, rule: Some(rule) },
         Action::Pass => match decision.logged.first() {

@@ -8,11 +8,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::answer::{Answer, Deed};
+use super::challenge::{self, ChallengePage, Signer};
 use super::explain::Told;
 use super::index::{Index, clear, next_set};
 use super::lang::{Expr, Source, Text, TextField, TextTest, Wildcard};
 use super::rate::RateTable;
-use super::{Action, Decision, FileDiagnostic, KernelImage, Push, RequestView, ResponseView, RuleSlot};
+use super::rate_key::RateKey;
+use super::{Action, Decision, FileDiagnostic, KernelImage, Pending, Push, RequestView, ResponseView, RuleSlot};
 use crate::ranges::{RangeSet, number};
 
 /// All loaded policies, compiled; immutable, shared by the workers behind an `Arc`.
@@ -29,6 +31,8 @@ pub struct PolicySet {
     pub(super) hello_index: Index,
     /// A rule looks at the ClientHello.
     pub(super) wants_hello: bool,
+    /// For challenges.
+    pub(super) signer: Signer,
     /// Sources that an enforcing allow rule covers on the source alone.
     pub(super) allowed: RangeSet,
     pub(super) image: KernelImage,
@@ -49,6 +53,7 @@ pub struct PolicySet {
 /// Which requests a policy looks at.
 #[derive(Debug)]
 pub(super) struct RequestPolicy {
+    pub id: String,
     pub hosts: Vec<Wildcard>,
     pub listeners: Vec<String>,
 }
@@ -61,13 +66,29 @@ pub(super) struct RequestRule {
     pub slot: RuleSlot,
     pub name: String,
     pub when: Arc<Expr>,
-    pub rate: Option<Arc<RateTable>>,
+    pub rate: Option<Rate>,
     /// On the response: whether the request counts.
     pub count_when: Option<Arc<Expr>>,
     pub effect: Effect,
+    /// How long the source is dropped in the kernel from a match on.
+    pub push: Option<Duration>,
     pub deed: Arc<Deed>,
     /// Places of the rules that a match leaves out.
     pub skips: Vec<usize>,
+}
+
+/// What a rule counts.
+#[derive(Debug)]
+pub(super) struct Rate {
+    pub key: RateKey,
+    pub table: Arc<RateTable>,
+}
+
+impl Rate {
+    /// What a request is counted by.
+    fn number(&self, request: &RequestView<'_>) -> u64 {
+        self.key.number(request, self.table.seed(), self.table.terms().ipv6_prefix)
+    }
 }
 
 /// What a match does.
@@ -75,8 +96,14 @@ pub(super) struct RequestRule {
 pub(super) enum Effect {
     /// Ends the evaluation.
     Allow,
-    /// Ends the evaluation with a status, and a verdict if a time is given.
-    Block(u16, Option<Duration>),
+    /// Ends the evaluation with a status.
+    Block(u16),
+    /// Ends the evaluation and the connection.
+    Reset,
+    /// The same after a while.
+    Tarpit(Duration),
+    /// Ends the evaluation with work to do, unless it was done.
+    Challenge(challenge::Terms),
     /// Ends the evaluation with another place.
     Redirect,
     /// Changes the request or its response.
@@ -158,7 +185,7 @@ impl PolicySet {
     }
 
     /// Evaluates the rules that are decided when a ClientHello has come: `request` is [`RequestView::of_hello`]'s. The action
-    /// is `Pass`, `Allow` or `Block`; a status is not meant.
+    /// is `Pass`, `Allow`, `Block`, whose status is not meant, `Reset` or `Tarpit`.
     pub fn evaluate_hello(&self, request: &RequestView<'_>) -> Decision {
         let mut decision = Decision::default();
         if let Some(rule) = self.decides_hello(request) {
@@ -198,16 +225,28 @@ impl PolicySet {
             if !scope.1 || !rule.when.holds(request) {
                 continue;
             }
-            match (&rule.rate, &rule.count_when) {
-                (Some(rate), None) if !rate.exceeded(request.src, now_ns) => continue,
-                (Some(rate), Some(_)) if !rate.used_up(request.src, now_ns) => {
-                    decision.pending.push(place as u32);
-                    continue;
+            // Who has done the work is not asked again, and does not count.
+            if self.passes(rule, request) {
+                continue;
+            }
+            if let Some(rate) = &rule.rate {
+                let key = rate.number(request);
+                match rule.count_when {
+                    None if !rate.table.exceeded(key, now_ns) => continue,
+                    Some(_) if !rate.table.used_up(key, now_ns) => {
+                        decision.pending.push(Pending { rule: place as u32, key });
+                        continue;
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
             match rule.effect {
-                Effect::Allow | Effect::Block(..) | Effect::Redirect => {
+                Effect::Allow
+                | Effect::Block(_)
+                | Effect::Reset
+                | Effect::Tarpit(_)
+                | Effect::Challenge(_)
+                | Effect::Redirect => {
                     if decision.end(rule, request, self.allows_source(request.src)) {
                         return decision;
                     }
@@ -229,14 +268,28 @@ impl PolicySet {
     }
 
     /// Counts a request whose response is known, for the rules of [`Decision::pending`] whose `count_when` holds.
-    pub fn count(&self, pending: &[u32], response: &ResponseView<'_>, now_ns: u64) {
-        for rule in pending.iter().filter_map(|place| self.requests.get(*place as usize)) {
-            if let (Some(rate), Some(count_when)) = (&rule.rate, &rule.count_when)
+    pub fn count(&self, pending: &[Pending], response: &ResponseView<'_>, now_ns: u64) {
+        for Pending { rule, key } in pending {
+            if let Some(RequestRule { rate: Some(rate), count_when: Some(count_when), .. }) =
+                self.requests.get(*rule as usize)
                 && count_when.holds(response)
             {
-                rate.exceeded(response.src, now_ns);
+                rate.table.exceeded(*key, now_ns);
             }
         }
+    }
+
+    /// Whether a rule is a challenge, and the request brings what it asks for.
+    pub(super) fn passes(&self, rule: &RequestRule, request: &RequestView<'_>) -> bool {
+        let Effect::Challenge(terms) = rule.effect else { return false };
+        self.policies.get(rule.policy).is_some_and(|policy| self.signer.passes(&policy.id, terms, request))
+    }
+
+    /// The page of a challenging rule, for a source. Whether it is sent over TLS; milliseconds since 1970.
+    pub fn challenge(&self, rule: RuleSlot, source: IpAddr, tls: bool, wall_ms: u64) -> Option<ChallengePage> {
+        let rule = self.requests.iter().find(|known| known.slot == rule)?;
+        let Effect::Challenge(terms) = rule.effect else { return None };
+        Some(self.signer.page(&self.policies.get(rule.policy)?.id, terms, source, tls, wall_ms))
     }
 
     /// The own answer of a blocking rule.
@@ -321,10 +374,10 @@ impl Decision {
     fn end(&mut self, rule: &RequestRule, request: &RequestView<'_>, allowed: bool) -> bool {
         match rule.effect {
             Effect::Allow => self.action = Action::Allow(rule.slot),
-            Effect::Block(status, push) => {
-                self.action = Action::Block { rule: rule.slot, status };
-                self.pushes.extend(push.filter(|_| !allowed).map(|ttl| Push { rule: rule.slot, ttl }));
-            }
+            Effect::Block(status) => self.action = Action::Block { rule: rule.slot, status },
+            Effect::Reset => self.action = Action::Reset { rule: rule.slot },
+            Effect::Tarpit(hold) => self.action = Action::Tarpit { rule: rule.slot, hold },
+            Effect::Challenge(terms) => self.action = Action::Challenge { rule: rule.slot, status: terms.status },
             Effect::Redirect => {
                 let Some((status, location)) = rule.deed.location(request, request.query) else { return false };
                 self.action = Action::Redirect { rule: rule.slot, status };
@@ -332,6 +385,7 @@ impl Decision {
             }
             Effect::Change | Effect::Skip | Effect::Log => return false,
         }
+        self.pushes.extend(rule.push.filter(|_| !allowed).map(|ttl| Push { rule: rule.slot, ttl }));
         true
     }
 }

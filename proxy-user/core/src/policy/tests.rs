@@ -9,6 +9,7 @@ use super::*;
 
 mod effects;
 mod handshakes;
+mod refusals;
 
 const NOW: &str = "2026-11-22T00:00:00Z";
 
@@ -42,6 +43,11 @@ fn faults(files: &[(String, String)]) -> Vec<String> {
 
 /// Asks about `GET path` from a source at host `shop.example`.
 fn ask(set: &PolicySet, src: &str, path: &str) -> Decision {
+    ask_with(set, src, path, &HeaderMap::new())
+}
+
+/// The same with headers.
+fn ask_with(set: &PolicySet, src: &str, path: &str, headers: &HeaderMap) -> Decision {
     let request = RequestView {
         src: src.parse().expect("address"),
         dst: "192.0.2.1:443".parse().expect("address"),
@@ -52,7 +58,7 @@ fn ask(set: &PolicySet, src: &str, path: &str) -> Decision {
         host: "shop.example",
         path,
         query: None,
-        headers: &HeaderMap::new(),
+        headers,
         body_size: Some(0),
         wall_ms: 0,
         connection: ConnectionView::default(),

@@ -55,7 +55,7 @@ pub struct AccessRecord<'a, 't> {
     /// From the complete request header to the origin's response header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_us: Option<u64>,
-    /// `allow` or `block`, where a policy rule decided.
+    /// `allow`, `block`, `challenge`, `redirect`, `reset` or `tarpit`, where a policy rule decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<&'static str>,
     /// `policy/rule` that decided.
@@ -119,13 +119,10 @@ fn write(exchange: &Exchange, summary: &Summary) {
 
 /// Name of an action, and of the rule that decided.
 fn named(action: Action, policies: &PolicySet) -> (Option<&'static str>, Option<&str>) {
-    let (name, rule) = match action {
-        Action::Pass => return (None, None),
-        Action::Allow(rule) => ("allow", rule),
-        Action::Block { rule, .. } => ("block", rule),
-        Action::Redirect { rule, .. } => ("redirect", rule),
-    };
-    (Some(name), policies.rule_name(rule))
+    match action.decided() {
+        Some((name, rule)) => (Some(name), policies.rule_name(rule)),
+        None => (None, None),
+    }
 }
 
 /// A line about a connection that was refused for its ClientHello: it has no request, and its host is the one of TLS.

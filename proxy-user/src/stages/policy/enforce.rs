@@ -1,14 +1,18 @@
 //! What the policies decided is carried out: the blocked answer, the redirect, changes of request and response.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, response};
 use proxy_core::policy::{Action, Change};
 
+use super::wall_ms;
 use crate::stages::Flow;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
+
+/// Pages of challenges.
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 /// Blocks, redirects, or makes the changes of the request.
 pub(super) fn enforce(exchange: &mut Exchange) -> Flow {
@@ -20,6 +24,24 @@ pub(super) fn enforce(exchange: &mut Exchange) -> Flow {
             if let Some(own) = exchange.live.snapshot.policies.answer(rule) {
                 answer.headers_mut().insert(CONTENT_TYPE, own.content_type.clone());
                 *answer.body_mut() = Bytes::copy_from_slice(own.body.as_bytes());
+            }
+            Flow::Respond(answer)
+        }
+        // Its answer is not sent.
+        Action::Reset { .. } | Action::Tarpit { .. } => {
+            bump(&exchange.worker.stats.blocked, 1);
+            Flow::Respond(exchange.answer(StatusCode::FORBIDDEN, "blocked by policy"))
+        }
+        Action::Challenge { rule, status } => {
+            bump(&exchange.worker.stats.blocked, 1);
+            let (policies, connection) = (&exchange.live.snapshot.policies, &exchange.connection);
+            let page = policies.challenge(rule, connection.client.ip(), connection.listener.tls, wall_ms(policies));
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+            let mut answer = exchange.answer(status, "work to do");
+            if let Some(page) = page {
+                answer.headers_mut().insert(CONTENT_TYPE, HTML);
+                answer.headers_mut().insert(CONTENT_SECURITY_POLICY, page.security_policy);
+                *answer.body_mut() = Bytes::from(page.html);
             }
             Flow::Respond(answer)
         }

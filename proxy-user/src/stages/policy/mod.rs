@@ -8,11 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::CONTENT_LENGTH;
 use http::response;
-use proxy_core::policy::{Phase, PolicySet, RequestView, ResponseView};
+use proxy_core::policy::{Action, Phase, PolicySet, RequestView, ResponseView};
 
 use super::exchange::Exchange;
 use super::hooks::{self, Hooks, Site};
 use super::{Flow, Stage, path};
+use crate::worker::hold::hold;
 
 pub(super) struct Policy;
 
@@ -59,6 +60,18 @@ fn evaluate(exchange: &mut Exchange) -> Flow {
     let now_ns = exchange.worker.monotonic_ns(exchange.started);
     exchange.decision = exchange.live.snapshot.policies.evaluate(&view, now_ns);
     Flow::Continue
+}
+
+/// What ends a connection instead of answering: after a while if a rule wants that.
+pub(super) async fn end(exchange: &Exchange) {
+    match exchange.decision.action {
+        Action::Reset { .. } => exchange.connection.cut(),
+        Action::Tarpit { hold: time, .. } => {
+            hold(&exchange.worker, time).await;
+            exchange.connection.cut();
+        }
+        _ => {}
+    }
 }
 
 /// For rates that count by what the answer was.

@@ -63,7 +63,8 @@ fn search(items: usize) -> u64 {
 }
 
 impl IntTerm {
-    fn cost(&self) -> u64 {
+    /// Units of one evaluation.
+    pub fn cost(&self) -> u64 {
         match self {
             Self::Field(_) | Self::Slice(_) => STEP,
             Self::Len(text) | Self::Count(text) => STEP + text.cost(),

@@ -210,7 +210,7 @@ impl RequestView<'_> {
     }
 
     /// Names and values of the cookies, as sent (RFC 6265 section 4.2.1); HTTP/2 and 3 may send one header each.
-    fn cookies(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub(crate) fn cookies(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let values = self.headers.get_all(COOKIE).iter();
         let pairs = values.flat_map(|value| value.as_bytes().split(|b| *b == b';')).map(<[u8]>::trim_ascii);
         pairs.filter_map(|pair| {

@@ -120,7 +120,7 @@ fn decode_base64(value: &[u8]) -> Option<Buffer> {
     (held < 6 && value.len() - end < 3).then_some(decoded)
 }
 
-fn encode_base64(value: &[u8]) -> Buffer {
+pub(crate) fn encode_base64(value: &[u8]) -> Buffer {
     let mut encoded = Buffer::new();
     for group in value.chunks(3) {
         let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));

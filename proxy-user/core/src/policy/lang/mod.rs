@@ -14,6 +14,7 @@ mod field;
 mod function;
 mod hello;
 mod json_path;
+mod key;
 mod lexer;
 mod operand;
 mod packet;
@@ -31,8 +32,10 @@ pub(crate) use field::{
     Availability, Field, FlagField, HelloField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, TextField, Type,
     unfed,
 };
+pub(crate) use function::encode_base64;
+pub(crate) use key::{KeyPart, KeyValue};
 pub(crate) use packet::{PacketTerm, Place};
-pub(crate) use parser::{Lists, NamedList, parse, parse_value};
+pub(crate) use parser::{Lists, NamedList, parse, parse_key, parse_value};
 pub(crate) use value::{Function, IntTerm, ProtoSet, Source, Text};
 pub(crate) use wildcard::Wildcard;
 

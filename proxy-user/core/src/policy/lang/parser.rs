@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::call::CONDITIONS;
 use super::expr::Expr;
+use super::key::KeyPart;
 use super::lexer::{Span, Token, tokens};
 use super::operand::{Operand, OperandKind};
 use super::value::{Source, Text};
@@ -43,10 +44,7 @@ pub(crate) fn parse_value(text: &str, lists: &Lists) -> Result<Text, LangError> 
         parser.next();
         Text::new(Source::Literal(bytes.into()))
     } else {
-        let operand = parser.operand()?;
-        if operand.each || operand.open {
-            return Err(LangError::new(operand.span, "one value is needed here; name it by `[0]`"));
-        }
+        let operand = parser.one_value()?;
         let found = operand.type_name();
         let OperandKind::Text(text) = operand.kind else {
             let message = format!("a string is needed here, but this is {found}; write `to_string(…)`");
@@ -58,6 +56,22 @@ pub(crate) fn parse_value(text: &str, lists: &Lists) -> Result<Text, LangError> 
     Ok(value)
 }
 
+/// A value that rates count by.
+pub(crate) fn parse_key(text: &str, lists: &Lists) -> Result<KeyPart, LangError> {
+    let mut parser = Parser::new(text, lists)?;
+    let operand = parser.one_value()?;
+    let part = match operand.kind {
+        OperandKind::Ip(field, network) => KeyPart::Address(field, network),
+        OperandKind::Int(term) => KeyPart::Number(term),
+        OperandKind::Text(text) => KeyPart::Text(text),
+        OperandKind::Flag(_) | OperandKind::Proto | OperandKind::Packet(_) => {
+            return Err(LangError::new(operand.span, "rates count by strings, numbers and addresses"));
+        }
+    };
+    parser.finish("the end")?;
+    Ok(part)
+}
+
 /// A place in the tokens, and the bounds used up so far.
 pub(super) struct Parser<'a> {
     tokens: Vec<(Token, Span)>,
@@ -67,6 +81,17 @@ pub(super) struct Parser<'a> {
     pub(super) lists: &'a Lists,
     /// Places of the comparisons so far.
     leaves: Vec<Span>,
+}
+
+impl Parser<'_> {
+    /// An operand that stands for one value.
+    fn one_value(&mut self) -> Result<Operand, LangError> {
+        let operand = self.operand()?;
+        if operand.each || operand.open {
+            return Err(LangError::new(operand.span, "one value is needed here; name it by `[0]`"));
+        }
+        Ok(operand)
+    }
 }
 
 impl<'a> Parser<'a> {
