@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
-use proxy_core::policy::{self, Action, ConnectionView, Options, PolicySet, RequestView};
+use proxy_core::policy::{self, Action, BodyView, ConnectionView, Options, PolicySet, RequestView};
 use serde_json::{Value, json};
 
 /// Numbers of rules; the last is as many as there are slots for.
@@ -111,5 +111,6 @@ fn request<'a>(headers: &'a HeaderMap, path: &'a str) -> RequestView<'a> {
         body_size: Some(0),
         wall_ms: 0,
         connection: ConnectionView::default(),
+        body: BodyView::default(),
     }
 }

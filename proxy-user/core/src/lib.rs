@@ -8,6 +8,7 @@ pub mod digest;
 pub mod doctor;
 pub mod explain;
 pub mod files;
+pub mod geo;
 pub mod hello;
 pub mod host;
 pub mod hosts;

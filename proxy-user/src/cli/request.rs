@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, bail};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use proxy_core::config::{Listener, Protocol};
 use proxy_core::hello::ClientHello;
-use proxy_core::policy::{Comparison, ConnectionView, Outcome, Phase, RequestExplanation, RequestView};
+use proxy_core::policy::{BodyView, Comparison, ConnectionView, Outcome, Phase, RequestExplanation, RequestView};
 use proxy_core::route::Request;
 use proxy_user::daemon::load;
 use serde::Serialize;
@@ -46,6 +46,9 @@ pub(super) struct Args {
     /// Declared size of the body in bytes
     #[arg(long, value_name = "N", default_value_t = 0, requires = "request")]
     body_size: u64,
+    /// Body of the request, or its beginning
+    #[arg(long, value_name = "TEXT", requires = "request")]
+    body: Option<String>,
     /// Server name in the client's TLS hello; the URL's host unless given
     #[arg(long, value_name = "NAME", requires = "request")]
     sni: Option<String>,
@@ -85,9 +88,10 @@ pub(super) fn run(args: &Args, request: &str, json: bool) -> anyhow::Result<()> 
         path: uri.path(),
         query: uri.query(),
         headers: &headers,
-        body_size: Some(args.body_size),
+        body_size: Some(args.body.as_ref().map_or(args.body_size, |body| body.len() as u64)),
         wall_ms: wall.as_millis() as u64,
-        connection: ConnectionView { hello: hello.as_ref() },
+        connection: ConnectionView { hello: hello.as_ref(), places: loaded.policies.places() },
+        body: BodyView { bytes: args.body.as_deref().map(str::as_bytes), truncated: false },
     };
     let told = loaded.policies.explain(&view);
     let asked = Request { host: &host, path: uri.path(), query: uri.query(), method: &method, headers: &headers };

@@ -65,8 +65,12 @@ pub fn read_config(path: &Path) -> Result<(Config, PathBuf), String> {
 fn read_text(path: &Path) -> Result<(Config, PathBuf, String), String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("{}: {error}; name a config with --config FILE", path.display()))?;
-    let config = config::parse(&text).map_err(|faults| lines(path, &faults))?;
-    Ok((config, path.parent().map_or_else(PathBuf::new, Path::to_path_buf), text))
+    let mut config = config::parse(&text).map_err(|faults| lines(path, &faults))?;
+    let base = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    for file in [&mut config.geo.country, &mut config.geo.asn].into_iter().flatten() {
+        *file = base.join(&*file);
+    }
+    Ok((config, base, text))
 }
 
 fn lines(path: &Path, faults: &[Diagnostic]) -> String {

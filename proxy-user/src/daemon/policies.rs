@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::net::if_::if_nametoindex;
-use proxy_core::config::Config;
+use proxy_core::config::{Config, Geo};
+use proxy_core::geo::{Databases, MAX_FILE_BYTES};
 use proxy_core::policy::{self, ListFault, ListFiles, MAX_LIST_FILE_BYTES, PolicySet};
 use proxy_core::store::bundle::{Bundle, Mark};
 use proxy_core::store::{ListText, Texts};
@@ -114,6 +115,7 @@ impl Sources {
     ) -> Result<PolicySet, String> {
         let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.name.clone()).collect();
         let interfaces = interfaces(config);
+        let places = Arc::new(places(&config.geo)?);
         let random = RandomState::new();
         let options = policy::Options {
             known_slots: slots,
@@ -123,6 +125,7 @@ impl Sources {
             interfaces: &interfaces,
             seed: [random.hash_one(0), random.hash_one(1)],
             lists: &self.lists,
+            places: Some(&places),
             previous,
         };
         policy::compile(&self.files, &options).map_err(|faults| {
@@ -130,6 +133,22 @@ impl Sources {
             lines.join("\n")
         })
     }
+}
+
+/// The files that tell where addresses are.
+fn places(files: &Geo) -> Result<Databases, String> {
+    let read = |key: &str, file: Option<&PathBuf>| {
+        let Some(file) = file else { return Ok(None) };
+        let wrong = |error: String| format!("/geo/{key}: {}: {error}", file.display());
+        let size = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?.len();
+        if size > MAX_FILE_BYTES {
+            return Err(wrong(format!("it has {size} bytes, at most {MAX_FILE_BYTES} are read")));
+        }
+        std::fs::read(file).map(Some).map_err(|error| wrong(error.to_string()))
+    };
+    let (country, asn) = (read("country", files.country.as_ref())?, read("asn", files.asn.as_ref())?);
+    Databases::new(country, asn)
+        .map_err(|(key, error)| format!("/geo/{key}: this is no file in MaxMind's format: {error}"))
 }
 
 /// What a signed bundle holds, where the files are one. A bundle stands alone; one that nobody signed is refused.

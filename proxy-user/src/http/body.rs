@@ -2,12 +2,14 @@
 //! What became of it is told through [`Progress`], which the exchange holds too.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -46,6 +48,8 @@ pub struct RequestBody {
     deadlines: Option<Deadlines>,
     progress: Option<Rc<Progress>>,
     filters: Filters,
+    /// What was read ahead, and how it ended if it did.
+    ahead: VecDeque<Result<Frame<Bytes>, Fault>>,
 }
 
 impl RequestBody {
@@ -59,6 +63,7 @@ impl RequestBody {
             deadlines: None,
             progress: None,
             filters: Filters::default(),
+            ahead: VecDeque::new(),
         }
     }
 
@@ -75,6 +80,7 @@ impl RequestBody {
             deadlines: Some(deadlines.clone()),
             progress: Some(Rc::new(Progress::default())),
             filters: Filters::default(),
+            ahead: VecDeque::new(),
         }
     }
 
@@ -85,12 +91,54 @@ impl RequestBody {
 
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        matches!(self.source, Source::Empty)
+        matches!(self.source, Source::Empty) && self.ahead.is_empty()
     }
 
-    /// Bounds it anew, before it was read.
+    /// Reads until so many bytes have come, or there are no more; nothing is taken away. The bytes, at most `limit`, and
+    /// whether there are more.
+    pub async fn read_ahead(&mut self, limit: usize) -> (Bytes, bool) {
+        let mut count = 0;
+        while count < limit && !self.is_source_ended() {
+            let Some(frame) = poll_fn(|cx| self.poll_source(cx)).await else { break };
+            count += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+            let failed = frame.is_err();
+            self.ahead.push_back(frame);
+            if failed {
+                break;
+            }
+        }
+        let mut pieces = self.ahead.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        let first = pieces.next().cloned().unwrap_or_default();
+        let bytes = if let Some(second) = pieces.next() {
+            let mut all = BytesMut::with_capacity(count);
+            [&first, second].into_iter().chain(pieces).for_each(|piece| all.extend_from_slice(piece));
+            all.freeze()
+        } else {
+            first
+        };
+        (bytes.slice(..limit.min(bytes.len())), count > limit || !self.is_source_ended())
+    }
+
+    /// Bounds it anew; what was read ahead counts.
     pub fn limit(&mut self, limit: u64) {
-        self.left = limit;
+        let read = self.progress.as_ref().map_or(0, |progress| progress.bytes.get());
+        match limit.checked_sub(read) {
+            Some(left) => self.left = left,
+            None => {
+                self.source = Source::Empty;
+                self.ahead.clear();
+                self.ahead.push_back(Err(self.too_large()));
+            }
+        }
+    }
+
+    /// The fault of a body beyond its bound, which is noted.
+    fn too_large(&self) -> Fault {
+        let fault = Fault::downstream(Kind::BodyTooLarge, "the request body is longer than allowed");
+        if let Some(progress) = &self.progress {
+            progress.fault.set(Some(fault));
+        }
+        fault
     }
 
     /// Lets it pass `filter`, behind those that it has.
@@ -112,7 +160,7 @@ impl RequestBody {
         }
         let len = frame.data_ref().map_or(0, |data| data.len() as u64);
         let Some(left) = self.left.checked_sub(len) else {
-            return self.fail(Fault::downstream(Kind::BodyTooLarge, "the request body is longer than allowed"));
+            return self.fail(self.too_large());
         };
         self.left = left;
         if let Some(progress) = &self.progress {
@@ -158,10 +206,18 @@ impl RequestBody {
         }
     }
 
+    /// The next frame, of those that were read ahead first.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Polled {
+        match self.ahead.pop_front() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => self.poll_source(cx),
+        }
+    }
+
     /// The next frame that the filters leave something of.
     fn poll_filtered(&mut self, cx: &mut Context<'_>) -> Polled {
         let mut filters = std::mem::take(&mut self.filters);
-        let polled = filters.poll(|| self.poll_source(cx));
+        let polled = filters.poll(|| self.poll_next(cx));
         self.filters = filters;
         match polled {
             Poll::Ready(Some(Err(fault))) => self.fail(fault),
@@ -184,16 +240,21 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let this = &mut *self;
-        if this.filters.is_empty() { this.poll_source(cx) } else { this.poll_filtered(cx) }
+        if this.filters.is_empty() { this.poll_next(cx) } else { this.poll_filtered(cx) }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.filters.is_empty() && self.is_source_ended()
+        self.filters.is_empty() && self.ahead.is_empty() && self.is_source_ended()
     }
 
     fn size_hint(&self) -> SizeHint {
+        let ahead =
+            || self.ahead.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref()).map(|data| data.len() as u64);
         match &self.source {
             _ if !self.filters.is_empty() => SizeHint::default(),
+            // A declared length stands in the header.
+            Source::Hyper(_) | Source::H3(_) if !self.ahead.is_empty() => SizeHint::default(),
+            Source::Empty if !self.ahead.is_empty() => SizeHint::with_exact(ahead().sum()),
             Source::Empty => SizeHint::with_exact(0),
             Source::Hyper(body) => body.size_hint(),
             Source::H3(body) => body.size_hint(),

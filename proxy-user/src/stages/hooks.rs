@@ -27,6 +27,8 @@ type OnLog = Box<dyn Fn(&Exchange, &Summary) + Send + Sync>;
 #[derive(Default)]
 pub struct Hooks {
     pub(super) entry: Vec<OnRequest>,
+    /// Behind so many hooks of `entry` the beginning of the body is waited for.
+    pub(super) inspect: Option<usize>,
     pub(super) request: Vec<OnRequest>,
     pub(super) upstream_request: Vec<OnRequest>,
     pub(super) request_body: Vec<OnRequestBody>,
@@ -50,6 +52,11 @@ impl Hooks {
     /// Every request, before its route is known. Only heard where [`Site::route`] is `None`.
     pub fn entry(&mut self, hook: impl Fn(&mut Exchange) -> Flow + Send + Sync + 'static) {
         self.entry.push(Box::new(hook));
+    }
+
+    /// Behind the hooks of [`Hooks::entry`] so far, policies are asked about the beginning of the body.
+    pub(super) fn inspect(&mut self) {
+        self.inspect = Some(self.entry.len());
     }
 
     /// The route is known. The request goes on, or is answered here.
@@ -202,9 +209,11 @@ impl Compiled {
         if faults.is_empty() { Ok(Self { unrouted, routes }) } else { Err(faults) }
     }
 
-    /// Those of every request before its route is known, in order.
-    pub(super) fn entry(&self) -> &[OnRequest] {
-        &self.unrouted.entry
+    /// Those of every request before its route is known, in two parts, between which policies are asked about the beginning of the body; the first one alone where
+    /// none asks.
+    pub(super) fn entry_parts(&self) -> (&[OnRequest], Option<&[OnRequest]>) {
+        let inspect = self.unrouted.inspect.and_then(|at| self.unrouted.entry.split_at_checked(at));
+        inspect.map_or((&self.unrouted.entry, None), |(before, behind)| (before, Some(behind)))
     }
 
     /// Those of a route's requests, or of requests without one.

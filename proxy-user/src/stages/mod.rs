@@ -127,11 +127,16 @@ static INSTALLED: OnceLock<Stages> = OnceLock::new();
 pub struct AlreadyInstalled;
 
 /// Takes one request through the stages.
-pub async fn run(exchange: Box<Exchange>, body: RequestBody) -> Response<ResponseBody> {
+pub async fn run(exchange: Box<Exchange>, mut body: RequestBody) -> Response<ResponseBody> {
     let live = Rc::clone(&exchange.live);
     let stages = &live.snapshot.stages;
     let mut journey = Journey::new(exchange);
-    let entered = pass(&mut journey.exchange, stages.entry());
+    let (before, behind) = stages.entry_parts();
+    let mut entered = pass(&mut journey.exchange, before);
+    if let (None, Some(behind)) = (&entered, behind) {
+        policy::inspect(&mut journey.exchange, &mut body).await;
+        entered = pass(&mut journey.exchange, behind);
+    }
     let hooks = stages.of(journey.exchange.route);
     let (mut head, payload) = match entered.or_else(|| decide(&mut journey.exchange, hooks)) {
         Some(answer) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use proxy_core::hello::ClientHello;
-use proxy_core::policy::ConnectionView;
+use proxy_core::policy::{ConnectionView, PolicySet};
 
 use super::Worker;
 use super::deadlines::Deadline;
@@ -136,8 +136,8 @@ impl Connection {
     }
 
     /// As policies see it.
-    pub fn view(&self) -> ConnectionView<'_> {
-        ConnectionView { hello: self.hello() }
+    pub fn view<'v>(&'v self, policies: &'v PolicySet) -> ConnectionView<'v> {
+        ConnectionView { hello: self.hello(), places: policies.places() }
     }
 
     /// A request's header is complete.

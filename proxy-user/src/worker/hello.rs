@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, recv};
 use proxy_core::hello::{ClientHello, Found, MAX_STREAM_BYTES, from_stream};
-use proxy_core::policy::{Action, RequestView};
+use proxy_core::policy::{Action, ConnectionView, RequestView};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -99,6 +99,7 @@ pub fn judge(connection: &Connection, hello: ClientHello, quic: bool) -> Admissi
     let (client, local) = (connection.client.ip(), connection.local);
     let view = RequestView {
         wall_ms: policy::wall_ms(policies),
+        connection: ConnectionView { hello: Some(&hello), places: policies.places() },
         ..RequestView::of_hello(client, local, &connection.listener.name, quic, &hello)
     };
     let decision = policies.evaluate_hello(&view);

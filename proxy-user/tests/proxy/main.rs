@@ -1,15 +1,19 @@
 //! The daemon as clients and origins see it: real processes, real sockets on loopback, a plain-socket origin, and
 //! clients that share no code with it (plain sockets, curl).
 
+mod bodies;
 mod bundles;
 mod edge;
 mod files;
 mod forwarding;
+#[path = "../../core/src/geo/samples.rs"]
+mod geo_samples;
 mod hello;
 mod http3;
 mod lifecycle;
 mod limits;
 mod origin;
+mod places;
 mod policies;
 mod refusals;
 mod revisions;

@@ -8,7 +8,7 @@ use proxy_common::syn::MAX_HOLD_MS;
 
 use super::balance::MAX_WEIGHT;
 use super::gate::FAIL_AFTER;
-use super::limits::{MAX_HEADER_BYTES, MAX_TIMEOUT, MIN_HEADER_BYTES};
+use super::limits::{MAX_HEADER_BYTES, MAX_INSPECT, MAX_TIMEOUT, MIN_HEADER_BYTES};
 use super::upstream::is_host_name;
 use super::{Balance, Config, Protocol, Scheme, Span, SplitBy, Upstream, rates, route_check};
 use crate::json::join;
@@ -198,6 +198,11 @@ fn bounds(config: &Config, faults: &mut Vec<Fault>) {
     }
     if config.limits.body.0 == 0 {
         faults.push(Fault::at("/limits/body", "found 0, expected at least 1 byte"));
+    }
+    let inspect = config.limits.inspect.0;
+    if !(1..=MAX_INSPECT).contains(&inspect) {
+        let message = format!("found {inspect} bytes, expected 1 to {MAX_INSPECT}");
+        faults.push(Fault::at("/limits/inspect", message));
     }
     let header_bytes = config.limits.header_bytes.0;
     if !(MIN_HEADER_BYTES..=MAX_HEADER_BYTES).contains(&header_bytes) {

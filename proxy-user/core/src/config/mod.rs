@@ -50,6 +50,16 @@ pub const MAX_CERTIFICATES: u32 = 1_024;
 /// Most trusted keys.
 pub const MAX_TRUSTED_KEYS: u32 = 16;
 
+/// Files in MaxMind's format; relative paths start at the config file's directory. Read again by a reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Geo {
+    /// Countries or cities, for `ip.src.country` and `ip.src.continent`.
+    pub country: Option<PathBuf>,
+    /// Autonomous systems, for `ip.src.asnum`.
+    pub asn: Option<PathBuf>,
+}
+
 /// `/etc/tidegate/tidegate.json`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -92,6 +102,9 @@ pub struct Config {
     #[serde(default)]
     #[schemars(length(max = MAX_TRUSTED_KEYS))]
     pub trusted_keys: Vec<PublicKey>,
+    /// Files that tell where addresses are.
+    #[serde(default)]
+    pub geo: Geo,
     /// The kernel half.
     #[serde(default)]
     pub gate: Gate,

@@ -18,6 +18,7 @@ use super::model::{ActionKind, MAX_RATE_RULES};
 use super::packet::Lowered;
 use super::rate::{RateTable, RateTerms};
 use super::set::{Effect, Phase, PolicySet, Rate, RequestPolicy, RequestRule, RuleInfo};
+use crate::geo::Databases;
 use crate::image::KernelImage;
 use crate::json::shape::Fault;
 
@@ -38,6 +39,8 @@ pub(super) struct Terms<'a> {
     pub slots: &'a BTreeMap<String, u32>,
     pub ipv6_prefix: u8,
     pub seed: [u64; 2],
+    /// As in `Options`.
+    pub places: Option<&'a Arc<Databases>>,
     pub previous: Option<&'a PolicySet>,
 }
 
@@ -47,6 +50,7 @@ pub(super) type UnitFault = (usize, Fault);
 /// Puts units together. `units` come with the names of their files. Warnings are left to the caller.
 pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet, Vec<UnitFault>, Vec<UnitFault>) {
     let mut assembly = Assembly::default();
+    assembly.set.places = terms.places.map(Arc::clone);
     let seed = terms.previous.map_or(terms.seed, |set| set.signer.seed);
     assembly.set.signer = Signer::new(seed, terms.ipv6_prefix);
     for (index, (file, unit)) in units.iter().enumerate() {
@@ -82,6 +86,24 @@ pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet
     (set, assembly.faults, assembly.warnings)
 }
 
+/// The file that a rule asks and the config does not name, by its key.
+fn missing(places: &Databases, rule: &UnitRule) -> Option<&'static str> {
+    let mut found = None;
+    let mut look = |field: Field| {
+        let key = field.of_places().filter(|key| match *key {
+            "country" => !places.has_countries(),
+            _ => !places.has_networks(),
+        });
+        found = found.or(key);
+    };
+    rule.when.fields(&mut look);
+    rule.deed.fields(&mut look);
+    if let Some(rate) = &rule.rate {
+        rate.key.fields(&mut look);
+    }
+    found
+}
+
 #[derive(Default)]
 struct Assembly {
     set: PolicySet,
@@ -106,8 +128,10 @@ impl Assembly {
         let packet = rule.packet.as_ref().filter(|_| on);
         let request = on && rule.request && rule.action != ActionKind::Drop;
         let hello = request && rule.hello && !shadow;
+        let body = request && rule.body;
         let phase = match (packet.is_some(), request) {
-            _ if hello && rule.when.looks_at_hello() => Phase::ClientHello,
+            _ if body => Phase::RequestBody,
+            _ if hello && rule.when.looks_at(Availability::Hello) => Phase::ClientHello,
             (true, true) => Phase::Both,
             (true, false) => Phase::Packet,
             (false, true) => Phase::Request,
@@ -152,9 +176,18 @@ impl Assembly {
             };
             rule.when.fields(&mut look);
             rule.deed.fields(&mut look);
-            rule.rate.iter().for_each(|rate| rate.key.fields(&mut look));
+            if let Some(rate) = &rule.rate {
+                rate.key.fields(&mut look);
+            }
+            if let Some(key) = terms.places.and_then(|places| missing(places, rule)) {
+                let message = format!("no such file is configured: set `geo.{key}` in the config");
+                self.faults.push((unit, Fault::at(format!("{}/when", rule.pointer), message)));
+            }
             // Its cookie has a time at which it ends.
             self.set.wall_clock |= rule.action == ActionKind::Challenge;
+            if body {
+                self.set.body.push(self.set.requests.len());
+            }
             if hello {
                 self.set.hello.push(self.set.requests.len());
             }

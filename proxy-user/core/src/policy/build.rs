@@ -49,6 +49,7 @@ pub(super) struct UnitRate {
 
 /// A checked rule.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "what each says is asked by itself")]
 pub(super) struct UnitRule {
     /// `policy/rule`
     pub name: String,
@@ -79,6 +80,8 @@ pub(super) struct UnitRule {
     pub packet: Option<Lowered>,
     /// Whether a request can tell it.
     pub request: bool,
+    /// Whether it waits for the body of a request.
+    pub body: bool,
     /// Whether it is decided when the ClientHello has come, and again for requests.
     pub hello: bool,
 }
@@ -258,7 +261,13 @@ fn checked_rule(
     let deed = deed(&rule.action, lists, &format!("{pointer}/action"), &later, faults);
     let count_when = rule.rate.as_ref().and_then(|rate| rate.count_when.as_deref());
     let count_when = count_when.and_then(|text| response(text, lists, &format!("{pointer}/rate/count_when"), faults));
-    let hello = request && when.phases().hello && at_handshake(policy, rule, when.looks_at_hello());
+    let hello = request && when.phases().hello && at_handshake(policy, rule, when.looks_at(lang::Availability::Hello));
+    let mut body = when.looks_at(lang::Availability::Body);
+    let mut look = |field: lang::Field| body |= field.availability() == lang::Availability::Body;
+    deed.fields(&mut look);
+    if let Some(rate) = &rate {
+        rate.key.fields(&mut look);
+    }
     let bounds = |span: Span| span.0;
     (faults.len() == before).then(|| UnitRule {
         name: format!("{}/{}", policy.id, rule.id),
@@ -284,6 +293,7 @@ fn checked_rule(
         expires: rule.expires.map(|expiry| expiry.0),
         packet,
         request,
+        body,
         hello,
     })
 }
@@ -322,7 +332,10 @@ fn unit_rate(rate: &model::Rate, lists: &Lists, pointer: &str, faults: &mut Vec<
     key.fields(&mut |field| {
         let of_requests = matches!(
             field.availability(),
-            lang::Availability::Both | lang::Availability::Hello | lang::Availability::Request
+            lang::Availability::Both
+                | lang::Availability::Hello
+                | lang::Availability::Request
+                | lang::Availability::Body
         );
         unknown.extend((!of_requests).then(|| format!("`{}`", field.name())));
     });
@@ -413,7 +426,8 @@ fn phases(
         return (None, false);
     }
     if !packet && !request {
-        let names = [lang::Availability::Hello, lang::Availability::Request].map(|known| named(when, known));
+        let names = [lang::Availability::Hello, lang::Availability::Request, lang::Availability::Body]
+            .map(|known| named(when, known));
         let names: Vec<&str> = names.iter().map(String::as_str).filter(|names| !names.is_empty()).collect();
         let message = format!(
             "no phase knows all of these fields: {} for packets only, {} for requests only; use two rules",
@@ -425,8 +439,9 @@ fn phases(
     }
     match rule.action.kind {
         ActionKind::Drop if !packet => {
-            let hello = named(when, lang::Availability::Hello);
-            let fields = if hello.is_empty() { named(when, lang::Availability::Request) } else { hello };
+            let later = [lang::Availability::Hello, lang::Availability::Request, lang::Availability::Body];
+            let fields = later.map(|later| named(when, later)).into_iter().find(|names| !names.is_empty());
+            let fields = fields.unwrap_or_default();
             fault("action/type", format!("`drop` is decided on packets, which have no {fields}; write `block`"));
             (None, false)
         }

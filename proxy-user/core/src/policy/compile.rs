@@ -1,6 +1,7 @@
 //! The door: texts of policy files in, a [`PolicySet`] or every fault with its file and line out. All or nothing.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::assemble::{Purpose, Terms, UnitFault, assemble};
 use super::build::{Unit, build};
@@ -9,6 +10,7 @@ use super::list_file::{self, ListFault, ListFiles};
 use super::model::{MAX_POLICIES, Policy, schema};
 use super::{PolicySet, selftest, slots};
 use crate::diagnostic::{Diagnostic, FileDiagnostic};
+use crate::geo::Databases;
 use crate::json::Document;
 use crate::json::shape::Fault;
 
@@ -30,6 +32,9 @@ pub struct Options<'a> {
     pub seed: [u64; 2],
     /// The list files that the policies name, see [`super::list_files`].
     pub lists: &'a ListFiles,
+    /// The config's files of places: rules may ask for those that are there. Rules are not checked for that where there is
+    /// nothing.
+    pub places: Option<&'a Arc<Databases>>,
     /// The set in force: its slots and the counts of unchanged rates are kept.
     pub previous: Option<&'a PolicySet>,
 }
@@ -45,6 +50,7 @@ impl Options<'_> {
             interfaces: &[],
             seed: [0; 2],
             lists: &list_file::NONE,
+            places: None,
             previous: None,
         }
     }
@@ -86,6 +92,7 @@ pub fn compile<N: AsRef<str>, T: AsRef<str>>(
         slots: &slots,
         ipv6_prefix: options.ipv6_prefix,
         seed: options.seed,
+        places: options.places,
         previous: options.previous,
     };
     let parts: Vec<(&str, &Unit)> = units.iter().map(|(file, _, unit)| (*file, unit)).collect();

@@ -188,7 +188,11 @@ impl Lowering<'_> {
                 bits(Place { mask, ..*place }, &some, negated)?
             }
             Expr::Packet(term) => self.packet(term, negated)?,
-            Expr::Int(..) | Expr::Bits(..) | Expr::Text(..) | Expr::All(_) | Expr::Flag(FlagField::Ssl) => {
+            Expr::Int(..)
+            | Expr::Bits(..)
+            | Expr::Text(..)
+            | Expr::All(_)
+            | Expr::Flag(FlagField::Ssl | FlagField::BodyTruncated) => {
                 return Err(NO_REQUEST.to_owned());
             }
         })

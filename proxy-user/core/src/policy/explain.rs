@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::lang::{Expr, Facts, Lists, ProtoSet, parse};
-use super::set::{Effect, Phase, PolicySet, RequestRule};
+use super::set::{Effect, Phase, PolicySet, RequestRule, RuleInfo};
 use super::{Change, MAX_EXPLAINED_BYTES, MAX_EXPLAINED_VALUES, RequestView};
 
 /// What a rule said where people read it.
@@ -146,7 +146,13 @@ impl PolicySet {
             told.status = None;
             told.phase = Some(Phase::ClientHello);
         }
-        for (rule, about) in self.rules.iter().zip(&self.told) {
+        // Rules on the body are asked when those on the header have been.
+        let on_body = |rule: &RuleInfo| rule.phase == Phase::RequestBody;
+        let mut order: Vec<usize> = (0..self.rules.len()).collect();
+        order.sort_by_key(|at| self.rules.get(*at).is_some_and(on_body));
+        let mut explained: Vec<(usize, ExplainedRule)> = Vec::new();
+        for at in order {
+            let (Some(rule), Some(about)) = (self.rules.get(at), self.told.get(at)) else { continue };
             let outcome = match about.request.and_then(|at| self.requests.get(at)) {
                 _ if rule.phase == Phase::Off => Outcome::Off,
                 None => match in_kernel(&about.expr, request) {
@@ -171,16 +177,21 @@ impl PolicySet {
                     Outcome::Match
                 }
             };
-            told.rules.push(ExplainedRule {
-                rule: rule.name.clone(),
-                phase: rule.phase,
-                action: rule.action,
-                shadow: rule.shadow,
-                when: about.when.clone(),
-                outcome,
-                comparisons: about.comparisons(request),
-            });
+            explained.push((
+                at,
+                ExplainedRule {
+                    rule: rule.name.clone(),
+                    phase: rule.phase,
+                    action: rule.action,
+                    shadow: rule.shadow,
+                    when: about.when.clone(),
+                    outcome,
+                    comparisons: about.comparisons(request),
+                },
+            ));
         }
+        explained.sort_by_key(|(at, _)| *at);
+        told.rules = explained.into_iter().map(|(_, rule)| rule).collect();
         told
     }
 }

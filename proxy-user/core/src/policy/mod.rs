@@ -62,7 +62,7 @@ pub use model::{
 };
 pub use model::{MAX_RULES, MAX_TEST_TIMES, MAX_TESTS, MIN_PUSH_TTL, MIN_RATE_PERIOD, schema};
 pub use set::{ListInfo, Phase, PolicySet, RuleInfo};
-pub use view::{ConnectionView, RequestView, ResponseView};
+pub use view::{BodyView, ConnectionView, RequestView, ResponseView};
 
 /// Most values of one comparison that an explanation shows.
 pub const MAX_EXPLAINED_VALUES: usize = 16;
@@ -88,6 +88,8 @@ pub struct Decision {
     pub location: Option<HeaderValue>,
     /// For [`PolicySet::count`], once the response is known.
     pub pending: SmallVec<[Pending; 1]>,
+    /// Places of rules on the body that a rule before says are not asked.
+    skipped: Vec<usize>,
 }
 
 /// A request that counts for a rate, or not, by its response.

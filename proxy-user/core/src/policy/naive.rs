@@ -10,7 +10,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::json;
 
-use super::{Action, ConnectionView, Options, Phase, RequestView, RuleSlot, compile};
+use super::{Action, BodyView, ConnectionView, Options, Phase, RequestView, RuleSlot, compile};
 use crate::hello::ClientHello;
 
 /// Requests asked about without `TIDEGATE_CASES`.
@@ -28,6 +28,8 @@ enum Term {
     Agent,
     /// All values of a header.
     Many,
+    /// The beginning of the body.
+    Body,
     /// Server name of the ClientHello.
     Sni,
     /// Its protocols.
@@ -65,6 +67,7 @@ struct World {
     many: Vec<String>,
     sni: Option<String>,
     alpn: Vec<String>,
+    body: Option<String>,
 }
 
 impl Term {
@@ -74,6 +77,7 @@ impl Term {
             Self::Host => "http.host".to_owned(),
             Self::Agent => "http.user_agent".to_owned(),
             Self::Sni => "tls.client.sni".to_owned(),
+            Self::Body => "http.request.body.raw".to_owned(),
             Self::Alpn if each => "tls.client.alpn[*]".to_owned(),
             Self::Alpn => "tls.client.alpn".to_owned(),
             Self::Many if each => "http.request.headers[\"x\"][*]".to_owned(),
@@ -90,7 +94,7 @@ impl Term {
     fn has_many(&self) -> bool {
         match self {
             Self::Many | Self::Alpn => true,
-            Self::Path | Self::Host | Self::Agent | Self::Sni | Self::Nth(_) => false,
+            Self::Path | Self::Host | Self::Agent | Self::Sni | Self::Body | Self::Nth(_) => false,
             Self::Lower(of) | Self::Upper(of) | Self::Before(_, of) | Self::From(_, of) | Self::Without(_, of) => {
                 of.has_many()
             }
@@ -106,6 +110,7 @@ impl Term {
             Self::Many => world.many.clone(),
             Self::Sni => world.sni.clone().into_iter().collect(),
             Self::Alpn => world.alpn.clone(),
+            Self::Body => world.body.clone().into_iter().collect(),
             Self::Nth(n) => world.many.get(*n).cloned().into_iter().collect(),
             Self::Lower(of) => each(of, &|value| value.to_lowercase()),
             Self::Upper(of) => each(of, &|value| value.to_uppercase()),
@@ -200,6 +205,7 @@ fn term() -> impl Strategy<Value = Term> {
         Just(Term::Many),
         Just(Term::Sni),
         Just(Term::Alpn),
+        Just(Term::Body),
         (0_usize..3).prop_map(Term::Nth)
     ];
     leaf.prop_recursive(2, 3, 1, |inner| {
@@ -255,8 +261,17 @@ fn rule() -> impl Strategy<Value = Rule> {
 fn world() -> impl Strategy<Value = World> {
     let text = || (word(), word()).prop_map(|(a, b)| a.to_owned() + b);
     let many = || prop::collection::vec(text(), 0..3);
-    (0_u8..6, text(), text(), prop::option::of(text()), many(), prop::option::of(text()), many()).prop_map(
-        |(src, path, host, agent, many, sni, alpn)| World {
+    (
+        0_u8..6,
+        text(),
+        text(),
+        prop::option::of(text()),
+        many(),
+        prop::option::of(text()),
+        many(),
+        prop::option::of(text()),
+    )
+        .prop_map(|(src, path, host, agent, many, sni, alpn, body)| World {
             src,
             path,
             host: host.to_lowercase(),
@@ -264,8 +279,8 @@ fn world() -> impl Strategy<Value = World> {
             many,
             sni,
             alpn,
-        },
-    )
+            body,
+        })
 }
 
 #[test]
@@ -308,14 +323,23 @@ fn compiled_policies_do_what_the_words_mean() {
                 headers: &headers,
                 body_size: Some(0),
                 wall_ms: 0,
-                connection: ConnectionView { hello: Some(&hello) },
+                connection: ConnectionView { hello: Some(&hello), places: None },
+                body: BodyView { bytes: world.body.as_ref().map(String::as_bytes), truncated: false },
             };
             // What is decided at the handshake is what the same rule says there.
             let early = set.rules()[RULES - 1].phase == Phase::ClientHello && rules[RULES - 1].holds(&world);
             let refused = Action::Block { rule: RuleSlot(RULES as u32), status: 403 };
             assert_eq!(set.evaluate_hello(&request).action, if early { refused } else { Action::Pass });
-            let decision = set.evaluate(&request, 1);
-            for (rule, slot) in rules.iter().zip(1..) {
+            let mut decision = set.evaluate(&request, 1);
+            let ended = decision.action != Action::Pass;
+            if !ended {
+                set.evaluate_body(&request, 1, &mut decision);
+            }
+            for ((rule, slot), info) in rules.iter().zip(1..).zip(set.rules()) {
+                // What is blocked by its header has no body.
+                if ended && info.phase == Phase::RequestBody {
+                    continue;
+                }
                 let matched = match decision.action {
                     Action::Block { rule, .. } if rule == RuleSlot(slot) => true,
                     _ => decision.logged.contains(&RuleSlot(slot)),

@@ -18,8 +18,9 @@ use super::lang::{
     signature, unfed,
 };
 use super::sample_frame::{self, SampleFrame, implied};
-use super::{ConnectionView, RequestView, ResponseView, sample_hello};
+use super::{BodyView, ConnectionView, RequestView, ResponseView, sample_hello};
 use crate::diagnostic::hint;
+use crate::geo::Place;
 use crate::hello::ClientHello;
 use crate::json::join;
 use crate::json::shape::{Fault, describe};
@@ -32,6 +33,7 @@ const SYN: u8 = 0x02;
 
 /// What a test gives, as both phases see it.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "fields of packets and requests are what they are")]
 pub(super) struct Sample {
     src: IpAddr,
     dst: IpAddr,
@@ -65,6 +67,9 @@ pub(super) struct Sample {
     body_size: u64,
     wall_ms: u64,
     hello: Option<ClientHello>,
+    place: Place,
+    body: Option<String>,
+    body_truncated: bool,
     status: StatusCode,
     /// Headers of the response.
     none: HeaderMap,
@@ -106,6 +111,9 @@ impl Sample {
             body_size: 0,
             wall_ms: 0,
             hello: None,
+            place: Place::default(),
+            body: None,
+            body_truncated: false,
             status: StatusCode::OK,
             none: HeaderMap::new(),
         };
@@ -133,7 +141,8 @@ impl Sample {
             headers: &self.headers,
             body_size: Some(self.body_size),
             wall_ms: self.wall_ms,
-            connection: ConnectionView { hello: self.hello.as_ref() },
+            connection: ConnectionView { hello: self.hello.as_ref(), places: Some(&self.place) },
+            body: BodyView { bytes: self.body.as_deref().map(str::as_bytes), truncated: self.body_truncated },
         }
     }
 
@@ -202,7 +211,11 @@ impl Reader<'_> {
             Availability::Response if field != Field::Int(IntField::Http(HttpInt::Status)) => {
                 return Err(Fault::at_key(at, "of a response a test says `http.response.code` only"));
             }
-            Availability::Both | Availability::Hello | Availability::Request | Availability::Response => {}
+            Availability::Both
+            | Availability::Hello
+            | Availability::Request
+            | Availability::Body
+            | Availability::Response => {}
         }
         let expected = |kind: Type| wrong(format!("found {}, expected {}", describe(value), kind.name()));
         match field {
@@ -225,6 +238,7 @@ impl Reader<'_> {
                     FlagField::Fragment => sample.fragment = set,
                     FlagField::Tcp(bit) if set => sample.tcp_flags |= bit,
                     FlagField::Ssl => if set { "https" } else { "http" }.clone_into(&mut sample.scheme),
+                    FlagField::BodyTruncated => sample.body_truncated = set,
                     FlagField::Tcp(_) => {}
                 }
             }
@@ -261,6 +275,7 @@ impl Reader<'_> {
             IntField::IcmpCode => sample.icmp_code = number as u8,
             IntField::Vlan => sample.vlan = port,
             IntField::Http(HttpInt::BodySize) => sample.body_size = number,
+            IntField::Http(HttpInt::Asn) => sample.place.asn = Some(number as u32),
             IntField::Http(HttpInt::HelloLength) => sample.hello().length = number as u32,
             IntField::Http(HttpInt::Seconds) => sample.wall_ms = number.saturating_mul(1_000),
             IntField::Http(HttpInt::Milliseconds) => sample.wall_ms = number,
@@ -328,6 +343,9 @@ impl Reader<'_> {
                 path.clone_into(&mut sample.path);
                 sample.query = query.map(str::to_owned);
             }
+            TextField::Country => sample.place.country = Some(text.to_owned()),
+            TextField::Continent => sample.place.continent = Some(text.to_owned()),
+            TextField::Body => sample.body = Some(text.to_owned()),
             TextField::Path => text.clone_into(&mut sample.path),
             TextField::Query => sample.query = Some(text.to_owned()),
             TextField::Arg(name) => {

@@ -42,7 +42,8 @@ pub(super) fn run(policy: &Policy, unit: &Unit, ipv6_prefix: u8, interfaces: Int
 pub(super) fn each(policy: &Policy, unit: &Unit, ipv6_prefix: u8, interfaces: Interfaces<'_>) -> Vec<Ran> {
     let slots: BTreeMap<String, u32> =
         unit.rules.iter().zip(1..).map(|(rule, slot)| (rule.name.clone(), slot)).collect();
-    let terms = Terms { purpose: Purpose::Test, slots: &slots, ipv6_prefix, seed: [0; 2], previous: None };
+    let terms =
+        Terms { purpose: Purpose::Test, slots: &slots, ipv6_prefix, seed: [0; 2], places: None, previous: None };
     // Tables of rates are made anew only where one has counted.
     let counts = unit.rules.iter().any(|rule| rule.rate.is_some());
     let mut set = None;
@@ -104,6 +105,9 @@ fn judge(set: &PolicySet, sample: &Sample, times: u32) -> Outcome {
     let times = if matches!(decision.action, Action::Pass | Action::Allow(_)) { times } else { 0 };
     for _ in 0..times {
         decision = set.evaluate(&request, START_NS);
+        if decision.action == Action::Pass {
+            set.evaluate_body(&request, START_NS, &mut decision);
+        }
         set.count(&decision.pending, &sample.response(), START_NS);
     }
     match decision.action {

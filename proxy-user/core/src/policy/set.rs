@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use super::answer::{Answer, Deed};
 use super::challenge::{self, ChallengePage, Signer};
 use super::explain::Told;
-use super::index::{Index, clear, next_set};
+use super::index::{Candidates, Index, clear, next_set, set};
 use super::lang::{Expr, Source, Text, TextField, TextTest, Wildcard};
 use super::rate::RateTable;
 use super::rate_key::RateKey;
 use super::{Action, Decision, FileDiagnostic, KernelImage, Pending, Push, RequestView, ResponseView, RuleSlot};
+use crate::geo::{Databases, Places};
 use crate::ranges::{RangeSet, number};
 
 /// All loaded policies, compiled; immutable, shared by the workers behind an `Arc`.
@@ -25,12 +27,17 @@ pub struct PolicySet {
     pub(super) requests: Vec<RequestRule>,
     /// Which of `requests` are worth asking.
     pub(super) index: Index,
+    /// Places of those that wait for the body.
+    pub(super) body: Vec<usize>,
+    /// Which of `body` are worth asking.
+    pub(super) body_index: Index,
     /// Places of those that are decided when a ClientHello has come.
     pub(super) hello: Vec<usize>,
     /// Which of `hello` are worth asking.
     pub(super) hello_index: Index,
     /// A rule looks at the ClientHello.
     pub(super) wants_hello: bool,
+    pub(super) places: Option<Arc<Databases>>,
     /// For challenges.
     pub(super) signer: Signer,
     /// Sources that an enforcing allow rule covers on the source alone.
@@ -125,6 +132,9 @@ pub enum Phase {
     ClientHello,
     /// By a worker.
     Request,
+    /// By a worker, when the beginning of the body has come and no rule on the header has ended the evaluation.
+    #[serde(rename = "request_body")]
+    RequestBody,
     /// By both: an allow rule that spares packets and requests.
     Both,
     /// Nowhere: it has expired.
@@ -172,6 +182,7 @@ impl Phase {
             Self::Packet => "packet",
             Self::ClientHello => "client_hello",
             Self::Request => "request",
+            Self::RequestBody => "request_body",
             Self::Both => "both",
             Self::Off => "off",
         }
@@ -209,10 +220,44 @@ impl PolicySet {
         None
     }
 
-    /// Evaluates the request rules. `now_ns` is `CLOCK_MONOTONIC` in nanoseconds (rates).
+    /// Who knows places, for [`super::ConnectionView::places`].
+    pub fn places(&self) -> Option<&dyn Places> {
+        self.places.as_deref().map(|places| places as &dyn Places)
+    }
+
+    /// Whether a rule looks at [`RequestView::body`], which costs holding it back until its beginning has come.
+    pub fn wants_body(&self) -> bool {
+        !self.body.is_empty()
+    }
+
+    /// Evaluates the request rules but for those on the body. `now_ns` is `CLOCK_MONOTONIC` in nanoseconds (rates).
     pub fn evaluate(&self, request: &RequestView<'_>, now_ns: u64) -> Decision {
         let mut decision = Decision::default();
         let mut candidates = self.index.candidates(request);
+        for place in &self.body {
+            clear(&mut candidates, *place);
+        }
+        self.ask(candidates, request, now_ns, &mut decision);
+        decision
+    }
+
+    /// Evaluates the rules on the body of a request whose header no rule has ended the evaluation of.
+    pub fn evaluate_body(&self, request: &RequestView<'_>, now_ns: u64, decision: &mut Decision) {
+        let found = self.body_index.candidates(request);
+        let mut candidates: Candidates = SmallVec::from_elem(0, self.requests.len().div_ceil(64));
+        let mut from = 0;
+        while let Some(at) = next_set(&found, from) {
+            from = at + 1;
+            let place = self.body.get(at).filter(|place| !decision.skipped.contains(place));
+            if let Some(place) = place {
+                set(&mut candidates, *place);
+            }
+        }
+        self.ask(candidates, request, now_ns, decision);
+    }
+
+    /// Asks rules in their order, up to one that ends the evaluation.
+    fn ask(&self, mut candidates: Candidates, request: &RequestView<'_>, now_ns: u64, decision: &mut Decision) {
         // The policy asked last, and whether it looks at the request.
         let mut scope = (usize::MAX, false);
         let mut from = 0;
@@ -248,7 +293,7 @@ impl PolicySet {
                 | Effect::Challenge(_)
                 | Effect::Redirect => {
                     if decision.end(rule, request, self.allows_source(request.src)) {
-                        return decision;
+                        return;
                     }
                     // The place of a redirect is missing: there is nothing to lead to.
                     decision.logged.push(rule.slot);
@@ -260,11 +305,11 @@ impl PolicySet {
                 }
                 Effect::Skip => {
                     rule.skips.iter().for_each(|skipped| clear(&mut candidates, *skipped));
+                    decision.skipped.extend(rule.skips.iter().filter(|skipped| self.body.contains(skipped)));
                     decision.logged.push(rule.slot);
                 }
             }
         }
-        decision
     }
 
     /// Counts a request whose response is known, for the rules of [`Decision::pending`] whose `count_when` holds.
@@ -319,6 +364,8 @@ impl PolicySet {
             (&*rule.when, scope)
         });
         self.index = Index::new(&rules.collect::<Vec<_>>());
+        let body = self.body.iter().filter_map(|place| self.requests.get(*place)).map(|rule| (&*rule.when, None));
+        self.body_index = Index::new(&body.collect::<Vec<_>>());
         let hello = self.hello.iter().filter_map(|place| self.requests.get(*place)).map(|rule| (&*rule.when, None));
         self.hello_index = Index::new(&hello.collect::<Vec<_>>());
     }

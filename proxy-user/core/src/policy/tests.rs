@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod bodies;
 mod effects;
 mod handshakes;
+mod places;
 mod refusals;
 
 const NOW: &str = "2026-11-22T00:00:00Z";
@@ -62,6 +64,7 @@ fn ask_with(set: &PolicySet, src: &str, path: &str, headers: &HeaderMap) -> Deci
         body_size: Some(0),
         wall_ms: 0,
         connection: ConnectionView::default(),
+        body: BodyView::default(),
     };
     set.evaluate(&request, 1)
 }
@@ -195,6 +198,7 @@ fn a_root_dot_gets_around_nothing() {
         body_size: Some(0),
         wall_ms: 0,
         connection: ConnectionView::default(),
+        body: BodyView::default(),
     };
     assert_eq!(blocked(&set.evaluate(&request, 0)), Some((1, 403)));
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, Method, StatusCode, Version};
 
+use crate::geo::Places;
 use crate::hello::ClientHello;
 
 /// What request rules may look at. `src` is never v4-mapped.
@@ -35,6 +36,17 @@ pub struct RequestView<'a> {
     pub wall_ms: u64,
     /// What is known of the connection that it came over.
     pub connection: ConnectionView<'a>,
+    /// What was read of its body.
+    pub body: BodyView<'a>,
+}
+
+/// The beginning of a request's body; only read where [`super::PolicySet::wants_body`] says so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BodyView<'a> {
+    /// As many bytes as are looked at; None without a body, or before it is read.
+    pub bytes: Option<&'a [u8]>,
+    /// There is more.
+    pub truncated: bool,
 }
 
 /// What is known of a connection. What nobody found out is missing.
@@ -42,6 +54,8 @@ pub struct RequestView<'a> {
 pub struct ConnectionView<'a> {
     /// The client's hello; only read where [`super::PolicySet::wants_hello`] says so.
     pub hello: Option<&'a ClientHello>,
+    /// Who knows places of addresses.
+    pub places: Option<&'a dyn Places>,
 }
 
 impl<'a> RequestView<'a> {
@@ -63,7 +77,8 @@ impl<'a> RequestView<'a> {
             headers: &NO_HEADERS,
             body_size: None,
             wall_ms: 0,
-            connection: ConnectionView { hello: Some(hello) },
+            connection: ConnectionView { hello: Some(hello), places: None },
+            body: BodyView::default(),
         }
     }
 }

@@ -50,7 +50,7 @@ fn a_route_calls_only_what_its_stages_asked_for() {
             let hooks = compiled.of(route);
             (hooks.request.len(), hooks.upstream_request.len(), hooks.response.len(), hooks.log.len())
         };
-        (compiled.entry().len(), of(Some(0)), of(Some(1)), of(None))
+        (compiled.entry_parts().0.len(), of(Some(0)), of(Some(1)), of(None))
     };
     // Without policies and access log: validate and route at the entry, header fields, counters.
     assert_eq!(counts(&plain), (2, (0, 1, 1, 1), (0, 1, 1, 1), (0, 1, 1, 1)));

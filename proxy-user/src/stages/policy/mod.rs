@@ -8,11 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::CONTENT_LENGTH;
 use http::response;
-use proxy_core::policy::{Action, Phase, PolicySet, RequestView, ResponseView};
+use proxy_core::policy::{Action, BodyView, Phase, PolicySet, RequestView, ResponseView};
 
 use super::exchange::Exchange;
 use super::hooks::{self, Hooks, Site};
 use super::{Flow, Stage, path};
+use crate::http::body::RequestBody;
 use crate::worker::hold::hold;
 
 pub(super) struct Policy;
@@ -27,9 +28,12 @@ impl Stage for Policy {
             .policies
             .rules()
             .iter()
-            .any(|rule| matches!(rule.phase, Phase::Request | Phase::Both | Phase::ClientHello))
+            .any(|rule| matches!(rule.phase, Phase::Request | Phase::RequestBody | Phase::Both | Phase::ClientHello))
         {
             hooks.entry(evaluate);
+            if site.policies.wants_body() {
+                hooks.inspect();
+            }
             hooks.entry(feedback::push);
             hooks.entry(enforce::enforce);
             // Responses pass backwards: changes first, so that rates count what the client sees.
@@ -41,8 +45,30 @@ impl Stage for Policy {
 }
 
 fn evaluate(exchange: &mut Exchange) -> Flow {
+    let now_ns = exchange.worker.monotonic_ns(exchange.started);
+    exchange.decision = exchange.live.snapshot.policies.evaluate(&view(exchange, BodyView::default()), now_ns);
+    Flow::Continue
+}
+
+/// Asks the rules on the body, once its beginning has come, unless the header has decided.
+pub(super) async fn inspect(exchange: &mut Exchange, body: &mut RequestBody) {
+    if exchange.decision.action != Action::Pass {
+        return;
+    }
+    let limit = exchange.live.snapshot.config.limits.inspect.0;
+    let there = !body.is_empty();
+    let (bytes, truncated) = body.read_ahead(usize::try_from(limit).unwrap_or(usize::MAX)).await;
+    let mut decision = std::mem::take(&mut exchange.decision);
+    let now_ns = exchange.worker.monotonic_ns(exchange.started);
+    let seen = BodyView { bytes: there.then_some(&*bytes), truncated };
+    exchange.live.snapshot.policies.evaluate_body(&view(exchange, seen), now_ns, &mut decision);
+    exchange.decision = decision;
+}
+
+/// The request as policies see it.
+fn view<'e>(exchange: &'e Exchange, body: BodyView<'e>) -> RequestView<'e> {
     let request = &exchange.request;
-    let view = RequestView {
+    RequestView {
         src: exchange.connection.client.ip(),
         dst: exchange.connection.local,
         listener: &exchange.connection.listener.name,
@@ -55,11 +81,9 @@ fn evaluate(exchange: &mut Exchange) -> Flow {
         headers: &request.headers,
         body_size: body_size(exchange),
         wall_ms: wall_ms(&exchange.live.snapshot.policies),
-        connection: exchange.connection.view(),
-    };
-    let now_ns = exchange.worker.monotonic_ns(exchange.started);
-    exchange.decision = exchange.live.snapshot.policies.evaluate(&view, now_ns);
-    Flow::Continue
+        connection: exchange.connection.view(&exchange.live.snapshot.policies),
+        body,
+    }
 }
 
 /// What ends a connection instead of answering: after a while if a rule wants that.

@@ -152,7 +152,8 @@ fn sharing(rules: &[(&Expr, Option<&Expr>)]) -> HashMap<String, u32> {
     counts
 }
 
-fn set(words: &mut [u64], rule: usize) {
+/// Puts a rule into a set.
+pub(super) fn set(words: &mut [u64], rule: usize) {
     if let Some(word) = words.get_mut(rule / 64) {
         *word |= 1 << (rule % 64);
     }

@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::policy::lang::{Lists, parse};
-use crate::policy::{ConnectionView, RequestView};
+use crate::policy::{BodyView, ConnectionView, RequestView};
 
 /// Requests asked about without `TIDEGATE_CASES`.
 const CASES: usize = 20_000;
@@ -131,6 +131,7 @@ impl Request {
             body_size: Some(0),
             wall_ms: 0,
             connection: ConnectionView::default(),
+            body: BodyView::default(),
         }
     }
 }

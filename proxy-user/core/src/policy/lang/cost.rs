@@ -6,10 +6,13 @@
 
 use super::MAX_URL_DECODES;
 use super::expr::{Expr, TextTest};
+use super::field::TextField;
 use super::value::{Function, IntTerm, Source, Text};
 
 /// Bytes of a string.
 const NOMINAL_BYTES: u64 = 256;
+/// Bytes of a body.
+const NOMINAL_BODY_BYTES: u64 = 16_384;
 /// Values of a field that may have several.
 const NOMINAL_VALUES: u64 = 8;
 /// A look-up of a field, a comparison, a step of the evaluator.
@@ -35,7 +38,7 @@ impl Expr {
             Self::Int(term, set) => term.cost() + STEP + search(set.ranges().len()),
             Self::Bits(term, _) => term.cost() + STEP,
             Self::Ip(_, set) => 2 * STEP + search(set.ranges().len()),
-            Self::Text(value, test) => value.cost() + value.values() * test.cost(),
+            Self::Text(value, test) => value.cost() + value.values() * value.scale() * test.cost(),
         }
     }
 
@@ -87,7 +90,17 @@ impl Text {
         let functions: u64 = self.functions.iter().map(Function::cost).sum();
         // A value that is changed is copied first.
         let copied = if self.functions.is_empty() { 0 } else { COPY };
-        source + self.values() * (functions + copied)
+        source + self.values() * self.scale() * (functions + copied)
+    }
+
+    /// How many times as long as other strings its values are taken to be.
+    fn scale(&self) -> u64 {
+        match &self.source {
+            Source::Field(TextField::Body, _) => NOMINAL_BODY_BYTES / NOMINAL_BYTES,
+            Source::Concat(parts) => parts.iter().map(Self::scale).max().unwrap_or(1),
+            Source::Join(of, _) | Source::Split { of, .. } => of.scale(),
+            _ => 1,
+        }
     }
 
     fn values(&self) -> u64 {

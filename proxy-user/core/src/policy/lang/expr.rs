@@ -82,7 +82,7 @@ pub(crate) enum Order {
 /// Holds where a boolean field is known: flags of TCP packets with their header, the others always.
 pub(super) fn known(field: FlagField) -> Expr {
     match field {
-        FlagField::Fragment | FlagField::Ssl => Expr::Const(true),
+        FlagField::Fragment | FlagField::Ssl | FlagField::BodyTruncated => Expr::Const(true),
         FlagField::Tcp(_) => Expr::Int(IntTerm::Field(IntField::TcpDst), RangeSet::full(IntField::TcpDst.max())),
     }
 }
@@ -107,10 +107,10 @@ impl Expr {
         }
     }
 
-    /// Whether it looks at the ClientHello.
-    pub fn looks_at_hello(&self) -> bool {
+    /// Whether it looks at a field that is known then.
+    pub fn looks_at(&self, availability: Availability) -> bool {
         let mut found = false;
-        self.fields(&mut |field| found |= field.availability() == Availability::Hello);
+        self.fields(&mut |field| found |= field.availability() == availability);
         found
     }
 
@@ -122,7 +122,9 @@ impl Expr {
             match field.availability() {
                 Availability::Both => phases.response &= field.of_responses(),
                 Availability::Packet => (phases.request, phases.response) = (false, false),
-                Availability::Hello | Availability::Request => (phases.packet, phases.response) = (false, false),
+                Availability::Hello | Availability::Request | Availability::Body => {
+                    (phases.packet, phases.response) = (false, false);
+                }
                 Availability::Response => (phases.packet, phases.request) = (false, false),
             }
         });

@@ -10,6 +10,7 @@ use super::MAX_LANGUAGES;
 use super::field::{FlagField, HttpInt, IntField, IpField, TextField};
 use super::packet::{PacketTerm, Place};
 use super::value::ProtoSet;
+use crate::geo::Places;
 use crate::policy::{RequestView, ResponseView};
 use crate::ranges::number;
 
@@ -72,6 +73,7 @@ impl Facts for RequestView<'_> {
             IntField::UdpDst if udp => Some(self.dst.port().into()),
             IntField::Http(HttpInt::BodySize) => self.body_size.map(Into::into),
             IntField::Http(HttpInt::Milliseconds) => Some(self.wall_ms.into()),
+            IntField::Http(HttpInt::Asn) => self.connection.places?.asn(self.src).map(Into::into),
             IntField::Http(HttpInt::HelloLength) => self.connection.hello.map(|hello| hello.length.into()),
             IntField::Http(HttpInt::Seconds) => Some((self.wall_ms / 1_000).into()),
             _ => None,
@@ -85,6 +87,7 @@ impl Facts for RequestView<'_> {
     fn flag(&self, field: FlagField) -> Option<bool> {
         match field {
             FlagField::Ssl => Some(self.scheme == "https"),
+            FlagField::BodyTruncated => Some(self.body.truncated),
             FlagField::Fragment | FlagField::Tcp(_) => None,
         }
     }
@@ -123,6 +126,9 @@ impl Facts for RequestView<'_> {
             TextField::ArgNames => self.args().any(|(name, _)| test(name.as_bytes())),
             TextField::ArgValues => self.args().any(|(_, value)| test(value.as_bytes())),
             TextField::Listener => !self.listener.is_empty() && test(self.listener.as_bytes()),
+            TextField::Country => self.place(|places, address| places.country(address), test),
+            TextField::Continent => self.place(|places, address| places.continent(address), test),
+            TextField::Body => self.body.bytes.is_some_and(test),
             TextField::Hello(field) => {
                 self.connection.hello.is_some_and(|hello| super::hello::values(hello, *field, test))
             }
@@ -201,6 +207,10 @@ impl RequestView<'_> {
     /// The host without its root dot, which routing leaves out too: `a.example.` must not get around a rule on `a.example`.
     pub(crate) fn host_name(&self) -> &str {
         self.host.strip_suffix('.').unwrap_or(self.host)
+    }
+
+    fn place(&self, of: fn(&dyn Places, IpAddr) -> Option<&str>, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.connection.places.and_then(|places| of(places, self.src)).is_some_and(|name| test(name.as_bytes()))
     }
 
     /// Names and values of the query, as sent; a name without `=` has an empty value.

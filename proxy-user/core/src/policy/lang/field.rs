@@ -41,6 +41,8 @@ pub(crate) enum Availability {
     Packet,
     /// For requests only.
     Request,
+    /// For requests whose body has been read.
+    Body,
     /// For responses only.
     Response,
 }
@@ -94,6 +96,8 @@ pub(crate) enum HttpInt {
     Status,
     /// `tls.client.hello_length`: bytes of the ClientHello.
     HelloLength,
+    /// `ip.src.asnum`: number of the client's autonomous system.
+    Asn,
 }
 
 /// Strings of a ClientHello.
@@ -125,6 +129,7 @@ impl IntField {
             // Twelve bits (IEEE 802.1Q).
             Self::Vlan => 0xfff,
             Self::Http(HttpInt::Status) => 999,
+            Self::Http(HttpInt::Asn) => u32::MAX as u128,
             Self::Http(HttpInt::HelloLength) => MAX_HELLO_BYTES as u128,
             Self::Http(_) => u64::MAX as u128,
             _ => u16::MAX as u128,
@@ -141,6 +146,8 @@ pub(crate) enum FlagField {
     Tcp(u8),
     /// `ssl`: the client came over TLS or QUIC.
     Ssl,
+    /// `http.request.body.truncated`: there is more of the body than was read.
+    BodyTruncated,
 }
 
 /// Fields of type string. Those of a request that may occur more than once stand for each of their values.
@@ -198,6 +205,12 @@ pub(crate) enum TextField {
     ResponseHeaderValues,
     /// Of the ClientHello.
     Hello(HelloField),
+    /// `ip.src.country`, by two upper-case letters.
+    Country,
+    /// `ip.src.continent`, likewise.
+    Continent,
+    /// `http.request.body.raw`: up to `limits.inspect` of the config; missing without a body.
+    Body,
 }
 
 /// Fields of packets that are neither numbers nor flags.
@@ -239,7 +252,7 @@ pub(crate) enum Field {
 }
 
 /// Every field name that is known, as written.
-pub(crate) const KNOWN_FIELDS: [&str; 66] = [
+pub(crate) const KNOWN_FIELDS: [&str; 74] = [
     "ip.src",
     "ip.dst",
     "ip.proto",
@@ -306,15 +319,23 @@ pub(crate) const KNOWN_FIELDS: [&str; 66] = [
     "tls.client.hello_length",
     "cf.bot_management.ja4",
     "cf.tls_client_hello_length",
+    "http.request.body.raw",
+    "http.request.body.truncated",
+    "ip.src.country",
+    "ip.src.continent",
+    "ip.src.asnum",
+    "ip.geoip.country",
+    "ip.geoip.continent",
+    "ip.geoip.asnum",
 ];
 
 /// Fields of Cloudflare's language whose values nothing here reads yet, by the beginning of the name, and what there is.
 const UNFED: [(&str, &str); 5] = [
-    ("http.request.body.", "bodies are forwarded unread; `http.request.body.size` is the declared size"),
+    ("http.request.body.", "of bodies there are `http.request.body.raw`, `.truncated` and `.size`"),
     ("ssl.", "`ssl` says whether the client came over TLS"),
     ("cf.", "what Cloudflare's own services find out is not known here"),
-    ("ip.src.", "no database of countries and networks is read; use lists of networks"),
-    ("ip.geoip.", "no database of countries and networks is read; use lists of networks"),
+    ("ip.src.", "of places there are `ip.src.country`, `ip.src.continent` and `ip.src.asnum`"),
+    ("ip.geoip.", "of places there are `ip.src.country`, `ip.src.continent` and `ip.src.asnum`"),
 ];
 
 /// Why a field that Cloudflare has is not known here.
@@ -381,6 +402,11 @@ impl Field {
             "http.response.headers" => Self::ResponseHeaders,
             "http.response.headers.names" => Self::Text(TextField::ResponseHeaderNames),
             "http.response.headers.values" => Self::Text(TextField::ResponseHeaderValues),
+            "ip.src.country" | "ip.geoip.country" => Self::Text(TextField::Country),
+            "ip.src.continent" | "ip.geoip.continent" => Self::Text(TextField::Continent),
+            "ip.src.asnum" | "ip.geoip.asnum" => Self::Int(IntField::Http(HttpInt::Asn)),
+            "http.request.body.raw" => Self::Text(TextField::Body),
+            "http.request.body.truncated" => Self::Flag(FlagField::BodyTruncated),
             "tls.client.sni" => Self::Text(TextField::Hello(HelloField::Sni)),
             "tls.client.ja4" | "cf.bot_management.ja4" => Self::Text(TextField::Hello(HelloField::Ja4)),
             "tls.client.alpn" => Self::Text(TextField::Hello(HelloField::Alpn)),
@@ -413,6 +439,16 @@ impl Field {
         matches!(self.availability(), Availability::Both | Availability::Hello)
             || matches!(self, Self::Flag(FlagField::Ssl) | Self::Text(TextField::Listener))
             || clock.contains(self)
+            || self.of_places().is_some()
+    }
+
+    /// The key of the config's `geo` whose file tells it.
+    pub fn of_places(&self) -> Option<&'static str> {
+        match self {
+            Self::Text(TextField::Country | TextField::Continent) => Some("country"),
+            Self::Int(IntField::Http(HttpInt::Asn)) => Some("asn"),
+            _ => None,
+        }
     }
 
     /// Whether it is known of a response.
@@ -424,6 +460,7 @@ impl Field {
     pub fn availability(&self) -> Availability {
         match self {
             Self::Ip(_) | Self::Proto | Self::Int(IntField::TcpDst | IntField::UdpDst) => Availability::Both,
+            Self::Text(TextField::Body) | Self::Flag(FlagField::BodyTruncated) => Availability::Body,
             Self::Text(TextField::Hello(_)) | Self::Int(IntField::Http(HttpInt::HelloLength)) => Availability::Hello,
             Self::Int(IntField::Http(HttpInt::Status))
             | Self::ResponseHeaders

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use super::*;
-use crate::policy::{ConnectionView, RequestView};
+use crate::policy::{BodyView, ConnectionView, RequestView};
 use crate::ranges::{RangeSet, network_ranges, parse_network};
 
 fn lists() -> Lists {
@@ -53,6 +53,7 @@ fn holds(expression: &str) -> bool {
         body_size: Some(12),
         wall_ms: 1_795_305_600_123,
         connection: ConnectionView::default(),
+        body: BodyView::default(),
     };
     let expr = parse(expression, &lists(), None).unwrap_or_else(|e| panic!("{expression}: {}", e.render(expression)));
     expr.holds(&request)
@@ -229,8 +230,8 @@ fn what_is_refused() {
         ("tcp.dstport & 4", "4", "this mask stands for more than"),
         ("tcp.dstport & 0", "0", "a mask is a number above 0"),
         ("tcp.dstport eq -1", "-1", "`-1` is below 0"),
-        ("http.request.body.raw contains \"x\"", "http.request.body.raw", "bodies are forwarded unread"),
-        ("ip.src.country eq \"DE\"", "ip.src.country", "no database of countries"),
+        ("http.request.body.mime eq \"x\"", "http.request.body.mime", "of bodies there are"),
+        ("ip.src.city eq \"Köln\"", "ip.src.city", "of places there are `ip.src.country`"),
         ("tls.client.ja3 eq \"t\"", "tls.client.ja3", "did you mean `tls.client.ja4`"),
         ("tls.client.sni[0] eq \"t\"", "[", "this field has one value only"),
         ("tls.client.hello_length gt 20000", "20000", "beyond 16384"),

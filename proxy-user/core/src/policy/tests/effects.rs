@@ -35,6 +35,7 @@ fn explanations_say_what_was_seen_and_agree_with_the_evaluation() {
         body_size: Some(0),
         wall_ms: 0,
         connection: ConnectionView::default(),
+        body: BodyView::default(),
     };
     let told = set.explain(&view("203.0.113.9"));
     let outcomes: Vec<Outcome> = told.rules.iter().map(|rule| rule.outcome).collect();

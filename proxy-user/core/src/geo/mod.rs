@@ -1,0 +1,111 @@
+//! Where addresses are said to be, and whose networks they belong to: files in MaxMind's format, which the caller has read.
+//! What they say is taken as it is; an address that they do not know has no country.
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use maxminddb::{PathElement, Reader};
+
+/// Largest file that is read; the whole of GeoLite2-City has about 60 MiB.
+pub const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// Answers about addresses.
+pub trait Places: fmt::Debug {
+    /// Country, by its two letters (ISO 3166-1), upper case.
+    fn country(&self, address: IpAddr) -> Option<&str>;
+    /// Continent, by two letters: `AF`, `AN`, `AS`, `EU`, `NA`, `OC` or `SA`.
+    fn continent(&self, address: IpAddr) -> Option<&str>;
+    /// Number of the autonomous system.
+    fn asn(&self, address: IpAddr) -> Option<u32>;
+}
+
+/// The files of a config.
+#[derive(Default)]
+pub struct Databases {
+    country: Option<Reader<Vec<u8>>>,
+    asn: Option<Reader<Vec<u8>>>,
+}
+
+impl fmt::Debug for Databases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Databases").field("country", &self.has_countries()).field("asn", &self.has_networks()).finish()
+    }
+}
+
+impl Databases {
+    /// Takes the contents of a file of countries (or cities), and of one of networks.
+    ///
+    /// # Errors
+    /// Which of the two is none of its format, `country` or `asn`, and why.
+    pub fn new(country: Option<Vec<u8>>, asn: Option<Vec<u8>>) -> Result<Self, (&'static str, String)> {
+        let open = |name: &'static str, bytes: Option<Vec<u8>>| {
+            bytes.map(Reader::from_source).transpose().map_err(|error| (name, error.to_string()))
+        };
+        Ok(Self { country: open("country", country)?, asn: open("asn", asn)? })
+    }
+
+    /// Whether it tells countries.
+    pub fn has_countries(&self) -> bool {
+        self.country.is_some()
+    }
+
+    /// Whether it tells networks.
+    pub fn has_networks(&self) -> bool {
+        self.asn.is_some()
+    }
+}
+
+/// A value of an address's record. Files that are broken there say nothing.
+fn value<'r, T: serde::Deserialize<'r>>(
+    reader: Option<&'r Reader<Vec<u8>>>,
+    address: IpAddr,
+    path: &[PathElement<'_>],
+) -> Option<T> {
+    reader?.lookup(address).ok()?.decode_path(path).ok()?
+}
+
+impl Places for Databases {
+    fn country(&self, address: IpAddr) -> Option<&str> {
+        let path = [PathElement::Key("country"), PathElement::Key("iso_code")];
+        value(self.country.as_ref(), address, &path)
+    }
+
+    fn continent(&self, address: IpAddr) -> Option<&str> {
+        let path = [PathElement::Key("continent"), PathElement::Key("code")];
+        value(self.country.as_ref(), address, &path)
+    }
+
+    fn asn(&self, address: IpAddr) -> Option<u32> {
+        value(self.asn.as_ref(), address, &[PathElement::Key("autonomous_system_number")])
+    }
+}
+
+/// One place, wherever the address is: what a test of a policy gives.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// As [`Places::country`].
+    pub country: Option<String>,
+    /// As [`Places::continent`].
+    pub continent: Option<String>,
+    /// As [`Places::asn`].
+    pub asn: Option<u32>,
+}
+
+impl Places for Place {
+    fn country(&self, _: IpAddr) -> Option<&str> {
+        self.country.as_deref()
+    }
+
+    fn continent(&self, _: IpAddr) -> Option<&str> {
+        self.continent.as_deref()
+    }
+
+    fn asn(&self, _: IpAddr) -> Option<u32> {
+        self.asn
+    }
+}
