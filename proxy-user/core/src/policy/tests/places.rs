@@ -38,7 +38,9 @@ fn countries_and_networks() {
     let found = compile(&files, &Options { places: Some(&none), ..options() }).err().unwrap_or_default();
     let found: Vec<String> = found.iter().map(ToString::to_string).collect();
     assert!(
-        found.iter().any(|fault| fault.contains("/rules/0/when: no such file is configured: set `geo.country`")),
+        found
+            .iter()
+            .any(|fault| fault.contains("/rules/1/when: no such file is configured: set `geo.country` in the config")),
         "{found:#?}"
     );
 }
