@@ -122,13 +122,12 @@ impl RequestBody {
     /// Bounds it anew; what was read ahead counts.
     pub fn limit(&mut self, limit: u64) {
         let read = self.progress.as_ref().map_or(0, |progress| progress.bytes.get());
-        match limit.checked_sub(read) {
-            Some(left) => self.left = left,
-            None => {
-                self.source = Source::Empty;
-                self.ahead.clear();
-                self.ahead.push_back(Err(self.too_large()));
-            }
+        if let Some(left) = limit.checked_sub(read) {
+            self.left = left;
+        } else {
+            self.source = Source::Empty;
+            self.ahead.clear();
+            self.ahead.push_back(Err(self.too_large()));
         }
     }
 
