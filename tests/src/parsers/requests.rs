@@ -1,5 +1,7 @@
 //! What requests for files and routes are read by, and what each promises.
 
+use std::sync::LazyLock;
+
 use anyhow::{Context as _, Result, ensure};
 use http::{HeaderMap, HeaderValue, Method, header};
 use proxy_core::config;
@@ -43,20 +45,24 @@ pub(super) fn targets() -> Vec<Vec<u8>> {
     ["/users/7/a%2fb/%41?x=1&%61=%zz", "*", "/api/%7e?a", "//x"].map(|text| text.as_bytes().to_vec()).to_vec()
 }
 
-/// A path always leads to the route whose form it fits; what is filled in never names another host.
-pub(super) fn route(bytes: &[u8]) -> Result<()> {
-    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(()) };
-    let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+/// A table with something of each kind; made once for all inputs.
+static ROUTER: LazyLock<std::result::Result<Router, String>> = LazyLock::new(|| {
     let config = config::parse(
         r#"{"listeners": [{"name": "a", "address": "127.0.0.1:1", "protocol": "http"}],
             "upstreams": {"u": {"servers": ["http://127.0.0.1:2"]}},
             "routes": [{"upstream": "u"}, {"path": "/users/{id}/{rest*}", "query": [{"name": "a"}], "upstream": "u"},
                        {"path": "/api", "split": [{"upstream": "u", "weight": 1}], "split_by": {"query": "x"}}]}"#,
     );
-    let config = config.map_err(|faults| anyhow::anyhow!("{faults:?}"))?;
+    config.map(|config| Router::new(&config)).map_err(|faults| format!("{faults:?}"))
+});
+
+/// A path always leads to the route whose form it fits; what is filled in never names another host.
+pub(super) fn route(bytes: &[u8]) -> Result<()> {
+    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(()) };
+    let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
     let headers = HeaderMap::new();
     let request = Request { host: "a", path, query, method: &Method::GET, headers: &headers };
-    let router = Router::new(&config);
+    let router = ROUTER.as_ref().map_err(|faults| anyhow::anyhow!("{faults}"))?;
     let found = router.find(&request).context("the route for all takes what no other does")?;
     ensure!(found.upstream(&request, std::net::Ipv4Addr::LOCALHOST.into()) == Some(0), "no upstream");
     let to = Template::parse("{rest}", &found.rule.path).or_else(|_| Template::parse("{path}", &found.rule.path));
