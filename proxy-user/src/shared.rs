@@ -1,7 +1,7 @@
 //! What the control thread and the workers share: the current snapshot, the kernel half, counters, commands.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use proxy_core::config::Config;
@@ -11,7 +11,7 @@ use proxy_core::store::{Texts, Who};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::control::wire::{History, RevisionTexts};
+use crate::control::wire::{History, ListEdited, Lists, RevisionTexts};
 use crate::kernel::{Applied, Kernel};
 use crate::stages::hooks::Compiled;
 use crate::stats::WorkerStats;
@@ -83,6 +83,10 @@ pub enum Command {
     Reload(Who, oneshot::Sender<Result<Reloaded, String>>),
     /// Load other policies; on any error the old snapshot stays.
     Apply(Who, Proposal, oneshot::Sender<Result<Applying, String>>),
+    /// Edit a list of the policies in force.
+    EditList(Who, ListChange, oneshot::Sender<Result<ListEdited, String>>),
+    /// The lists of the policies in force, or one of them with its edits.
+    Lists(Option<String>, oneshot::Sender<Result<Lists, String>>),
     /// What is kept of policies.
     History(oneshot::Sender<Result<History, String>>),
     /// Texts of a kept revision, or of the one in force.
@@ -104,6 +108,19 @@ pub enum Proposal {
     Texts(Texts),
     /// A kept revision; the one before the one in force unless named.
     Revision(Option<u64>),
+}
+
+/// An edit of a list.
+#[derive(Clone, Debug)]
+pub struct ListChange {
+    /// `policy/list`
+    pub list: String,
+    /// Items to put in.
+    pub add: Vec<String>,
+    /// Items to take out.
+    pub remove: Vec<String>,
+    /// How long it lasts; until it is edited again unless given.
+    pub ttl: Option<Duration>,
 }
 
 /// What came of a [`Proposal`].

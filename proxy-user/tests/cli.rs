@@ -6,11 +6,12 @@ use std::process::{Command, Output};
 
 use support::Scratch;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "run",
     "check",
     "status",
     "policy",
+    "list",
     "verdict",
     "worker",
     "reload",

@@ -18,5 +18,6 @@ mod json;
 pub mod planned;
 pub mod policy;
 pub mod ranges;
+pub mod replay;
 pub mod route;
 pub mod store;

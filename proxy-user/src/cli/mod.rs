@@ -10,6 +10,7 @@ mod doctor;
 mod events;
 mod explain;
 mod faults;
+mod list;
 mod man;
 mod output;
 mod policy;
@@ -71,6 +72,7 @@ enum Command {
     Check(check::Args),
     Status(status::Args),
     Policy(policy::Args),
+    List(list::Args),
     Verdict(verdict::Args),
     Worker(worker::Args),
     Reload(reload::Args),
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => return conclude(check::run(&args)),
         Command::Status(args) => status::run(&args),
         Command::Policy(args) => return conclude(policy::run(&args)),
+        Command::List(args) => list::run(&args),
         Command::Verdict(args) => verdict::run(&args),
         Command::Worker(args) => worker::run(&args),
         Command::Reload(args) => reload::run(&args),

@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
-use super::api::{Call, Policies, Refusal, max_body};
+use super::api::{Call, EditedList, Policies, Refusal, max_body};
 use super::serve::{self, ACCEPT_PAUSE, Answer, BodyError};
 use super::wire::{
     Count, Counters, Done, Fault, GateState, ListenerState, PoliciesApplied, Reloaded, Status, Verdicts, WorkerState,
@@ -23,7 +23,7 @@ use super::wire::{
 use crate::events::ask::Ask;
 use crate::events::hub::{Hub, MAX_READERS, SubscribeError};
 use crate::kernel::Kernel;
-use crate::shared::{Command, Proposal, Shared};
+use crate::shared::{Command, ListChange, Proposal, Shared};
 use crate::stats::{HttpVersion, WorkerStats};
 
 /// The supervisor must have answered a command by then.
@@ -148,6 +148,7 @@ async fn read(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
             };
             json(&with_kernel(shared, unreadable, explain).await?)
         }
+        Call::Lists(name) => json(&command(shared, |reply| Command::Lists(name, reply)).await?.map_err(no_list)?),
         Call::Revisions => json(&command(shared, Command::History).await?.map_err(not_kept)?),
         Call::Revision(number) => {
             json(&command(shared, |reply| Command::Texts(number, reply)).await?.map_err(not_kept)?)
@@ -203,6 +204,10 @@ async fn change(shared: &Arc<Shared>, who: Who, call: Call) -> Result<Vec<u8>, R
             let proposal = policies.map_or(Proposal::Config, |Policies(texts)| Proposal::Texts(texts));
             apply(shared, who, proposal).await
         }
+        Call::EditList(EditedList { list, add, remove, ttl }) => {
+            let change = ListChange { list, add, remove, ttl };
+            json(&command(shared, |reply| Command::EditList(who, change, reply)).await?.map_err(no_list)?)
+        }
         Call::Rollback(number) => apply(shared, who, Proposal::Revision(number)).await,
         _ => {
             let reloaded = command(shared, |reply| Command::Reload(who, reply)).await?.map_err(|error| {
@@ -224,6 +229,10 @@ async fn apply(shared: &Arc<Shared>, who: Who, proposal: Proposal) -> Result<Vec
         Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error, hint)
     })?;
     json(&PoliciesApplied::from(applied))
+}
+
+fn no_list(error: String) -> Refusal {
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error, "nothing was changed; `tidegate list show` shows the lists")
 }
 
 fn not_kept(error: String) -> Refusal {

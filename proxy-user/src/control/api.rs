@@ -14,7 +14,7 @@ use proxy_core::store::Texts;
 use serde::de::DeserializeOwned;
 
 use super::serve::MAX_BODY_BYTES;
-use super::wire::{Apply, NewVerdict, NewVerdicts, Question, Rollback};
+use super::wire::{Apply, EditList, NewVerdict, NewVerdicts, Question, Rollback};
 use crate::events::ask::Ask;
 use crate::events::record::from_hex;
 use crate::kernel::MAX_TTL;
@@ -32,6 +32,8 @@ pub const MAX_LOAD: usize = 50_000;
 const MAX_LOAD_BYTES: usize = MAX_LOAD * (MAX_SOURCE_BYTES + 3) + 128;
 /// Where many verdicts are added.
 pub const LOAD_PATH: &str = "/v1/verdicts/load";
+/// Longest name of a list, with its policy's.
+const MAX_LIST_NAME: usize = 256;
 /// Where policies are loaded.
 pub const APPLY_PATH: &str = "/v1/policies/apply";
 /// Most bytes of its body: a list of a million hosts has about 16 MiB.
@@ -88,6 +90,10 @@ pub enum Call {
     ApplyPolicies(Option<Policies>),
     /// `POST /v1/policies/rollback`, to a revision or the one before.
     Rollback(Option<u64>),
+    /// `GET /v1/lists`, and `/v1/lists/{policy/list}` with its edits.
+    Lists(Option<String>),
+    /// `POST /v1/lists/{policy/list}`.
+    EditList(EditedList),
     /// `GET /v1/policies/revisions`.
     Revisions,
     /// `GET /v1/policies/revisions/{n}`, or `current`.
@@ -120,11 +126,31 @@ impl std::fmt::Debug for Policies {
     }
 }
 
+/// An edit of a list; the log of changes gets the number of items.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EditedList {
+    /// `policy/list`
+    pub list: String,
+    /// Items to put in.
+    pub add: Vec<String>,
+    /// Items to take out.
+    pub remove: Vec<String>,
+    /// How long it lasts.
+    pub ttl: Option<Duration>,
+}
+
+impl std::fmt::Debug for EditedList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} in, {} out", self.list, self.add.len(), self.remove.len())
+    }
+}
+
 /// Most bytes of the body for a path.
 pub fn max_body(path: &str) -> usize {
     match path {
         LOAD_PATH => MAX_LOAD_BYTES,
         APPLY_PATH => MAX_APPLY_BYTES,
+        _ if path.starts_with("/v1/lists/") => MAX_LOAD_BYTES,
         _ => MAX_BODY_BYTES,
     }
 }
@@ -169,6 +195,12 @@ impl Call {
             [Some("events"), None, ..] => only(method, "GET", || events(query)),
             [Some("workers"), None, ..] => only(method, "GET", || Ok(Self::Workers)),
             [Some("reload"), None, ..] => only(method, "POST", || Ok(Self::Reload)),
+            [Some("lists"), None, ..] => only(method, "GET", || Ok(Self::Lists(None))),
+            [Some("lists"), Some(name), None, _] => match method.as_str() {
+                "GET" => list_name(name).map(|name| Self::Lists(Some(name))),
+                "POST" => edit_list(name, body),
+                _ => Err(not_allowed(method, "GET, POST")),
+            },
             [Some("policies"), Some("apply"), None, _] => only(method, "POST", || apply(body)),
             [Some("policies"), Some("rollback"), None, _] => only(method, "POST", || rollback(body)),
             [Some("policies"), Some("revisions"), None, _] => only(method, "GET", || Ok(Self::Revisions)),
@@ -193,7 +225,7 @@ impl Call {
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 "no such path in the admin API",
-                "paths are /v1/status, /v1/verdicts, /v1/counters, /v1/events, /v1/explain, /v1/policies, /v1/reload and /v1/workers",
+                "paths are /v1/status, /v1/verdicts, /v1/counters, /v1/events, /v1/explain, /v1/lists, /v1/policies, /v1/reload and /v1/workers",
             )),
         }
     }
@@ -207,6 +239,7 @@ impl Call {
                 | Self::Counters
                 | Self::Events(_)
                 | Self::Explain { .. }
+                | Self::Lists(_)
                 | Self::Revisions
                 | Self::Revision(_)
                 | Self::Workers
@@ -259,6 +292,35 @@ fn explain(body: &[u8]) -> Result<Call, Refusal> {
         return Err(Refusal::bad(format!("{} bytes of a packet of {length}", packet.len()), hint));
     }
     Ok(Call::Explain { packet, length, interface: question.interface })
+}
+
+fn list_name(segment: &str) -> Result<String, Refusal> {
+    let hint = "write POLICY%2FLIST, one path segment; GET /v1/lists shows them";
+    let name =
+        percent_decode_str(segment).decode_utf8().map_err(|_| Refusal::bad("the list's name is not UTF-8", hint))?;
+    if name.len() > MAX_LIST_NAME || !name.contains('/') {
+        return Err(Refusal::bad("this is not the name of a list", hint));
+    }
+    Ok(name.into_owned())
+}
+
+fn edit_list(segment: &str, body: &[u8]) -> Result<Call, Refusal> {
+    let list = list_name(segment)?;
+    let hint = r#"send {"add": ["192.0.2.1"], "remove": [], "ttl": "2h"}; what is empty may be left out"#;
+    let asked: EditList = serde_json::from_slice(body)
+        .map_err(|error| Refusal::bad(format!("the body is not what is expected: {error}"), hint))?;
+    let EditList { add, remove, ttl } = asked;
+    if add.len() + remove.len() > MAX_LOAD || add.len() + remove.len() == 0 {
+        let error = format!("{} items in one request", add.len() + remove.len());
+        return Err(Refusal::bad(error, format!("send 1 to {MAX_LOAD} at once")));
+    }
+    let span = |text: String| match text.parse::<Span>() {
+        Ok(span) if !span.0.is_zero() => Ok(span.0),
+        Ok(_) => Err(Refusal::bad("a time of zero would end at once", hint)),
+        Err(error) => Err(Refusal::bad(error, hint)),
+    };
+    let ttl = ttl.map(span).transpose()?;
+    Ok(Call::EditList(EditedList { list, add, remove, ttl }))
 }
 
 fn apply(body: &[u8]) -> Result<Call, Refusal> {
@@ -378,6 +440,16 @@ mod tests {
         );
         assert_eq!(parse("POST", "/v1/policies/rollback", "{}"), Ok(Call::Rollback(None)));
         assert_eq!(parse("POST", "/v1/policies/rollback", r#"{"revision":3}"#), Ok(Call::Rollback(Some(3))));
+        assert_eq!(parse("GET", "/v1/lists", ""), Ok(Call::Lists(None)));
+        assert_eq!(parse("GET", "/v1/lists/edge%2Fbad", ""), Ok(Call::Lists(Some("edge/bad".into()))));
+        let edit = EditedList {
+            list: "edge/bad".into(),
+            add: vec!["192.0.2.1".into()],
+            remove: Vec::new(),
+            ttl: Some(Duration::from_secs(7_200)),
+        };
+        let body = r#"{"add":["192.0.2.1"],"ttl":"2h"}"#;
+        assert_eq!(parse("POST", &format!("/v1/lists/{}", encode_segment("edge/bad")), body), Ok(Call::EditList(edit)));
         assert_eq!(parse("GET", "/v1/policies/revisions", ""), Ok(Call::Revisions));
         assert_eq!(parse("GET", "/v1/policies/revisions/7", ""), Ok(Call::Revision(Some(7))));
         assert_eq!(parse("GET", "/v1/policies/revisions/current", ""), Ok(Call::Revision(None)));
@@ -405,6 +477,11 @@ mod tests {
             ("POST", "/v1/status", "", 405),
             ("GET", "/v1/reload", "", 405),
             ("GET", "/v1/policies", "", 404),
+            ("DELETE", "/v1/lists/a%2Fb", "", 405),
+            ("GET", "/v1/lists/a", "", 400),
+            ("POST", "/v1/lists/a%2Fb", "{}", 400),
+            ("POST", "/v1/lists/a%2Fb", r#"{"add":["x"],"ttl":"0s"}"#, 400),
+            ("POST", "/v1/lists/a%2Fb", r#"{"add":["x"],"for":"2h"}"#, 400),
             ("GET", "/v1/policies/apply", "", 405),
             ("POST", "/v1/policies/revisions/1", "", 405),
             ("POST", "/v1/policies/apply", r#"{"policies":[]}"#, 400),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use proxy_core::policy::ItemKind;
 use proxy_core::store::audit::Head;
 use proxy_core::store::{Revision, Texts};
 use serde::{Deserialize, Serialize};
@@ -282,6 +283,83 @@ pub struct RevisionTexts {
     pub revision: Revision,
     /// Its policies and their lists.
     pub policies: Texts,
+}
+
+/// Body of `POST /v1/lists/{policy/list}`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct EditList {
+    /// Items to put in.
+    #[serde(default)]
+    pub add: Vec<String>,
+    /// Items to take out.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// How long it lasts: `"90s"`, `"10m"`, `"2h"`, `"1d"`; until it is edited again unless given.
+    #[serde(default)]
+    pub ttl: Option<String>,
+}
+
+/// Answer of `POST /v1/lists/{policy/list}`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct ListEdited {
+    /// The new generation.
+    pub generation: u64,
+    /// Items that were put in.
+    pub added: usize,
+    /// Items that were taken out.
+    pub removed: usize,
+    /// Map entries written.
+    pub written: u32,
+    /// Why the edit will be forgotten at the next start.
+    pub not_kept: Option<String>,
+}
+
+impl ListEdited {
+    /// This edit and the one before, as one.
+    #[must_use]
+    pub fn after(self, before: &Self) -> Self {
+        let (added, removed) = (self.added + before.added, self.removed + before.removed);
+        Self { added, removed, written: self.written + before.written, ..self }
+    }
+}
+
+/// `GET /v1/lists`, and `/v1/lists/{policy/list}`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Lists {
+    /// All lists, or the one that was asked for.
+    pub lists: Vec<ListState>,
+    /// What was edited in that one.
+    pub edits: Vec<ListItem>,
+    /// Whether `edits` leaves some out.
+    pub truncated: bool,
+}
+
+/// A list of the policies in force.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct ListState {
+    /// `policy/list`
+    pub name: String,
+    /// What its items are.
+    #[serde(rename = "type")]
+    pub kind: ItemKind,
+    /// Items that its policy gives it.
+    pub items: usize,
+    /// Items that were put in at run time.
+    pub added: usize,
+    /// Items that were taken out.
+    pub removed: usize,
+}
+
+/// An edited item.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct ListItem {
+    /// The item.
+    pub item: String,
+    /// Whether it was put in; else it was taken out.
+    pub added: bool,
+    /// Until when.
+    pub until: Option<jiff::Timestamp>,
 }
 
 /// What was changed, for calls that have nothing else to say.

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use proxy_core::config::Config;
+use proxy_core::policy::{Edit, Edits};
 use proxy_core::store::audit::{Act, Event, Outcome};
 use proxy_core::store::bundle::{Mark, follows};
 use proxy_core::store::{Origin, Revision, Who};
@@ -28,6 +29,8 @@ pub(super) struct Change<'a> {
     pub who: Who,
     /// The revision that is in force by it, or why there was no change.
     pub outcome: Result<Option<u64>, &'a str>,
+    /// What was changed, in words.
+    pub what: Option<&'a str>,
 }
 
 impl History {
@@ -114,6 +117,15 @@ impl History {
         }
     }
 
+    /// Writes edits of lists that were made.
+    ///
+    /// # Errors
+    /// They will be forgotten at the next start, and why.
+    pub fn journal(&mut self, made: &[Edit], edits: &Edits) -> Result<(), String> {
+        let store = self.store.as_mut().map_err(|why| why.clone())?;
+        store.journal().append(made, edits).map_err(|error| format!("{error:#}"))
+    }
+
     /// Logs a change.
     pub fn log(&mut self, change: Change<'_>) {
         let Ok(store) = &mut self.store else { return };
@@ -125,7 +137,10 @@ impl History {
             outcome: if change.outcome.is_ok() { Outcome::Done } else { Outcome::Refused },
             revision,
             digest: revision.and_then(|number| store.revision(number)).map(|revision| revision.digest),
-            detail: change.outcome.err().and_then(|why| why.lines().next()).map(str::to_owned),
+            detail: match (change.what, change.outcome.err().and_then(|why| why.lines().next())) {
+                (Some(what), Some(why)) => Some(format!("{what}: {why}")),
+                (what, why) => what.or(why).map(str::to_owned),
+            },
         };
         if let Err(error) = store.audit().append(&event) {
             tracing::error!(error = format!("{error:#}"), "the audit log could not be written");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proxy_core::config::{self, Config, Diagnostic};
-use proxy_core::policy::PolicySet;
+use proxy_core::policy::{Edits, PolicySet};
 use proxy_core::store::Texts;
 
 use super::policies::{Sources, unpacked};
@@ -38,7 +38,7 @@ pub struct Loaded {
 /// # Errors
 /// Every fault that was found, one a line, each with its file and place.
 pub fn load(path: &Path, slots: &[(u32, String)]) -> Result<Loaded, String> {
-    load_after(path, slots, None, None)
+    load_after(path, slots, None, None, &Edits::default())
 }
 
 /// Reads the config at `path` and its policies, and none of the other files that it names: what the kernel half needs.
@@ -49,7 +49,7 @@ pub fn load_policies(path: &Path) -> Result<(Config, PolicySet), String> {
     let (config, base) = read_config(path)?;
     let sources = Sources::read(&config, &base)
         .map_err(|fault| named_where_placed(&fault, &|line: String| format!("{}: {line}", path.display())))?;
-    let policies = sources.compile(&config, &[], None)?;
+    let policies = sources.compile(&config, &[], None, &Edits::default())?;
     Ok((config, policies))
 }
 
@@ -88,7 +88,7 @@ pub fn read_policies(path: &Path) -> Result<Texts, String> {
 }
 
 /// [`load`] where `previous` policies are in force: counts of rates that did not change go on. With `held` policies, the
-/// config's policy files are not looked at.
+/// config's policy files are not looked at. `edits` are laid over their lists.
 ///
 /// # Errors
 /// As [`load`].
@@ -97,6 +97,7 @@ pub fn load_after(
     slots: &[(u32, String)],
     previous: Option<&PolicySet>,
     held: Option<Sources>,
+    edits: &Edits,
 ) -> Result<Loaded, String> {
     let (config, base, text) = read_text(path)?;
     let named = |fault: String| {
@@ -108,7 +109,7 @@ pub fn load_after(
         Some(held) => Some(held),
         None => keep(&mut faults, Sources::read(&config, &base).map_err(|fault| named_where_placed(&fault, &named))),
     };
-    let compiled = sources.as_ref().map(|sources| sources.compile(&config, slots, previous));
+    let compiled = sources.as_ref().map(|sources| sources.compile(&config, slots, previous, edits));
     let policies = compiled.and_then(|compiled| keep(&mut faults, compiled)).map(Arc::new);
     let config = Arc::new(config);
     // Faults of stages are told also where other files have theirs.

@@ -2,6 +2,7 @@
 //! It never touches a request.
 
 mod history;
+mod lists;
 pub mod load;
 mod notify;
 pub mod policies;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use proxy_core::config::{Config, needs_restart};
-use proxy_core::policy::PolicySet;
+use proxy_core::policy::{Edits, PolicySet};
 use proxy_core::store::Who;
 use proxy_core::store::audit::Act;
 use tokio::signal::unix::{SignalKind, signal};
@@ -80,6 +81,8 @@ struct Daemon {
     stamps: Stamps,
     sources: Sources,
     history: History,
+    /// Of the policies' lists, at run time.
+    edits: Arc<Edits>,
     changed: (mpsc::Sender<()>, mpsc::Receiver<()>),
     /// Held for what it serves.
     _control: control::Handle,
@@ -87,7 +90,7 @@ struct Daemon {
 
 impl Daemon {
     fn start(options: &Options) -> anyhow::Result<Self> {
-        let (mut loaded, held) = first_load(&options.config)?;
+        let (mut loaded, held, edits) = first_load(&options.config)?;
         // First of all: whoever holds the admin socket is the daemon, and its kernel half is not to be touched.
         let control = control::open(&loaded.config)?;
         let (kernel, missing) = load_kernel(&loaded.config)?;
@@ -95,7 +98,7 @@ impl Daemon {
         let known = kernel.as_ref().map(|kernel| kernel.rule_names()).transpose()?.unwrap_or_default();
         if !known.is_empty() {
             let policies =
-                loaded.sources.compile(&loaded.config, &known, None).map_err(|faults| anyhow!("{faults}"))?;
+                loaded.sources.compile(&loaded.config, &known, None, &edits).map_err(|faults| anyhow!("{faults}"))?;
             loaded.policies = Arc::new(policies);
         }
         if let Some(kernel) = &kernel {
@@ -152,6 +155,7 @@ impl Daemon {
             stamps,
             sources: loaded.sources,
             history,
+            edits: Arc::new(edits),
             changed,
             _control: control,
         })
@@ -224,6 +228,8 @@ impl Daemon {
             // Whoever asked may have left.
             Command::Reload(who, reply) => drop(reply.send(self.reload(who))),
             Command::Apply(who, proposal, reply) => drop(reply.send(self.apply(who, proposal))),
+            Command::EditList(who, change, reply) => drop(reply.send(self.edit_list(who, &change))),
+            Command::Lists(name, reply) => drop(reply.send(self.lists(name.as_deref()))),
             Command::History(reply) => drop(reply.send(self.history())),
             Command::Texts(number, reply) => drop(reply.send(self.texts(number))),
             Command::StopWorker(index, reply) => self.workers.stop(index, drain, Some(reply)),
@@ -253,7 +259,7 @@ impl Daemon {
         let before = self.shared.snapshot.load_full();
         let current = self.history.current();
         let held = current.held.then(|| self.sources.clone());
-        let mut loaded = load_after(&self.path, &known, Some(&before.policies), held)?;
+        let mut loaded = load_after(&self.path, &known, Some(&before.policies), held, &self.edits)?;
         if current.held && loaded.config.require_signature && self.sources.mark().is_none() {
             return Err(
                 "the revision that is held is not signed, which the config requires (`require_signature`)".to_owned()
@@ -306,7 +312,7 @@ impl Daemon {
     /// A rule's time has come: the same texts are compiled again, without it.
     fn expire(&self) {
         match self.compiled(&self.sources).and_then(|policies| self.swap(policies)) {
-            Ok((generation, ..)) => tracing::info!(generation, "rules have expired"),
+            Ok((generation, ..)) => tracing::info!(generation, "rules or items of lists have expired"),
             Err(faults) => tracing::error!("expired rules stay in force, reload to try again:\n{faults}"),
         }
     }
@@ -403,6 +409,8 @@ fn refuse(command: Command) {
     match command {
         Command::Reload(_, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
         Command::Apply(_, _, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
+        Command::EditList(_, _, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
+        Command::Lists(_, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
         Command::History(reply) => drop(reply.send(Err(DRAINING.to_owned()))),
         Command::Texts(_, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
         Command::StopWorker(_, reply) | Command::StartWorker(_, reply) => drop(reply.send(Err(DRAINING.to_owned()))),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use nix::net::if_::if_nametoindex;
 use proxy_core::config::{Config, Geo};
 use proxy_core::geo::{Databases, MAX_FILE_BYTES};
-use proxy_core::policy::{self, ListFault, ListFiles, MAX_LIST_FILE_BYTES, PolicySet};
+use proxy_core::policy::{self, Edits, ListFault, ListFiles, MAX_LIST_FILE_BYTES, PolicySet};
 use proxy_core::store::bundle::{Bundle, Mark};
 use proxy_core::store::{ListText, Texts};
 
@@ -106,12 +106,14 @@ impl Sources {
         self.came = Texts::default();
     }
 
-    /// Compiles them for `config`. `slots` are rule slots in use, `previous` is the set in force, whose counts go on.
+    /// Compiles them for `config`. `slots` are rule slots in use, `previous` is the set in force, whose counts go on, `edits`
+    /// are laid over the lists.
     pub(super) fn compile(
         &self,
         config: &Config,
         slots: &[(u32, String)],
         previous: Option<&PolicySet>,
+        edits: &Edits,
     ) -> Result<PolicySet, String> {
         let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.name.clone()).collect();
         let interfaces = interfaces(config);
@@ -126,6 +128,7 @@ impl Sources {
             seed: [random.hash_one(0), random.hash_one(1)],
             lists: &self.lists,
             places: Some(&places),
+            edits,
             previous,
         };
         policy::compile(&self.files, &options).map_err(|faults| {
@@ -194,11 +197,11 @@ pub fn read_lists(policies: &[(String, String)]) -> (ListFiles, Vec<ListText>) {
     let mut found = ListFiles::new();
     let mut texts = Vec::new();
     for (policy, text) in policies {
-        for name in policy::list_files(text) {
+        for (name, kind) in policy::list_files(text) {
             let read = policy::check_list_name(&name).map_err(ListFault::Unread);
             let read = read.and_then(|()| read_list(&shown(policy, &name)).map_err(ListFault::Unread));
             let list = read.and_then(|bytes| {
-                let list = policy::parse_list(&shown(policy, &name).display().to_string(), &bytes)?;
+                let list = policy::parse_list(&shown(policy, &name).display().to_string(), kind, &bytes)?;
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 texts.push(ListText { policy: policy.clone(), name: name.clone(), text });
                 Ok(list)
@@ -242,11 +245,16 @@ pub fn read_texts(paths: &[PathBuf]) -> Result<Texts, Vec<String>> {
 }
 
 fn parse_lists(texts: &Texts) -> ListFiles {
-    let parse = |list: &ListText| {
-        let parsed = policy::parse_list(&shown(&list.policy, &list.name).display().to_string(), list.text.as_bytes());
-        ((list.policy.clone(), list.name.clone()), parsed)
-    };
-    texts.lists.iter().map(parse).collect()
+    let mut found = ListFiles::new();
+    for (policy, text) in &texts.files {
+        for (name, kind) in policy::list_files(text) {
+            if let Some(list) = texts.lists.iter().find(|list| list.policy == *policy && list.name == name) {
+                let shown = shown(policy, &name).display().to_string();
+                found.insert((policy.clone(), name), policy::parse_list(&shown, kind, list.text.as_bytes()));
+            }
+        }
+    }
+    found
 }
 
 /// Where a list of a policy lies.

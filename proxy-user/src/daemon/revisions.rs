@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use proxy_core::policy::PolicySet;
+use proxy_core::policy::{Edits, PolicySet};
 use proxy_core::store::audit::Act;
 use proxy_core::store::bundle::follows;
 use proxy_core::store::{Origin, Who};
@@ -19,6 +19,7 @@ use crate::kernel::Applied;
 use crate::shared::{Applying, Kept, Proposal, Snapshot};
 use crate::stages::Stages;
 use crate::stages::hooks::Compiled;
+use crate::store;
 
 /// Which policies a daemon starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +34,16 @@ pub(super) enum Begin {
 
 /// Loads what the daemon starts with: a held revision, else the config's policies, else, where these have faults, what
 /// was in force before.
-pub(super) fn first_load(path: &Path) -> anyhow::Result<(Loaded, Begin)> {
+pub(super) fn first_load(path: &Path) -> anyhow::Result<(Loaded, Begin, Edits)> {
     // What is wrong with the config is said below, with whatever else is.
-    let left = read_config(path).ok().and_then(|(config, base)| left_in_force(&config, &base));
+    let read = read_config(path).ok();
+    let left = read.as_ref().and_then(|(config, base)| left_in_force(config, base));
+    let edits = read.map(|(config, base)| store::peek_edits(&base.join(config.state_dir))).unwrap_or_default();
     let newest = left.as_ref().and_then(|left| left.current.newest);
-    let load = |sources: Option<Sources>| load_after(path, &[], None, sources);
+    let load = |sources: Option<Sources>| load_after(path, &[], None, sources, &edits);
     if let Some(left) = left.as_ref().filter(|left| left.current.held) {
         match load(Some(left.sources.clone())) {
-            Ok(loaded) => return Ok((loaded, Begin::Held)),
+            Ok(loaded) => return Ok((loaded, Begin::Held, edits)),
             Err(faults) => {
                 tracing::error!(
                     "the held revision cannot be loaded, the config's policies are tried instead:\n{faults}"
@@ -53,14 +56,14 @@ pub(super) fn first_load(path: &Path) -> anyhow::Result<(Loaded, Begin)> {
         None => Ok(loaded),
     };
     let faults = match load(None).and_then(in_order) {
-        Ok(loaded) => return Ok((loaded, Begin::Files)),
+        Ok(loaded) => return Ok((loaded, Begin::Files, edits)),
         Err(faults) => faults,
     };
     if let Some(left) = left
         && let Ok(loaded) = load(Some(left.sources))
     {
         tracing::error!("the policies have faults, those that were in force before stay:\n{faults}");
-        return Ok((loaded, Begin::LastGood));
+        return Ok((loaded, Begin::LastGood, edits));
     }
     Err(anyhow!("{faults}"))
 }
@@ -79,7 +82,7 @@ impl History {
         sources.forget_texts();
         let current = self.current();
         if current.revision.is_some() {
-            self.log(Change { act: Act::Start, who: Who::default(), outcome: Ok(current.revision) });
+            self.log(Change { act: Act::Start, who: Who::default(), outcome: Ok(current.revision), what: None });
         }
     }
 
@@ -152,7 +155,7 @@ impl Daemon {
     /// Sources, compiled for the config in force; counts of rates that did not change go on.
     pub(super) fn compiled(&self, sources: &Sources) -> Result<PolicySet, String> {
         let before = self.shared.snapshot.load_full();
-        sources.compile(&before.config, &self.rule_slots()?, Some(&before.policies))
+        sources.compile(&before.config, &self.rule_slots()?, Some(&before.policies), &self.edits)
     }
 
     /// Puts compiled policies in force beside the config that is; tells the generation and what changed in the kernel.
@@ -186,8 +189,13 @@ impl Daemon {
 
     /// Writes down a change of policies, and shows it in `status`.
     pub(super) fn tell(&mut self, act: Act, who: Who, outcome: Result<(), &str>) {
+        self.tell_of(act, who, outcome, None);
+    }
+
+    /// [`Self::tell`], with what was changed in words.
+    pub(super) fn tell_of(&mut self, act: Act, who: Who, outcome: Result<(), &str>, what: Option<&str>) {
         let revision = self.history.current().revision;
-        self.history.log(Change { act, who, outcome: outcome.map(|()| revision) });
+        self.history.log(Change { act, who, outcome: outcome.map(|()| revision), what });
         self.shared.kept.store(Arc::new(self.history.kept()));
     }
 

@@ -6,12 +6,14 @@
 //! current.json          the revision in force, and whether it is held
 //! revisions/12.json     who brought it in when, and the digests of its texts
 //! objects/<sha256>      texts, each once
+//! lists.jsonl           what was edited in lists at run time
 //! audit.jsonl           the audit log
 //! audit.head            number and hash of its last entry
 //! ```
 
 mod audit;
 mod files;
+mod journal;
 
 use std::fs::{self, File};
 use std::io;
@@ -20,6 +22,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use nix::fcntl::{Flock, FlockArg};
 use proxy_core::digest::Digest;
+use proxy_core::policy::Edits;
 use proxy_core::store::audit::Head;
 use proxy_core::store::bundle::Mark;
 use proxy_core::store::{ListText, Revision, Texts, keep};
@@ -28,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use audit::AuditLog;
 pub use audit::{AUDIT_FILE, HEAD_FILE, read_head};
 use files::{make_directory, read_bounded, write_whole};
+pub use journal::Journal;
 
 /// Largest manifest of a revision: names and digests of as many files as a set may have.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
@@ -54,6 +58,7 @@ pub struct Store {
     /// Sorted by number.
     revisions: Vec<Revision>,
     audit: AuditLog,
+    journal: Journal,
     _lock: Flock<File>,
 }
 
@@ -76,6 +81,14 @@ pub fn peek(state_dir: &Path) -> anyhow::Result<Option<(Current, Texts)>> {
     Ok(Some((current, read_revision(&directory, &revision)?)))
 }
 
+/// What was edited in lists before; what cannot be read is said and left out.
+pub fn peek_edits(state_dir: &Path) -> Edits {
+    journal::read(&directory(state_dir)).unwrap_or_else(|error| {
+        tracing::error!(error = format!("{error:#}"), "what was edited in lists at run time cannot be read");
+        Edits::default()
+    })
+}
+
 impl Store {
     /// Opens the store of a state directory; makes it where it is missing.
     ///
@@ -95,7 +108,8 @@ impl Store {
         let current = read_current(&directory)?;
         let revisions = read_revisions(&directory)?;
         let audit = AuditLog::open(&directory)?;
-        Ok(Self { directory, current, revisions, audit, _lock: lock })
+        let (journal, _) = Journal::open(&directory)?;
+        Ok(Self { directory, current, revisions, audit, journal, _lock: lock })
     }
 
     /// What is in force.
@@ -121,6 +135,11 @@ impl Store {
     /// The audit log's end.
     pub fn audit_head(&self) -> Head {
         self.audit.head()
+    }
+
+    /// The journal of edits of lists.
+    pub fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
     }
 
     /// The audit log.

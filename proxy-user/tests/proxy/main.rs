@@ -12,6 +12,7 @@ mod hello;
 mod http3;
 mod lifecycle;
 mod limits;
+mod lists;
 mod origin;
 mod places;
 mod policies;

@@ -55,6 +55,7 @@ pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet
     assembly.set.signer = Signer::new(seed, terms.ipv6_prefix);
     for (index, (file, unit)) in units.iter().enumerate() {
         assembly.set.lists.extend_from_slice(&unit.files);
+        assembly.set.named.extend_from_slice(&unit.named);
         for rule in &unit.rules {
             assembly.rule(index, file, rule, &unit.lists, terms);
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::answer::{Deed, deed};
 use super::challenge;
+use super::edits::{Edits, ListSummary};
 use super::interfaces::Interfaces;
 use super::lang::{self, Expr, Lists, NamedList, Phases, Wildcard};
 use super::list_file::{ListFault, ListFile, ListFiles, check_list_name};
@@ -36,6 +37,8 @@ pub(super) struct Unit {
     pub rules: Vec<UnitRule>,
     /// Lists that were read from files.
     pub files: Vec<ListInfo>,
+    /// All lists.
+    pub named: Vec<ListSummary>,
 }
 
 /// A checked rate.
@@ -87,18 +90,21 @@ pub(super) struct UnitRule {
 }
 
 /// Checks a policy, which stands in `file`. `listeners` are the names that its scope may have; none means that they are not
-/// known. `files` are the list files that it names. Its rules may name `interfaces`.
+/// known. `files` are the list files that it names. Its rules may name `interfaces`. `edits` of its lists are laid over them,
+/// those that stand at the time beside them.
 pub(super) fn build(
     policy: &Policy,
     file: &str,
     listeners: &[String],
     interfaces: Interfaces<'_>,
     files: &ListFiles,
+    edits: (&Edits, jiff::Timestamp),
 ) -> Result<Unit, Vec<Fault>> {
     let mut faults = Vec::new();
     let hosts = scope_hosts(policy, &mut faults);
     scope_listeners(policy, listeners, &mut faults);
     let mut infos = Vec::new();
+    let mut named = Vec::new();
     let mut lists = Lists::new();
     for (name, list) in &policy.lists {
         let found = match &list.file {
@@ -106,16 +112,34 @@ pub(super) fn build(
             Some(list_file) => {
                 let known = files.get(&(file.to_owned(), list_file.clone()));
                 let found = from_file(name, list, list_file, known, &mut faults);
-                let info = |(items, ranges)| ListInfo {
+                infos.extend(found.map(|known| ListInfo {
                     name: format!("{}/{name}", policy.id),
                     file: list_file.clone(),
-                    items,
-                    ranges,
+                    items: known.items,
+                    ranges: match &known.list {
+                        NamedList::Cidr(ranges) => ranges.ranges().len(),
+                        NamedList::Text(_) => 0,
+                    },
+                }));
+                let none = || match list.kind {
+                    ListKind::Cidr => NamedList::Cidr(Arc::default()),
+                    ListKind::String => NamedList::Text(Arc::default()),
                 };
-                infos.extend(found.as_ref().map(|list| info((list.items, list.ranges.ranges().len()))));
-                NamedList::Cidr(found.map(|list| Arc::clone(&list.ranges)).unwrap_or_default())
+                found.map_or_else(none, |known| known.list.clone())
             }
         };
+        let full = format!("{}/{name}", policy.id);
+        let own = found.clone();
+        let found = match found {
+            NamedList::Cidr(ranges) => NamedList::Cidr(edits.0.over_ranges(&full, edits.1, &ranges)),
+            NamedList::Text(mut strings) => {
+                if edits.0.of(&full, edits.1).next().is_some() {
+                    edits.0.over_strings(&full, edits.1, Arc::make_mut(&mut strings));
+                }
+                NamedList::Text(strings)
+            }
+        };
+        named.push(ListSummary::new(full, list_items(list, file, files), own));
         lists.insert(name.clone(), found);
     }
     let mut ids = HashMap::new();
@@ -130,7 +154,7 @@ pub(super) fn build(
     }
     if faults.is_empty() {
         let listeners = policy.scope.listeners.clone();
-        Ok(Unit { id: policy.id.clone(), hosts, listeners, lists: Arc::new(lists), rules, files: infos })
+        Ok(Unit { id: policy.id.clone(), hosts, listeners, lists: Arc::new(lists), rules, files: infos, named })
     } else {
         Err(faults)
     }
@@ -164,6 +188,17 @@ fn scope_listeners(policy: &Policy, listeners: &[String], faults: &mut Vec<Fault
     }
 }
 
+/// Items of a list, without what was edited.
+fn list_items(list: &List, policy: &str, files: &ListFiles) -> usize {
+    match &list.file {
+        None => list.items.as_ref().map_or(0, Vec::len),
+        Some(file) => match files.get(&(policy.to_owned(), file.clone())) {
+            Some(Ok(list)) => list.items,
+            _ => 0,
+        },
+    }
+}
+
 /// The pointer of a list, whose name is checked.
 fn list_pointer(name: &str, faults: &mut Vec<Fault>) -> String {
     let pointer = join("/lists", name);
@@ -183,15 +218,16 @@ fn from_file<'f>(
     faults: &mut Vec<Fault>,
 ) -> Option<&'f ListFile> {
     let pointer = list_pointer(name, faults);
-    let message = if list.kind == ListKind::String {
-        "a list from a file holds addresses and networks: write `\"type\": \"cidr\"`, or the items here".to_owned()
-    } else if list.items.is_some() {
+    let message = if list.items.is_some() {
         "a list has its items here or in a file, not both; make two lists, and name both in the rule".to_owned()
     } else if let Err(message) = check_list_name(file) {
         message
     } else {
         match known {
-            Some(Ok(list)) => return Some(list),
+            Some(Ok(known)) if matches!(known.list, NamedList::Cidr(_)) != (list.kind == ListKind::Cidr) => {
+                format!("`{file}` is named by two lists of different types; each list has its own file")
+            }
+            Some(Ok(known)) => return Some(known),
             Some(Err(ListFault::Unread(message))) => message.clone(),
             // Said line by line already.
             Some(Err(ListFault::Lines(_))) => return None,

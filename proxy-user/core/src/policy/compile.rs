@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::assemble::{Purpose, Terms, UnitFault, assemble};
 use super::build::{Unit, build};
+use super::edits::{Edits, NO_EDITS};
 use super::interfaces::Interfaces;
 use super::list_file::{self, ListFault, ListFiles};
 use super::model::{MAX_POLICIES, Policy, schema};
@@ -35,6 +36,8 @@ pub struct Options<'a> {
     /// The config's files of places: rules may ask for those that are there. Rules are not checked for that where there is
     /// nothing.
     pub places: Option<&'a Arc<Databases>>,
+    /// What was edited in lists at run time.
+    pub edits: &'a Edits,
     /// The set in force: its slots and the counts of unchanged rates are kept.
     pub previous: Option<&'a PolicySet>,
 }
@@ -51,6 +54,7 @@ impl Options<'_> {
             seed: [0; 2],
             lists: &list_file::NONE,
             places: None,
+            edits: &NO_EDITS,
             previous: None,
         }
     }
@@ -101,6 +105,7 @@ pub fn compile<N: AsRef<str>, T: AsRef<str>>(
     faults.extend(placed(&units, extra));
     if faults.is_empty() {
         set.warnings = placed(&units, warnings);
+        set.next_expiry = set.next_expiry.into_iter().chain(options.edits.next_expiry(options.wall_now)).min();
         return Ok(set);
     }
     faults.sort_by(|a, b| {
@@ -201,7 +206,8 @@ fn built<'t>(
     let document = Document::parse(text)?;
     let (policy, mut faults) = document.read::<Policy>(schema);
     let Some(policy) = policy else { return Err(document.locate(faults)) };
-    match build(&policy, file, options.listeners, Interfaces(options.interfaces), options.lists) {
+    let edits = (options.edits, options.wall_now);
+    match build(&policy, file, options.listeners, Interfaces(options.interfaces), options.lists, edits) {
         Ok(unit) if faults.is_empty() => Ok((document, policy, unit)),
         Ok(unit) => {
             // Found out together with the rest.

@@ -1,13 +1,15 @@
 //! Lists that stand in files of their own: which ones a policy names, and what a file's text holds. The texts come from the
 //! caller; this reads no files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path};
 use std::sync::Arc;
 
 use proxy_common::abi::{MAX_HOSTS, MAX_PREFIXES};
 use serde_json::Value;
 
+use super::edits::{ItemKind, MAX_EDIT_BYTES};
+use super::lang::NamedList;
 use crate::diagnostic::{Diagnostic, FileDiagnostic};
 use crate::json::MAX_DIAGNOSTICS;
 use crate::ranges::{RangeSet, network_ranges, parse_network};
@@ -21,9 +23,9 @@ pub const MAX_LIST_FILE_ITEMS: usize = MAX_HOSTS as usize + MAX_PREFIXES as usiz
 const MAX_ITEM_BYTES: usize = 49;
 
 /// What a list file holds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ListFile {
-    pub(super) ranges: Arc<RangeSet>,
+    pub(super) list: NamedList,
     /// Lines with an item.
     pub items: usize,
 }
@@ -43,16 +45,21 @@ pub type ListFiles = BTreeMap<(String, String), Result<ListFile, ListFault>>;
 /// No list files.
 pub(super) static NONE: ListFiles = ListFiles::new();
 
-/// The list files that a policy's text names, each once. What is wrong with the text is said when it is compiled.
-pub fn list_files(text: &str) -> Vec<String> {
+/// The list files that a policy's text names, each once, and what they hold. What is wrong with the text is said when it is
+/// compiled.
+pub fn list_files(text: &str) -> Vec<(String, ItemKind)> {
     // The word is searched for first: most policies have no such list, and need not be read twice.
     let value: Value =
         if text.contains("\"file\"") { serde_json::from_str(text).unwrap_or_default() } else { Value::Null };
     let lists = value.get("lists").and_then(Value::as_object).into_iter().flatten();
-    let mut names: Vec<String> =
-        lists.filter_map(|(_, list)| list.get("file").and_then(Value::as_str)).map(str::to_owned).collect();
-    names.sort_unstable();
-    names.dedup();
+    let named = |(_, list): (&String, &Value)| {
+        let strings = list.get("type").and_then(Value::as_str) == Some("string");
+        let kind = if strings { ItemKind::String } else { ItemKind::Cidr };
+        Some((list.get("file").and_then(Value::as_str)?.to_owned(), kind))
+    };
+    let mut names: Vec<(String, ItemKind)> = lists.filter_map(named).collect();
+    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    names.dedup_by(|a, b| a.0 == b.0);
     names
 }
 
@@ -68,30 +75,40 @@ pub fn check_list_name(name: &str) -> Result<(), String> {
     Err(format!("`{name}` leads out of the policy's directory; write a name in it or below, such as `lists/bad.txt`"))
 }
 
-/// Reads a list: an address or network a line; what follows `#` or `;` is for people. `name` is for messages.
+/// Reads a list, an item a line. Addresses and networks: what follows `#` or `;` is for people. Strings: lines that begin with
+/// `#` are, and blanks at both ends do not count. `name` is for messages.
 ///
 /// # Errors
-/// Every line that is neither, up to a bound.
-pub fn parse_list(name: &str, text: &[u8]) -> Result<ListFile, ListFault> {
+/// Every line that is no item, up to a bound.
+pub fn parse_list(name: &str, kind: ItemKind, text: &[u8]) -> Result<ListFile, ListFault> {
     let mut ranges = Vec::new();
+    let mut strings = HashSet::new();
     let mut faults = Vec::new();
     let (mut items, mut bad) = (0, 0_usize);
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
-        let end = line.iter().position(|byte| matches!(byte, b'#' | b';')).unwrap_or(line.len());
-        let item = line[..end].trim_ascii();
-        if item.is_empty() {
+        let comment = |byte: &u8| kind == ItemKind::Cidr && matches!(byte, b'#' | b';');
+        let end = line.iter().position(comment).unwrap_or(line.len());
+        let item = line.get(..end).unwrap_or(line).trim_ascii();
+        if item.is_empty() || (kind == ItemKind::String && item.starts_with(b"#")) {
             continue;
         }
         items += 1;
-        match network(item) {
-            Ok(found) => ranges.extend(network_ranges(found)),
-            Err(message) => {
-                bad += 1;
-                if bad <= MAX_DIAGNOSTICS {
-                    let column = line.len() - line.trim_ascii_start().len() + 1;
-                    faults.push(fault(name, number, column, message));
-                }
+        let found = match kind {
+            ItemKind::Cidr => network(item).map(|found| ranges.extend(network_ranges(found))),
+            ItemKind::String if item.len() > MAX_EDIT_BYTES => {
+                Err(format!("an item has {} bytes, at most {MAX_EDIT_BYTES} are taken", item.len()))
+            }
+            ItemKind::String => {
+                strings.insert(item.into());
+                Ok(())
+            }
+        };
+        if let Err(message) = found {
+            bad += 1;
+            if bad <= MAX_DIAGNOSTICS {
+                let column = line.len() - line.trim_ascii_start().len() + 1;
+                faults.push(fault(name, number, column, message));
             }
         }
     }
@@ -105,11 +122,14 @@ pub fn parse_list(name: &str, text: &[u8]) -> Result<ListFile, ListFault> {
         );
         faults.push(fault(name, 1, 1, message));
     }
-    if faults.is_empty() {
-        Ok(ListFile { ranges: Arc::new(RangeSet::new(ranges)), items })
-    } else {
-        Err(ListFault::Lines(faults))
+    if !faults.is_empty() {
+        return Err(ListFault::Lines(faults));
     }
+    let list = match kind {
+        ItemKind::Cidr => NamedList::Cidr(Arc::new(RangeSet::new(ranges))),
+        ItemKind::String => NamedList::Text(Arc::new(strings)),
+    };
+    Ok(ListFile { list, items })
 }
 
 fn network(item: &[u8]) -> Result<ipnet::IpNet, String> {
@@ -134,7 +154,7 @@ mod tests {
     use super::*;
 
     fn faults(text: &str) -> Vec<String> {
-        match parse_list("bad.txt", text.as_bytes()) {
+        match parse_list("bad.txt", ItemKind::Cidr, text.as_bytes()) {
             Err(ListFault::Lines(found)) => found.iter().map(ToString::to_string).collect(),
             other => panic!("{other:?}"),
         }
@@ -144,11 +164,22 @@ mod tests {
     fn items_comments_and_line_ends() {
         let text =
             "\u{feff}# a feed\r\n192.0.2.1\r\n\n  198.51.100.0/24 ; SBL1\n2001:db8::/32 # v6\n192.0.2.0\n10.0.0.1";
-        let list = parse_list("x", text.as_bytes()).expect("a list");
+        let list = parse_list("x", ItemKind::Cidr, text.as_bytes()).expect("a list");
         assert_eq!(list.items, 5);
-        let shown: Vec<String> = list.ranges.networks().iter().map(ToString::to_string).collect();
+        let NamedList::Cidr(ranges) = &list.list else { panic!("{list:?}") };
+        let shown: Vec<String> = ranges.networks().iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["10.0.0.1/32", "192.0.2.0/31", "198.51.100.0/24", "2001:db8::/32"]);
-        assert_eq!(parse_list("x", b"# nothing\n").expect("empty").items, 0);
+        assert_eq!(parse_list("x", ItemKind::Cidr, b"# nothing\n").expect("empty").items, 0);
+    }
+
+    #[test]
+    fn strings_are_whole_lines() {
+        let list = parse_list("x", ItemKind::String, b"# names\n a.example \r\n\nb#1;x\na.example\n").expect("a list");
+        let NamedList::Text(strings) = &list.list else { panic!("{list:?}") };
+        let mut shown: Vec<&[u8]> = strings.iter().map(|item| &**item).collect();
+        shown.sort_unstable();
+        assert_eq!((list.items, shown), (3, vec![&b"a.example"[..], b"b#1;x"]));
+        assert!(parse_list("x", ItemKind::String, &[b'x'; MAX_EDIT_BYTES + 1]).is_err());
     }
 
     #[test]
@@ -174,14 +205,18 @@ mod tests {
             assert!(check_list_name(name).is_err(), "{name}");
         }
         let text = r#"{"lists":{"a":{"type":"cidr","file":"a.txt"},"b":{"items":[]},"c":{"file":"a.txt"}}}"#;
-        assert_eq!(list_files(text), ["a.txt"]);
+        assert_eq!(list_files(text), [("a.txt".to_owned(), ItemKind::Cidr)]);
+        let text = r#"{"lists":{"a":{"type":"string","file":"names.txt"}}}"#;
+        assert_eq!(list_files(text), [("names.txt".to_owned(), ItemKind::String)]);
         assert!(list_files("{\"file\"").is_empty());
     }
 
     proptest::proptest! {
         #[test]
         fn never_panics(text in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-            let _ = parse_list("x", &text);
+            for kind in [ItemKind::Cidr, ItemKind::String] {
+                let _ = parse_list("x", kind, &text);
+            }
         }
     }
 }

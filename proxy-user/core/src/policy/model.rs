@@ -131,7 +131,7 @@ pub(crate) struct List {
     #[schemars(length(max = MAX_LIST_ITEMS))]
     pub items: Option<Vec<String>>,
     /// File that holds the items instead, in the policy's directory or below: one a line, `#` before what is for people.
-    /// For `cidr`. Read again with the policy.
+    /// Read again with the policy.
     #[serde(default)]
     pub file: Option<String>,
 }

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::answer::{Answer, Deed};
 use super::challenge::{self, ChallengePage, Signer};
+use super::edits::ListSummary;
 use super::explain::Told;
 use super::index::{Candidates, Index, clear, next_set, set};
 use super::lang::{Expr, Source, Text, TextField, TextTest, Wildcard};
@@ -50,6 +51,7 @@ pub struct PolicySet {
     /// About each of `rules`, for explanations.
     pub(super) told: Vec<Told>,
     pub(super) lists: Vec<ListInfo>,
+    pub(super) named: Vec<ListSummary>,
     pub(super) hosts: usize,
     pub(super) warnings: Vec<FileDiagnostic>,
     pub(super) next_expiry: Option<jiff::Timestamp>,
@@ -398,6 +400,11 @@ impl PolicySet {
     /// Lists that were read from files, in the order of the policies.
     pub fn lists(&self) -> &[ListInfo] {
         &self.lists
+    }
+
+    /// All lists that rules may name, in the order of the policies.
+    pub fn named_lists(&self) -> &[ListSummary] {
+        &self.named
     }
 
     /// Hosts of [`Self::kernel_image`], allowed and denied, which the kernel keeps apart from its prefixes.

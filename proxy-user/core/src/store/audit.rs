@@ -26,6 +26,8 @@ pub enum Act {
     Apply,
     /// A kept revision was restored.
     Rollback,
+    /// A list was edited.
+    List,
     /// A line that a crash had left torn was found; its digest is in the detail.
     Recovered,
 }
@@ -38,6 +40,7 @@ impl Act {
             Self::Reload => "reload",
             Self::Apply => "apply",
             Self::Rollback => "rollback",
+            Self::List => "list",
             Self::Recovered => "recovered",
         }
     }

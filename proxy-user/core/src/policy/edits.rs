@@ -1,0 +1,362 @@
+//! What was added to lists and taken out of them at run time: kept beside the policies, so that it survives their reload,
+//! and laid over their lists when they are compiled. Time is an argument; the journal's lines are made and read here.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::lang::NamedList;
+use crate::ranges::{RangeSet, network_ranges, parse_network};
+
+/// Most edits of all lists together.
+pub const MAX_EDITS: usize = 1_048_576;
+/// Most bytes of an item of strings.
+pub const MAX_EDIT_BYTES: usize = 1_024;
+
+/// What is done to an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EditKind {
+    /// It is in the list, whatever the policy says.
+    Add,
+    /// It is not.
+    Remove,
+    /// As the policy says: the edit before is gone.
+    Forget,
+}
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    /// `policy/list`
+    pub list: String,
+    /// As [`edit_item`] writes it.
+    pub item: String,
+    /// What is done.
+    pub edit: EditKind,
+    /// Until then; for good where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+impl Edit {
+    /// The journal's line, without its end.
+    pub fn line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// What stands for an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it is in the list; else it is taken out.
+    pub added: bool,
+    /// Until then.
+    pub until: Option<Timestamp>,
+}
+
+impl Standing {
+    fn stands(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| until > now)
+    }
+}
+
+/// What a list's items are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ItemKind {
+    /// Addresses and networks.
+    Cidr,
+    /// Strings.
+    String,
+}
+
+/// A list that rules may name, as its policy has it.
+#[derive(Clone, Debug)]
+pub struct ListSummary {
+    /// `policy/list`
+    pub name: String,
+    /// What its items are.
+    pub kind: ItemKind,
+    /// Items that the policy gives it.
+    pub items: usize,
+    /// Without what was edited.
+    own: NamedList,
+}
+
+impl ListSummary {
+    pub(super) fn new(name: String, items: usize, own: NamedList) -> Self {
+        let kind = match own {
+            NamedList::Cidr(_) => ItemKind::Cidr,
+            NamedList::Text(_) => ItemKind::String,
+        };
+        Self { name, kind, items, own }
+    }
+
+    /// Whether the policy itself has some of an item in the list.
+    fn has(&self, item: &str) -> bool {
+        match &self.own {
+            NamedList::Text(strings) => strings.contains(item.as_bytes()),
+            NamedList::Cidr(ranges) => parse_network(item)
+                .is_ok_and(|network| !ranges.intersection(&RangeSet::new(network_ranges(network))).is_empty()),
+        }
+    }
+
+    /// The edit that has an item in the list or out of it, where `before` stands for it: what was edited is forgotten where
+    /// the policy says the same.
+    pub fn edit(&self, item: String, add: bool, until: Option<Timestamp>, before: Option<Standing>) -> Edit {
+        let back = before.is_some_and(|before| before.added != add) && until.is_none() && self.has(&item) == add;
+        let edit = match (back, add) {
+            (true, _) => EditKind::Forget,
+            (false, true) => EditKind::Add,
+            (false, false) => EditKind::Remove,
+        };
+        Edit { list: self.name.clone(), item, edit, until }
+    }
+}
+
+/// The edits of all lists.
+#[derive(Clone, Debug, Default)]
+pub struct Edits {
+    lists: BTreeMap<String, BTreeMap<String, Standing>>,
+    count: usize,
+}
+
+/// No edits.
+pub(super) static NO_EDITS: Edits = Edits { lists: BTreeMap::new(), count: 0 };
+
+impl Edits {
+    /// From a journal's lines, the last of an item counts. Lines that are none are left out, and counted.
+    pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> (Self, usize) {
+        let (mut edits, mut broken) = (Self::default(), 0);
+        for line in lines {
+            match serde_json::from_str(line) {
+                Ok(edit) if edits.count < MAX_EDITS => drop(edits.put(&edit)),
+                _ => broken += 1,
+            }
+        }
+        (edits, broken)
+    }
+
+    /// Makes an edit; tells the one that puts things back as they were.
+    pub fn put(&mut self, edit: &Edit) -> Edit {
+        let items = self.lists.entry(edit.list.clone()).or_default();
+        let standing = Standing { added: edit.edit == EditKind::Add, until: edit.until };
+        let before = match (items.entry(edit.item.clone()), edit.edit) {
+            (Entry::Occupied(entry), EditKind::Forget) => Some(entry.remove()),
+            (Entry::Occupied(mut entry), _) => Some(entry.insert(standing)),
+            (Entry::Vacant(_), EditKind::Forget) => None,
+            (Entry::Vacant(entry), _) => {
+                entry.insert(standing);
+                None
+            }
+        };
+        match (before.is_some(), edit.edit == EditKind::Forget) {
+            (false, false) => self.count += 1,
+            (true, true) => self.count -= 1,
+            _ => {}
+        }
+        if items.is_empty() {
+            self.lists.remove(&edit.list);
+        }
+        let kind = match before {
+            None => EditKind::Forget,
+            Some(Standing { added: true, .. }) => EditKind::Add,
+            Some(_) => EditKind::Remove,
+        };
+        Edit { edit: kind, until: before.and_then(|before| before.until), ..edit.clone() }
+    }
+
+    /// Forgets what is over.
+    pub fn expire(&mut self, now: Timestamp) {
+        self.lists.retain(|_, items| {
+            items.retain(|_, standing| standing.stands(now));
+            !items.is_empty()
+        });
+        self.count = self.lists.values().map(BTreeMap::len).sum();
+    }
+
+    /// Edits that stand or have not been forgotten yet.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Those of one list that stand.
+    pub fn of(&self, list: &str, now: Timestamp) -> impl Iterator<Item = (&str, Standing)> {
+        let items = self.lists.get(list).into_iter().flatten();
+        items.filter(move |(_, standing)| standing.stands(now)).map(|(item, standing)| (item.as_str(), *standing))
+    }
+
+    /// What stands for one item.
+    pub fn standing(&self, list: &str, item: &str, now: Timestamp) -> Option<Standing> {
+        self.lists.get(list)?.get(item).copied().filter(|standing| standing.stands(now))
+    }
+
+    /// When the next one is over.
+    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        let all = self.lists.values().flat_map(BTreeMap::values);
+        all.filter_map(|standing| standing.until).filter(|until| *until > now).min()
+    }
+
+    /// All of them as a journal's lines.
+    pub fn journal(&self) -> impl Iterator<Item = String> {
+        let edit = |list: &String, item: &String, standing: &Standing| Edit {
+            list: list.clone(),
+            item: item.clone(),
+            edit: if standing.added { EditKind::Add } else { EditKind::Remove },
+            until: standing.until,
+        };
+        self.lists
+            .iter()
+            .flat_map(move |(list, items)| items.iter().map(move |(item, standing)| edit(list, item, standing).line()))
+    }
+
+    /// Addresses of a list, edited.
+    pub(super) fn over_ranges(&self, list: &str, now: Timestamp, ranges: &Arc<RangeSet>) -> Arc<RangeSet> {
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        for (item, standing) in self.of(list, now) {
+            // They were checked when they came; a journal that was altered has them left out.
+            let Ok(network) = parse_network(item) else { continue };
+            if standing.added { &mut added } else { &mut removed }.extend(network_ranges(network));
+        }
+        if added.is_empty() && removed.is_empty() {
+            return Arc::clone(ranges);
+        }
+        let all = ranges.union(&RangeSet::new(added));
+        let rest =
+            if removed.is_empty() { all } else { all.intersection(&RangeSet::new(removed).complement(u128::MAX)) };
+        Arc::new(rest)
+    }
+
+    /// Strings of a list, edited.
+    pub(super) fn over_strings(&self, list: &str, now: Timestamp, strings: &mut HashSet<Box<[u8]>>) {
+        for (item, standing) in self.of(list, now) {
+            if standing.added {
+                strings.insert(item.as_bytes().into());
+            } else {
+                strings.remove(item.as_bytes());
+            }
+        }
+    }
+}
+
+/// An item as it is kept: networks in one way of writing.
+///
+/// # Errors
+/// It is no item of such a list.
+pub fn edit_item(kind: ItemKind, text: &str) -> Result<String, String> {
+    match kind {
+        ItemKind::Cidr => parse_network(text).map(|network| {
+            let host = network.prefix_len() == network.max_prefix_len();
+            if host { network.addr().to_string() } else { network.to_string() }
+        }),
+        ItemKind::String if text.is_empty() => Err("an item is empty".to_owned()),
+        ItemKind::String if text.len() > MAX_EDIT_BYTES => {
+            Err(format!("an item has {} bytes, at most {MAX_EDIT_BYTES} are taken", text.len()))
+        }
+        ItemKind::String => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn edit(list: &str, item: &str, edit: EditKind, until: Option<i64>) -> Edit {
+        let until = until.map(|seconds| Timestamp::from_second(seconds).expect("a time"));
+        Edit { list: list.to_owned(), item: item.to_owned(), edit, until }
+    }
+
+    #[test]
+    fn edits_stand_until_their_time_and_can_be_put_back() {
+        let mut edits = Edits::default();
+        let undo = edits.put(&edit("p/l", "a", EditKind::Add, Some(10)));
+        assert_eq!((undo.edit, edits.len()), (EditKind::Forget, 1));
+        let back = edits.put(&edit("p/l", "a", EditKind::Remove, None));
+        assert_eq!((back.edit, back.until), (EditKind::Add, Some(Timestamp::from_second(10).expect("a time"))));
+        edits.put(&back);
+        let later = Timestamp::from_second(10).expect("a time");
+        assert_eq!((edits.next_expiry(NOW), edits.next_expiry(later)), (Some(later), None));
+        assert!(
+            edits.standing("p/l", "a", NOW).is_some_and(|s| s.added) && edits.standing("p/l", "a", later).is_none()
+        );
+        edits.put(&undo);
+        assert!(edits.is_empty() && edits.of("p/l", NOW).next().is_none());
+        edits.put(&edit("p/l", "a", EditKind::Add, Some(10)));
+        edits.expire(later);
+        assert!(edits.is_empty());
+    }
+
+    #[test]
+    fn the_journal_gives_the_same_again() {
+        let lines = [
+            edit("p/l", "a", EditKind::Add, None),
+            edit("p/l", "b", EditKind::Remove, Some(99)),
+            edit("p/m", "a", EditKind::Add, None),
+            edit("p/m", "a", EditKind::Forget, None),
+        ];
+        let text: Vec<String> = lines.iter().map(Edit::line).collect();
+        let (edits, broken) = Edits::read(text.iter().map(String::as_str).chain(["{", "torn"]));
+        assert_eq!((edits.len(), broken), (2, 2));
+        let journal: Vec<String> = edits.journal().collect();
+        assert_eq!(journal, text[..2]);
+    }
+
+    #[test]
+    fn lists_are_edited() {
+        let mut edits = Edits::default();
+        for (item, kind) in [("192.0.2.7", EditKind::Remove), ("203.0.113.0/24", EditKind::Add)] {
+            edits.put(&edit("p/l", item, kind, None));
+        }
+        let networks = |text: &str| RangeSet::new(network_ranges(text.parse().expect("a network")));
+        let own = Arc::new(networks("192.0.2.0/24"));
+        let over = edits.over_ranges("p/l", NOW, &own);
+        let number = |text: &str| crate::ranges::number(text.parse().expect("an address"));
+        let is = |text: &str| over.contains(number(text));
+        assert_eq!([is("192.0.2.6"), is("192.0.2.7"), is("203.0.113.9")], [true, false, true]);
+        assert!(Arc::ptr_eq(&edits.over_ranges("p/other", NOW, &own), &own));
+        let mut strings: HashSet<Box<[u8]>> = HashSet::from([b"192.0.2.7"[..].into()]);
+        edits.over_strings("p/l", NOW, &mut strings);
+        assert_eq!(strings, HashSet::from([b"203.0.113.0/24"[..].into()]));
+    }
+
+    #[test]
+    fn an_edit_that_says_what_the_policy_says_is_none() {
+        let strings = HashSet::from([b"own"[..].into()]);
+        let list = ListSummary::new("p/l".to_owned(), 1, NamedList::Text(Arc::new(strings)));
+        let (added, removed) = (Standing { added: true, until: None }, Standing { added: false, until: None });
+        let edit = |item: &str, add, before| list.edit(item.to_owned(), add, None, before).edit;
+        assert_eq!(edit("new", true, None), EditKind::Add);
+        assert_eq!(edit("new", false, Some(added)), EditKind::Forget);
+        assert_eq!(edit("own", false, None), EditKind::Remove);
+        assert_eq!(edit("own", true, Some(removed)), EditKind::Forget);
+        assert_eq!(edit("own", false, Some(added)), EditKind::Remove);
+        let networks = Arc::new(RangeSet::new(network_ranges("192.0.2.0/24".parse().expect("a network"))));
+        let list = ListSummary::new("p/n".to_owned(), 1, NamedList::Cidr(networks));
+        let edit = |item: &str, add, before| list.edit(item.to_owned(), add, None, before).edit;
+        assert_eq!(edit("192.0.2.7", false, Some(added)), EditKind::Remove, "the policy's network holds it");
+        assert_eq!(edit("203.0.113.7", false, Some(added)), EditKind::Forget);
+        assert_eq!(edit("203.0.113.7", false, None), EditKind::Remove, "it may lie in a network that was added");
+    }
+
+    #[test]
+    fn items_are_checked() {
+        assert_eq!(edit_item(ItemKind::Cidr, "192.0.2.1/32").as_deref(), Ok("192.0.2.1"));
+        assert_eq!(edit_item(ItemKind::Cidr, "2001:DB8::/32").as_deref(), Ok("2001:db8::/32"));
+        assert!(edit_item(ItemKind::Cidr, "192.0.2.1/24").is_err() && edit_item(ItemKind::Cidr, "x").is_err());
+        assert!(
+            edit_item(ItemKind::String, "").is_err()
+                && edit_item(ItemKind::String, &"x".repeat(MAX_EDIT_BYTES + 1)).is_err()
+        );
+    }
+}
