@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::stages::policy::seen::Ring;
+
 /// HTTP versions told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpVersion {
@@ -67,6 +69,8 @@ pub struct WorkerStats {
     pub duration: [AtomicU64; DURATION_BOUNDS_US.len() + 1],
     /// Sum of request durations in microseconds.
     pub duration_sum_us: AtomicU64,
+    /// Requests that can be explained by their id.
+    pub seen: Ring,
 }
 
 impl WorkerStats {

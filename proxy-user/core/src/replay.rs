@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Action, Decision, PolicySet, RequestView, ResponseView};
+use crate::policy::{BodyView, ConnectionView, Decision, PolicySet, RequestView, ResponseView};
 
 /// Requests of each change that are named.
 pub const MAX_SAMPLES: usize = 5;
@@ -140,7 +140,7 @@ pub fn replay<'a>(lines: impl IntoIterator<Item = &'a str>, old: &PolicySet, new
     }
     let shift = |((old, new), (requests, samples))| Shift { old, new, requests, samples };
     found.shifts = shifts.into_iter().map(shift).collect();
-    found.shifts.sort_by(|a, b| b.requests.cmp(&a.requests));
+    found.shifts.sort_by_key(|shift| std::cmp::Reverse(shift.requests));
     found
 }
 
@@ -206,6 +206,9 @@ impl Request {
             headers: &self.headers,
             body_size: Some(recorded.bytes_in),
             wall_ms: u64::try_from(recorded.time.as_millisecond()).unwrap_or(0),
+            // The recording has no handshakes.
+            connection: ConnectionView::default(),
+            body: BodyView::default(),
         };
         let now_ns = u64::try_from(recorded.time.as_nanosecond()).unwrap_or(0);
         let decision = set.evaluate(&view, now_ns);
@@ -217,12 +220,7 @@ impl Request {
 
 fn verdict(set: &PolicySet, decision: &Decision) -> Verdict {
     let name = |slot| set.rule_name(slot).unwrap_or_default().to_owned();
-    let (action, rule) = match decision.action {
-        Action::Pass => ("pass", None),
-        Action::Allow(rule) => ("allow", Some(rule)),
-        Action::Block { rule, .. } => ("block", Some(rule)),
-        Action::Redirect { rule, .. } => ("redirect", Some(rule)),
-    };
+    let (action, rule) = decision.action.decided().map_or(("pass", None), |(action, rule)| (action, Some(rule)));
     let matched = decision.logged.iter().map(|slot| name(*slot)).collect();
     Verdict { action: action.to_owned(), rule: rule.map(name), matched }
 }
@@ -268,10 +266,10 @@ mod tests {
 
     #[test]
     fn rates_go_by_the_recorded_times() {
-        let old = set(&json!([{ "id": "x", "when": "http.host eq \"none\"", "action": { "type": "block" } }]));
-        let new = set(&json!([{ "id": "r", "when": "true", "action": { "type": "block" },
-            "rate": { "limit": 3, "period": "60s", "count_when": "http.response.code eq 404" } }]));
         let count = |gap: i64| {
+            let old = set(&json!([{ "id": "x", "when": "http.host eq \"none\"", "action": { "type": "block" } }]));
+            let new = set(&json!([{ "id": "r", "when": "true", "action": { "type": "block" },
+                "rate": { "limit": 3, "period": "60s", "count_when": "http.response.code eq 404" } }]));
             let text: Vec<String> = (0..8).map(|n| line(1_000_000 + n * gap, "/", None)).collect();
             replay(text.iter().map(String::as_str), &old, &new).shifts.iter().map(|shift| shift.requests).sum::<u64>()
         };

@@ -33,12 +33,16 @@ Examples:
   tidegate explain --packet drops.pcap
   tidegate explain --packet drops.pcap --config edge.json
   tidegate explain --request 'POST https://shop.example/login' --header 'User-Agent: curl/8' --from 203.0.113.9
+  tidegate explain --id 5e1f09c20000000007              a request that was blocked, by the id in its answer
   tidegate explain --packet 0200000000010200000000020800450000281234... --json
   tidegate explain --packet drops.pcap --interface eth1")]
 pub(super) struct Args {
     /// The packet from its Ethernet header on: in hex, or a pcap or pcapng file with one or more
-    #[arg(long, short, value_name = "HEX|FILE", required_unless_present = "request", conflicts_with = "request")]
+    #[arg(long, short, value_name = "HEX|FILE", required_unless_present_any = ["request", "id"], conflicts_with = "request")]
     packet: Option<String>,
+    /// Id of a request that the running daemon refused lately, as it stands in the answer and in the access log
+    #[arg(long, value_name = "REQUEST_ID", conflicts_with_all = ["packet", "request", "config"])]
+    id: Option<String>,
     /// Interface that it came in on; the first of the gate unless named
     #[arg(long, short, value_name = "NAME", requires = "packet")]
     interface: Option<String>,
@@ -49,6 +53,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(id) = &args.id {
+        return request::of_id(id, &args.ask);
+    }
     let Some(packet) = &args.packet else {
         return request::run(&args.request, args.request.request.as_deref().unwrap_or_default(), args.ask.form.json);
     };

@@ -11,11 +11,14 @@ use proxy_core::config::{Listener, Protocol};
 use proxy_core::hello::ClientHello;
 use proxy_core::policy::{BodyView, Comparison, ConnectionView, Outcome, Phase, RequestExplanation, RequestView};
 use proxy_core::route::Request;
+use proxy_user::control::api::encode_segment;
+use proxy_user::control::wire::ExplainedRequest;
 use proxy_user::daemon::load;
 use serde::Serialize;
 
 use super::DEFAULT_CONFIG;
 use super::output::{self, BAD, GOOD, WARN};
+use super::remote::Ask;
 
 /// The request, and by whose policies it is judged.
 #[derive(Debug, clap::Args)]
@@ -110,7 +113,7 @@ pub(super) fn run(args: &Args, request: &str, json: bool) -> anyhow::Result<()> 
     }
     let verdict = told.push_seconds.map(|seconds| (banned(source, loaded.config.gate.ipv6_prefix), seconds));
     let out = &mut output::stdout();
-    print(out, &view, &told, verdict)?;
+    print(out, &ExplainedRequest::line(&view), &told, verdict)?;
     match route {
         None => writeln!(out, "route     none for this host and path: 404")?,
         Some(RouteLine { pointer, is_for, leads_to, upstream }) => {
@@ -119,6 +122,22 @@ pub(super) fn run(args: &Args, request: &str, json: bool) -> anyhow::Result<()> 
         }
     }
     Ok(())
+}
+
+/// Explains a request that the running daemon has kept.
+pub(super) fn of_id(id: &str, ask: &Ask) -> anyhow::Result<()> {
+    let found: ExplainedRequest = ask.socket.get(&format!("/v1/requests/{}", encode_segment(id)))?;
+    if ask.form.json {
+        return output::json(&found);
+    }
+    let out = &mut output::stdout();
+    let told = &found.explanation;
+    writeln!(out, "id        {} at {:.3}, by generation {}", found.id, found.time, found.generation)?;
+    if found.reloaded {
+        writeln!(out, "{WARN}the policies were loaded anew since then{WARN:#}: these are the ones in force")?;
+    }
+    let verdict = told.push_seconds.map(|seconds| (banned(found.source, found.ipv6_prefix), seconds));
+    Ok(print(out, &found.request, told, verdict)?)
 }
 
 /// All that is told of a request.
@@ -212,13 +231,11 @@ fn banned(source: IpAddr, ipv6_prefix: u8) -> String {
 
 fn print(
     out: &mut impl Write,
-    view: &RequestView<'_>,
+    request: &str,
     told: &RequestExplanation,
     verdict: Option<(String, u64)>,
 ) -> io::Result<()> {
-    let query = view.query.map(|query| format!("?{query}")).unwrap_or_default();
-    let (method, scheme, host, path) = (view.method, view.scheme, view.host, view.path);
-    writeln!(out, "request   {method} {scheme}://{host}{path}{query} from {} at {}", view.src, view.listener)?;
+    writeln!(out, "request   {request}")?;
     for rule in &told.rules {
         let style = match rule.outcome {
             Outcome::Match | Outcome::MatchWithinRate => WARN,

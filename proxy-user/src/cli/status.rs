@@ -45,6 +45,9 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
         let held = if status.held { ", held: the config's files are not looked at" } else { "" };
         writeln!(out, "revision   {revision}{held}")?;
     }
+    for rule in &status.aborted {
+        writeln!(out, "rule       {WARN}{rule} only counts{WARN:#}: it matched more than its abort_if lets it")?;
+    }
     if let Some(why) = &status.not_kept {
         writeln!(out, "revision   {WARN}not kept{WARN:#}: {why}")?;
     }

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use proxy_common::parse::LOOPBACK;
 use proxy_core::config::Protocol;
 use proxy_core::explain::Snapshot;
+use proxy_core::policy::PolicySet;
 use proxy_core::store::Who;
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
@@ -17,13 +18,14 @@ use tokio::sync::oneshot;
 use super::api::{Call, EditedList, Policies, Refusal, max_body};
 use super::serve::{self, ACCEPT_PAUSE, Answer, BodyError};
 use super::wire::{
-    Count, Counters, Done, Fault, GateState, ListenerState, PoliciesApplied, Reloaded, Status, Verdicts, WorkerState,
-    Workers,
+    Count, Counters, Done, Fault, GateState, ListenerState, PoliciesApplied, Reloaded, Rules, Status, Verdicts,
+    WorkerState, Workers,
 };
 use crate::events::ask::Ask;
 use crate::events::hub::{Hub, MAX_READERS, SubscribeError};
 use crate::kernel::Kernel;
 use crate::shared::{Command, ListChange, Proposal, Shared};
+use crate::stages::policy::seen::{MAX_SEEN, SAMPLE};
 use crate::stats::{HttpVersion, WorkerStats};
 
 /// The supervisor must have answered a command by then.
@@ -148,6 +150,17 @@ async fn read(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
             };
             json(&with_kernel(shared, unreadable, explain).await?)
         }
+        Call::Request(id) => {
+            let now = shared.snapshot.load_full();
+            let found = shared.stats.iter().find_map(|stats| stats.seen.explain(&id, &now));
+            json(&found.ok_or_else(|| {
+                let hint = format!(
+                    "the last {MAX_SEEN} of each worker are kept: those that a policy refused, and one in {SAMPLE} others"
+                );
+                Refusal::new(StatusCode::NOT_FOUND, format!("no request {id} is kept"), hint)
+            })?)
+        }
+        Call::Rules => json(&Rules { rules: shared.snapshot.load().policies.rule_counts() }),
         Call::Lists(name) => json(&command(shared, |reply| Command::Lists(name, reply)).await?.map_err(no_list)?),
         Call::Revisions => json(&command(shared, Command::History).await?.map_err(not_kept)?),
         Call::Revision(number) => {
@@ -354,8 +367,13 @@ async fn status(shared: &Arc<Shared>) -> Result<Status, Refusal> {
         policies: snapshot.config.policies.clone(),
         revision: kept.current.revision,
         held: kept.current.held,
+        aborted: aborted(&snapshot.policies),
         not_kept: kept.missing.clone(),
     })
+}
+
+fn aborted(policies: &PolicySet) -> Vec<String> {
+    policies.rule_counts().into_iter().filter(|rule| rule.aborted).map(|rule| rule.rule).collect()
 }
 
 fn listener(listener: &proxy_core::config::Listener) -> ListenerState {

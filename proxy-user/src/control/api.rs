@@ -32,6 +32,8 @@ pub const MAX_LOAD: usize = 50_000;
 const MAX_LOAD_BYTES: usize = MAX_LOAD * (MAX_SOURCE_BYTES + 3) + 128;
 /// Where many verdicts are added.
 pub const LOAD_PATH: &str = "/v1/verdicts/load";
+/// Longest id of a request.
+const MAX_REQUEST_ID: usize = 64;
 /// Longest name of a list, with its policy's.
 const MAX_LIST_NAME: usize = 256;
 /// Where policies are loaded.
@@ -90,6 +92,10 @@ pub enum Call {
     ApplyPolicies(Option<Policies>),
     /// `POST /v1/policies/rollback`, to a revision or the one before.
     Rollback(Option<u64>),
+    /// `GET /v1/requests/{id}`.
+    Request(String),
+    /// `GET /v1/rules`.
+    Rules,
     /// `GET /v1/lists`, and `/v1/lists/{policy/list}` with its edits.
     Lists(Option<String>),
     /// `POST /v1/lists/{policy/list}`.
@@ -195,6 +201,8 @@ impl Call {
             [Some("events"), None, ..] => only(method, "GET", || events(query)),
             [Some("workers"), None, ..] => only(method, "GET", || Ok(Self::Workers)),
             [Some("reload"), None, ..] => only(method, "POST", || Ok(Self::Reload)),
+            [Some("rules"), None, ..] => only(method, "GET", || Ok(Self::Rules)),
+            [Some("requests"), Some(id), None, _] => only(method, "GET", || request_id(id).map(Self::Request)),
             [Some("lists"), None, ..] => only(method, "GET", || Ok(Self::Lists(None))),
             [Some("lists"), Some(name), None, _] => match method.as_str() {
                 "GET" => list_name(name).map(|name| Self::Lists(Some(name))),
@@ -225,7 +233,7 @@ impl Call {
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 "no such path in the admin API",
-                "paths are /v1/status, /v1/verdicts, /v1/counters, /v1/events, /v1/explain, /v1/lists, /v1/policies, /v1/reload and /v1/workers",
+                "paths are /v1/status, /v1/verdicts, /v1/counters, /v1/events, /v1/explain, /v1/lists, /v1/policies, /v1/reload, /v1/requests, /v1/rules and /v1/workers",
             )),
         }
     }
@@ -239,6 +247,8 @@ impl Call {
                 | Self::Counters
                 | Self::Events(_)
                 | Self::Explain { .. }
+                | Self::Request(_)
+                | Self::Rules
                 | Self::Lists(_)
                 | Self::Revisions
                 | Self::Revision(_)
@@ -292,6 +302,13 @@ fn explain(body: &[u8]) -> Result<Call, Refusal> {
         return Err(Refusal::bad(format!("{} bytes of a packet of {length}", packet.len()), hint));
     }
     Ok(Call::Explain { packet, length, interface: question.interface })
+}
+
+fn request_id(segment: &str) -> Result<String, Refusal> {
+    let plain =
+        !segment.is_empty() && segment.len() <= MAX_REQUEST_ID && segment.bytes().all(|b| b.is_ascii_hexdigit());
+    let hint = "it stands in `x-request-id`, in the access log and in the text of a blocked answer";
+    if plain { Ok(segment.to_owned()) } else { Err(Refusal::bad("this is not the id of a request", hint)) }
 }
 
 fn list_name(segment: &str) -> Result<String, Refusal> {
@@ -440,6 +457,8 @@ mod tests {
         );
         assert_eq!(parse("POST", "/v1/policies/rollback", "{}"), Ok(Call::Rollback(None)));
         assert_eq!(parse("POST", "/v1/policies/rollback", r#"{"revision":3}"#), Ok(Call::Rollback(Some(3))));
+        assert_eq!(parse("GET", "/v1/rules", ""), Ok(Call::Rules));
+        assert_eq!(parse("GET", "/v1/requests/0aF9", ""), Ok(Call::Request("0aF9".into())));
         assert_eq!(parse("GET", "/v1/lists", ""), Ok(Call::Lists(None)));
         assert_eq!(parse("GET", "/v1/lists/edge%2Fbad", ""), Ok(Call::Lists(Some("edge/bad".into()))));
         let edit = EditedList {
@@ -477,6 +496,8 @@ mod tests {
             ("POST", "/v1/status", "", 405),
             ("GET", "/v1/reload", "", 405),
             ("GET", "/v1/policies", "", 404),
+            ("GET", "/v1/requests/x-y", "", 400),
+            ("GET", "/v1/requests", "", 404),
             ("DELETE", "/v1/lists/a%2Fb", "", 405),
             ("GET", "/v1/lists/a", "", 400),
             ("POST", "/v1/lists/a%2Fb", "{}", 400),

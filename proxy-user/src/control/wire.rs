@@ -1,8 +1,9 @@
 //! The JSON of the admin API, as the daemon writes it and the command line reads it. Fields are only ever added.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use proxy_core::policy::ItemKind;
+use proxy_core::policy::{ItemKind, RequestExplanation, RequestView, RuleCount};
 use proxy_core::store::audit::Head;
 use proxy_core::store::{Revision, Texts};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub struct Status {
     /// Whether it stays in force over reloads and starts, whatever the config's files say.
     #[serde(default)]
     pub held: bool,
+    /// Rules that matched more than their `abort_if` lets them, and only count since then.
+    #[serde(default)]
+    pub aborted: Vec<String>,
     /// Why policies are not kept.
     #[serde(default)]
     pub not_kept: Option<String>,
@@ -360,6 +364,44 @@ pub struct ListItem {
     pub added: bool,
     /// Until when.
     pub until: Option<jiff::Timestamp>,
+}
+
+/// `GET /v1/requests/{id}`: a request that a policy refused lately, or one of a sample, and why it was judged so.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainedRequest {
+    /// `x-request-id`.
+    pub id: String,
+    /// `GET https://host/path from 192.0.2.1 at web`.
+    pub request: String,
+    /// Who asked.
+    pub source: IpAddr,
+    /// When.
+    pub time: jiff::Timestamp,
+    /// Generation of the policies that explain it.
+    pub generation: u64,
+    /// Whether these are not the ones that judged it: there was a reload since.
+    pub reloaded: bool,
+    /// `gate.ipv6_prefix`
+    pub ipv6_prefix: u8,
+    /// Every rule, and what came of it.
+    pub explanation: RequestExplanation,
+}
+
+impl ExplainedRequest {
+    /// A request on one line.
+    pub fn line(view: &RequestView<'_>) -> String {
+        let query = view.query.map(|query| format!("?{query}")).unwrap_or_default();
+        let RequestView { method, scheme, host, path, src, listener, .. } = view;
+        format!("{method} {scheme}://{host}{path}{query} from {src} at {listener}")
+    }
+}
+
+/// `GET /v1/rules`: what request rules in shadow mode, with a percentage or an `abort_if` did and would have done since
+/// the daemon started.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Rules {
+    /// In the order in which they are asked.
+    pub rules: Vec<RuleCount>,
 }
 
 /// What was changed, for calls that have nothing else to say.

@@ -83,6 +83,8 @@ struct Daemon {
     history: History,
     /// Of the policies' lists, at run time.
     edits: Arc<Edits>,
+    /// When rules or items of lists expired last.
+    expired: Instant,
     changed: (mpsc::Sender<()>, mpsc::Receiver<()>),
     /// Held for what it serves.
     _control: control::Handle,
@@ -90,16 +92,16 @@ struct Daemon {
 
 impl Daemon {
     fn start(options: &Options) -> anyhow::Result<Self> {
-        let (mut loaded, held, edits) = first_load(&options.config)?;
+        let (mut loaded, begin, list_edits) = first_load(&options.config)?;
         // First of all: whoever holds the admin socket is the daemon, and its kernel half is not to be touched.
         let control = control::open(&loaded.config)?;
         let (kernel, missing) = load_kernel(&loaded.config)?;
         // Rules that the maps know from an earlier run keep their slots.
         let known = kernel.as_ref().map(|kernel| kernel.rule_names()).transpose()?.unwrap_or_default();
         if !known.is_empty() {
-            let policies =
-                loaded.sources.compile(&loaded.config, &known, None, &edits).map_err(|faults| anyhow!("{faults}"))?;
-            loaded.policies = Arc::new(policies);
+            let sources = Some(loaded.sources);
+            loaded = load_after(&options.config, &known, None, sources, &list_edits)
+                .map_err(|faults| anyhow!("{faults}"))?;
         }
         if let Some(kernel) = &kernel {
             kernel.apply(loaded.policies.kernel_image()).context("the policies could not be written to the kernel")?;
@@ -107,7 +109,7 @@ impl Daemon {
         warn_of(&loaded.policies);
         let config = Arc::clone(&loaded.config);
         let mut history = History::open(&loaded.base.join(&config.state_dir));
-        history.started(&mut loaded.sources, loaded.policies.rules().len(), held);
+        history.started(&mut loaded.sources, loaded.policies.rules().len(), begin);
         let certificates = Certificates::new(loaded.certificates);
         let tls = if config.certificates.is_empty() { None } else { Some(Servers::new(&certificates)?) };
         let log = if config.access_log.enabled {
@@ -155,7 +157,8 @@ impl Daemon {
             stamps,
             sources: loaded.sources,
             history,
-            edits: Arc::new(edits),
+            edits: Arc::new(list_edits),
+            expired: Instant::now(),
             changed,
             _control: control,
         })
@@ -191,7 +194,10 @@ impl Daemon {
                 _ = sweep.tick() => self.sweep(),
                 _ = syn.tick() => self.tick_syn(),
                 () = until(due) => self.workers.start_due(),
-                () = expiry(self.shared.snapshot.load().policies.next_expiry()) => self.expire(),
+                () = expiry(self.shared.snapshot.load().policies.next_expiry(), self.expired + EXPIRY_PAUSE) => {
+                    self.expired = Instant::now();
+                    self.expire();
+                }
             }
         }
 
@@ -326,6 +332,9 @@ impl Daemon {
     }
 
     fn tick_syn(&self) {
+        for rule in self.shared.snapshot.load().policies.newly_aborted() {
+            tracing::warn!(rule, "the rule matches more than its abort_if lets it: it only counts from now on");
+        }
         if let Some(kernel) = &self.shared.kernel
             && let Err(error) = kernel.tick_syn()
         {
@@ -390,11 +399,12 @@ fn warn_of(policies: &PolicySet) {
     }
 }
 
-/// Completes at `at`, at the earliest a moment from now.
-async fn expiry(at: Option<jiff::Timestamp>) {
+/// Completes at `at`, and not before `earliest`. It is asked for anew at each turn of the loop, and a turn is short: what it
+/// waits for has to be points in time.
+async fn expiry(at: Option<jiff::Timestamp>, earliest: Instant) {
     let Some(at) = at else { return std::future::pending().await };
-    let wait = at.duration_since(jiff::Timestamp::now());
-    tokio::time::sleep(Duration::try_from(wait).unwrap_or_default().max(EXPIRY_PAUSE)).await;
+    let wait = Duration::try_from(at.duration_since(jiff::Timestamp::now())).unwrap_or_default();
+    tokio::time::sleep_until((Instant::now() + wait).max(earliest).into()).await;
 }
 
 async fn until(due: Option<Instant>) {

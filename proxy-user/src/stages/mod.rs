@@ -10,7 +10,7 @@ pub mod files;
 pub mod filter;
 mod headers;
 pub mod hooks;
-pub(crate) mod policy;
+pub mod policy;
 mod route;
 mod validate;
 

@@ -128,6 +128,11 @@ impl Worker {
         Rc::clone(&live)
     }
 
+    /// Requests that this worker has given an id.
+    pub fn request_number(&self) -> u64 {
+        self.ids.get()
+    }
+
     /// An id that no other request of any worker or run has: 8 random hex digits of this worker's start, 10 of a counter.
     pub fn next_request_id(&self) -> HeaderValue {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";

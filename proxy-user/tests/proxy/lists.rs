@@ -121,3 +121,62 @@ fn two_sets_are_compared_over_the_access_log() {
     let (code, said) = edge.ask(&["policy", "diff", "new.json", "--traffic", "none.log"]);
     assert!(code == 1 && said.contains("none.log"), "{said}");
 }
+
+#[test]
+fn a_blocked_request_is_explained_by_the_id_in_its_answer() {
+    let (_origin, edge) = start();
+    let answer = edge.connect().send("GET /x?y=1 HTTP/1.1\r\nHost: evil.test\r\nX-Mark: 7\r\n\r\n").reply("GET");
+    let id = answer.field("x-request-id").unwrap().to_owned();
+    assert!(answer.body.contains(&id), "{}", answer.body);
+    let said = done(&edge, &["explain", "--id", &id]);
+    for part in [
+        &format!("id        {id} at 20"),
+        "request   GET http://evil.test/x?y=1 from 127.0.0.1 at clear\n",
+        "p/source (request, block): no match\n",
+        "p/host (request, block): match\n",
+        "true  http.host in $hosts; saw \"evil.test\", in $hosts",
+        "block 410 by p/host\n",
+    ] {
+        assert!(said.contains(part), "{part} is missing in {said}");
+    }
+    let told: Value = serde_json::from_str(&done(&edge, &["explain", "--id", &id, "--json"])).unwrap();
+    assert_eq!(
+        (&told["id"], &told["explanation"]["rule"], &told["reloaded"]),
+        (&json!(id), &json!("p/host"), &json!(false))
+    );
+    done(&edge, &["list", "remove", "p/hosts", "evil.test"]);
+    let said = done(&edge, &["explain", "--id", &id]);
+    assert!(said.contains("loaded anew since then") || said.contains("block 410"), "{said}");
+    let (code, said) = edge.ask(&["explain", "--id", "00000000000000000"]);
+    assert!(code == 1 && said.contains("no request 00000000000000000 is kept"), "{said}");
+}
+
+#[test]
+fn rules_are_rolled_out_by_percentage_and_stop_where_they_match_too_much() {
+    let (_origin, mut edge) = start();
+    let rules = json!([
+        { "id": "wide", "when": "http.request.uri.path eq \"/wide\"", "action": { "type": "block" },
+          "abort_if": { "match_percent": 10, "period": "1h", "requests": 20 } },
+        { "id": "would", "when": "http.request.uri.path eq \"/would\"", "action": { "type": "block" }, "mode": "shadow" },
+    ]);
+    let policy = json!({ "schema": "tidegate.policy/v1", "id": "p", "rules": rules });
+    std::fs::write(edge.directory().join("p.json"), policy.to_string()).unwrap();
+    edge.reload(|_| {});
+    edge.wait_log("reloaded", 2);
+    let mut client = edge.connect();
+    assert_eq!(client.get("/wide").status, 403);
+    assert_eq!(client.get("/would").status, 200);
+    for _ in 0..17 {
+        assert_eq!(client.get("/name").status, 200);
+    }
+    assert_eq!(client.get("/wide").status, 403, "two of twenty");
+    assert_eq!(client.get("/wide").status, 200, "three of twenty-one");
+    edge.wait_log("it only counts from now on", 1);
+    let counts: Value = serde_json::from_str(&done(&edge, &["policy", "rules", "--json"])).unwrap();
+    let row = |n: usize| ["enforced", "would", "aborted"].map(|key| counts["rules"][n][key].clone());
+    assert_eq!(row(0), [json!(2), json!(1), json!(true)]);
+    assert_eq!(row(1), [json!(0), json!(1), json!(false)]);
+    assert!(done(&edge, &["status"]).contains("p/wide only counts"));
+    let said = done(&edge, &["policy", "rules"]);
+    assert!(said.contains("p/wide") && said.contains("aborted") && said.contains("shadow"), "{said}");
+}

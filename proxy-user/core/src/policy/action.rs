@@ -7,6 +7,9 @@ use super::answer::{MAX_ANSWER_BYTES, MAX_SKIPPED};
 use super::challenge::{MAX_DIFFICULTY, MIN_DIFFICULTY};
 use crate::config::Span;
 
+/// Most points of one `score`.
+pub const MAX_POINTS: u16 = 1_000;
+
 /// What a rule does.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -68,6 +71,10 @@ pub(crate) struct Action {
     /// How long a solved `challenge` is good for, 1m to 7d; 1h unless set.
     #[serde(default)]
     pub pass_for: Option<Span>,
+    /// What `score` adds to the request's score, which later rules read as `tidegate.score`.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = MAX_POINTS))]
+    pub points: Option<u16>,
     /// Ids of later rules of the same policy that `skip` leaves out; all that follow unless set.
     #[serde(default)]
     #[schemars(length(max = MAX_SKIPPED))]
@@ -112,9 +119,28 @@ pub(crate) enum ActionKind {
     RemoveHeader,
     /// Later rules of the policy are not asked; the evaluation goes on.
     Skip,
+    /// `points` are added to the request's score; the evaluation goes on.
+    Score,
 }
 
 impl ActionKind {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Allow,
+        Self::Block,
+        Self::Drop,
+        Self::Reset,
+        Self::Tarpit,
+        Self::Challenge,
+        Self::Log,
+        Self::Redirect,
+        Self::Rewrite,
+        Self::SetHeader,
+        Self::RemoveHeader,
+        Self::Skip,
+        Self::Score,
+    ];
+
     /// As written.
     pub const fn name(self) -> &'static str {
         match self {
@@ -130,6 +156,7 @@ impl ActionKind {
             Self::SetHeader => "set_header",
             Self::RemoveHeader => "remove_header",
             Self::Skip => "skip",
+            Self::Score => "score",
         }
     }
 }
@@ -137,8 +164,8 @@ impl ActionKind {
 impl Action {
     /// The keys that are set beside the kind, and the actions that they are for.
     pub fn keys(&self) -> impl Iterator<Item = (&'static str, &'static [ActionKind])> {
-        use ActionKind::{Block, Challenge, Redirect, RemoveHeader, Rewrite, SetHeader, Skip, Tarpit};
-        let keys: [(&str, bool, &[ActionKind]); 18] = [
+        use ActionKind::{Block, Challenge, Redirect, RemoveHeader, Rewrite, Score, SetHeader, Skip, Tarpit};
+        let keys: [(&str, bool, &[ActionKind]); 19] = [
             ("status", self.status.is_some(), &[Block, Challenge, Redirect]),
             ("body", self.body.is_some(), &[Block]),
             ("content_type", self.content_type.is_some(), &[Block]),
@@ -156,6 +183,7 @@ impl Action {
             ("hold", self.hold.is_some(), &[Tarpit]),
             ("difficulty", self.difficulty.is_some(), &[Challenge]),
             ("pass_for", self.pass_for.is_some(), &[Challenge]),
+            ("points", self.points.is_some(), &[Score]),
             ("rules", !self.rules.is_empty(), &[Skip]),
         ];
         keys.into_iter().filter(|(_, set, _)| *set).map(|(key, _, kinds)| (key, kinds))

@@ -114,6 +114,12 @@ pub(super) fn deed(action: &Action, lists: &Lists, pointer: &str, later: &[&str]
             Deed::Rewrite { path, query }
         }
         ActionKind::SetHeader | ActionKind::RemoveHeader => terms.header(action),
+        ActionKind::Score => {
+            if action.points.is_none() {
+                terms.fault("type", "`score` needs `points`".to_owned());
+            }
+            Deed::Plain
+        }
         ActionKind::Skip => {
             for id in action.rules.iter().filter(|id| !later.contains(&id.as_str())) {
                 let near = crate::diagnostic::hint(id, later.iter().copied());

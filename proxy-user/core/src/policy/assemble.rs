@@ -17,6 +17,7 @@ use super::listed::{Listed, bounded};
 use super::model::{ActionKind, MAX_RATE_RULES};
 use super::packet::Lowered;
 use super::rate::{RateTable, RateTerms};
+use super::rollout::{Abort, AbortTerms, Rollout, Share};
 use super::set::{Effect, Phase, PolicySet, Rate, RequestPolicy, RequestRule, RuleInfo};
 use crate::geo::Databases;
 use crate::image::KernelImage;
@@ -105,6 +106,44 @@ fn missing(places: &Databases, rule: &UnitRule) -> Option<&'static str> {
     found
 }
 
+/// What a match of a rule does.
+fn effect(rule: &UnitRule, shadow: bool) -> Effect {
+    match rule.action {
+        _ if shadow => Effect::Log,
+        ActionKind::Allow => Effect::Allow,
+        ActionKind::Block => Effect::Block(rule.status),
+        ActionKind::Reset => Effect::Reset,
+        ActionKind::Tarpit => Effect::Tarpit(rule.hold),
+        ActionKind::Challenge => Effect::Challenge(rule.challenge),
+        ActionKind::Log | ActionKind::Drop => Effect::Log,
+        ActionKind::Redirect => Effect::Redirect,
+        ActionKind::Rewrite | ActionKind::SetHeader | ActionKind::RemoveHeader => Effect::Change,
+        ActionKind::Skip => Effect::Skip,
+        ActionKind::Score => Effect::Score(rule.points),
+    }
+}
+
+/// How far a rule is rolled out; what it did so far goes on, and so does its watch if that is the same.
+fn rollout(rule: &UnitRule, shadow: bool, terms: &Terms<'_>) -> Rollout {
+    if matches!(terms.purpose, Purpose::Test) {
+        return Rollout::default();
+    }
+    let before = terms.previous.into_iter().flat_map(|set| &set.requests).find(|old| old.name == rule.name);
+    let before = before.map(|old| &old.rollout);
+    let watch = |wanted: AbortTerms| {
+        let same = before.and_then(|before| before.abort.as_ref()).filter(|abort| abort.terms == wanted);
+        same.map_or_else(|| Arc::new(Abort::new(wanted)), Arc::clone)
+    };
+    let share = |percent: u8| Share::new(&rule.name, percent, terms.ipv6_prefix);
+    Rollout {
+        shadow,
+        percent: rule.percent,
+        share: rule.percent.filter(|percent| *percent < 100).map(share),
+        abort: rule.abort.map(watch),
+        tally: before.map(|before| Arc::clone(&before.tally)).unwrap_or_default(),
+    }
+}
+
 #[derive(Default)]
 struct Assembly {
     set: PolicySet,
@@ -158,19 +197,10 @@ impl Assembly {
         });
         if request {
             self.cost(unit, rule);
-            let effect = match rule.action {
-                _ if shadow => Effect::Log,
-                ActionKind::Allow => Effect::Allow,
-                ActionKind::Block => Effect::Block(rule.status),
-                ActionKind::Reset => Effect::Reset,
-                ActionKind::Tarpit => Effect::Tarpit(rule.hold),
-                ActionKind::Challenge => Effect::Challenge(rule.challenge),
-                ActionKind::Log | ActionKind::Drop => Effect::Log,
-                ActionKind::Redirect => Effect::Redirect,
-                ActionKind::Rewrite | ActionKind::SetHeader | ActionKind::RemoveHeader => Effect::Change,
-                ActionKind::Skip => Effect::Skip,
-            };
+            let effect = effect(rule, shadow);
+            let mut scored = false;
             let mut look = |field: Field| {
+                scored |= field == Field::Int(IntField::Http(HttpInt::Score));
                 let clock = [HttpInt::Seconds, HttpInt::Milliseconds].map(|unit| Field::Int(IntField::Http(unit)));
                 self.set.wall_clock |= clock.contains(&field);
                 self.set.wants_hello |= field.availability() == Availability::Hello;
@@ -203,7 +233,22 @@ impl Assembly {
             }
             let skips = Vec::new();
             let push = rule.push;
-            let rule = RequestRule { policy: unit, slot, name, when, rate, count_when, effect, push, deed, skips };
+            let rollout = rollout(rule, shadow, terms);
+            self.set.aborts.extend(rollout.abort.iter().map(Arc::clone));
+            let rule = RequestRule {
+                policy: unit,
+                slot,
+                name,
+                when,
+                rate,
+                count_when,
+                effect,
+                push,
+                deed,
+                skips,
+                scored,
+                rollout,
+            };
             self.set.requests.push(rule);
         }
         self.set.rules.push(RuleInfo {

@@ -14,6 +14,7 @@ use super::list_file::{ListFault, ListFile, ListFiles, check_list_name};
 use super::model::{self, ActionKind, List, ListKind, Mode, Policy, Rule};
 use super::packet::{Lowered, lower, lower_alternatives};
 use super::rate_key::RateKey;
+use super::rollout::{self, AbortTerms};
 use super::set::ListInfo;
 use crate::config::Span;
 use crate::json::join;
@@ -87,6 +88,17 @@ pub(super) struct UnitRule {
     pub body: bool,
     /// Whether it is decided when the ClientHello has come, and again for requests.
     pub hello: bool,
+    /// Of `score`.
+    pub points: u16,
+    /// Percentage of the sources that it acts on.
+    pub percent: Option<u8>,
+    pub abort: Option<AbortTerms>,
+}
+
+/// Whether a rule can act on some requests and not on others: what the kernel decides, and what would spare others a later
+/// rule, is for all.
+fn rolls_out(rule: &Rule) -> bool {
+    !matches!(rule.action.kind, ActionKind::Drop | ActionKind::Allow)
 }
 
 /// Checks a policy, which stands in `file`. `listeners` are the names that its scope may have; none means that they are not
@@ -322,6 +334,11 @@ fn checked_rule(
             pass_for: rule.action.pass_for.map_or(challenge::DEFAULT_PASS, bounds),
         },
         shadow: policy.mode == Mode::Shadow || rule.mode == Mode::Shadow,
+        points: rule.action.points.unwrap_or_default(),
+        percent: rule.percent.or(policy.percent).filter(|_| rolls_out(rule)),
+        abort: rule.abort_if.as_ref().or(policy.abort_if.as_ref()).filter(|_| rolls_out(rule)).map(|abort| {
+            AbortTerms { match_percent: abort.match_percent, period: abort.period.0, requests: abort.requests }
+        }),
         deed: Arc::new(deed),
         count_when: count_when.map(Arc::new),
         rate,
@@ -350,7 +367,13 @@ fn at_handshake(policy: &Policy, rule: &Rule, looks_at_hello: bool) -> bool {
         let named = &other.action.rules;
         other.action.kind == ActionKind::Skip && (named.is_empty() || named.contains(&rule.id))
     };
-    early && rule.rate.is_none() && policy.scope.hosts.is_empty() && !before.into_iter().any(skips)
+    let whole = rule.percent.or(policy.percent).is_none_or(|percent| percent == 100)
+        && rule.abort_if.as_ref().or(policy.abort_if.as_ref()).is_none();
+    early
+        && (whole || !rolls_out(rule))
+        && rule.rate.is_none()
+        && policy.scope.hosts.is_empty()
+        && !before.into_iter().any(skips)
 }
 
 /// A rate whose key requests have.
@@ -421,6 +444,11 @@ fn terms(rule: &Rule, pointer: &str, faults: &mut Vec<Fault>) {
         let message = format!("rates count requests, which `{}` is not about", action.name());
         faults.push(Fault::at_key(format!("{pointer}/rate"), message));
     }
+    if (rule.percent.is_some() || rule.abort_if.is_some()) && !rolls_out(rule) {
+        let key = if rule.percent.is_some() { "percent" } else { "abort_if" };
+        let message = format!("`{}` acts on all or on none; leave `{key}` out, or use `mode`", action.name());
+        faults.push(Fault::at_key(format!("{pointer}/{key}"), message));
+    }
     let mut within = |key: &str, span: Span, least: Duration, most: Duration| {
         if !(least..=most).contains(&span.0) {
             let message = format!("found {span}, expected {} to {}", Span(least), Span(most));
@@ -438,6 +466,9 @@ fn terms(rule: &Rule, pointer: &str, faults: &mut Vec<Fault>) {
     }
     if let Some(pass_for) = rule.action.pass_for {
         within("action/pass_for", pass_for, model::MIN_PASS, model::MAX_PASS);
+    }
+    if let Some(abort) = &rule.abort_if {
+        within("abort_if/period", abort.period, rollout::MIN_ABORT_PERIOD, rollout::MAX_ABORT_PERIOD);
     }
     if let Some(push) = &rule.push {
         within("push/ttl", push.ttl, model::MIN_PUSH_TTL, model::MAX_PUSH_TTL);

@@ -6,9 +6,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::lang::{Expr, Facts, Lists, ProtoSet, parse};
+use super::action::ActionKind;
+use super::lang::{Expr, Facts, Lists, ProtoSet, Scored, parse};
 use super::set::{Effect, Phase, PolicySet, RequestRule, RuleInfo};
 use super::{Change, MAX_EXPLAINED_BYTES, MAX_EXPLAINED_VALUES, RequestView};
 
@@ -27,13 +28,24 @@ pub(super) struct Told {
     pub request: Option<usize>,
 }
 
+/// Name of an action.
+type Name = &'static str;
+
+/// Reads the name of an action, or `pass`.
+fn known<'de, D: Deserializer<'de>>(d: D) -> Result<Name, D::Error> {
+    let text = String::deserialize(d)?;
+    let found = ActionKind::ALL.into_iter().map(ActionKind::name).chain(["pass"]).find(|name| *name == text);
+    found.ok_or_else(|| serde::de::Error::custom(format!("`{text:.40}` is no action")))
+}
+
 /// What would become of a request, and why.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RequestExplanation {
     /// Every rule, in the order of the files.
     pub rules: Vec<ExplainedRule>,
     /// `pass`, `allow`, `block`, `challenge`, `redirect`, `reset`, `tarpit` or `drop`.
-    pub action: &'static str,
+    #[serde(deserialize_with = "known")]
+    pub action: Name,
     /// Status of a blocked or redirected request.
     pub status: Option<u16>,
     /// Where it is redirected to.
@@ -51,14 +63,15 @@ pub struct RequestExplanation {
 }
 
 /// One rule.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainedRule {
     /// `policy/rule`
     pub rule: String,
     /// Where it is decided.
     pub phase: Phase,
     /// As written.
-    pub action: &'static str,
+    #[serde(deserialize_with = "known")]
+    pub action: Name,
     /// Whether it only counts.
     pub shadow: bool,
     /// Its condition.
@@ -70,7 +83,7 @@ pub struct ExplainedRule {
 }
 
 /// What came of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// The condition holds.
@@ -79,6 +92,8 @@ pub enum Outcome {
     NoMatch,
     /// The condition holds; the rule applies once the source is over its limit.
     MatchWithinRate,
+    /// The condition holds; the rule only counts: for other sources than its percentage, or aborted.
+    OnlyCounts,
     /// The policy does not look at this host or listener.
     OutOfScope,
     /// It needs values that only packets have.
@@ -99,6 +114,7 @@ impl Outcome {
         match self {
             Self::Match => "match",
             Self::NoMatch => "no match",
+            Self::OnlyCounts => "match, only counted",
             Self::MatchWithinRate => "match, counts for its rate",
             Self::OutOfScope => "out of scope",
             Self::NeedsPacket => "needs a packet",
@@ -111,7 +127,7 @@ impl Outcome {
 }
 
 /// One comparison of a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comparison {
     /// As written.
     pub text: String,
@@ -146,6 +162,7 @@ impl PolicySet {
             told.status = None;
             told.phase = Some(Phase::ClientHello);
         }
+        let mut score = 0_u32;
         // Rules on the body are asked when those on the header have been.
         let on_body = |rule: &RuleInfo| rule.phase == Phase::RequestBody;
         let mut order: Vec<usize> = (0..self.rules.len()).collect();
@@ -153,6 +170,7 @@ impl PolicySet {
         let mut explained: Vec<(usize, ExplainedRule)> = Vec::new();
         for at in order {
             let (Some(rule), Some(about)) = (self.rules.get(at), self.told.get(at)) else { continue };
+            let before = score;
             let outcome = match about.request.and_then(|at| self.requests.get(at)) {
                 _ if rule.phase == Phase::Off => Outcome::Off,
                 None => match in_kernel(&about.expr, request) {
@@ -166,11 +184,18 @@ impl PolicySet {
                 Some(_) if !self.policies.get(about.policy).is_some_and(|policy| policy.looks_at(request)) => {
                     Outcome::OutOfScope
                 }
-                Some(asked) if !asked.when.holds(request) => Outcome::NoMatch,
+                Some(asked) if !asked.holds(request, score) => Outcome::NoMatch,
                 Some(asked) if self.passes(asked, request) => Outcome::Passed,
                 Some(asked) if asked.rate.is_some() => Outcome::MatchWithinRate,
+                Some(asked) if !asked.rollout.shadow && !asked.rollout.would_act(request.src) => {
+                    told.logged.push(asked.name.clone());
+                    Outcome::OnlyCounts
+                }
                 Some(asked) => {
                     ended = told.take(asked, request, self.allows_source(request.src));
+                    if let Effect::Score(points) = asked.effect {
+                        score = score.saturating_add(points.into());
+                    }
                     if asked.effect == Effect::Skip {
                         skipped.extend(asked.skips.iter().copied());
                     }
@@ -186,7 +211,7 @@ impl PolicySet {
                     shadow: rule.shadow,
                     when: about.when.clone(),
                     outcome,
-                    comparisons: about.comparisons(request),
+                    comparisons: about.comparisons(&Scored { request, score: before }),
                 },
             ));
         }
@@ -211,7 +236,7 @@ impl RequestExplanation {
             Effect::Challenge(terms) => (self.action, self.status) = ("challenge", Some(terms.status)),
             Effect::Reset => self.action = "reset",
             Effect::Tarpit(_) => self.action = "tarpit",
-            Effect::Log | Effect::Redirect | Effect::Change | Effect::Skip => {
+            Effect::Log | Effect::Redirect | Effect::Change | Effect::Skip | Effect::Score(_) => {
                 self.changes.extend(rule.deed.changes(request).iter().map(Change::to_string));
                 self.logged.push(rule.name.clone());
                 return false;
@@ -229,7 +254,7 @@ fn in_kernel(when: &Expr, request: &RequestView<'_>) -> Option<bool> {
 }
 
 impl Told {
-    fn comparisons(&self, request: &RequestView<'_>) -> Vec<Comparison> {
+    fn comparisons<F: Facts>(&self, request: &F) -> Vec<Comparison> {
         let mut leaves = Vec::new();
         // It was parsed when it was loaded.
         let _ = parse(&self.when, &self.lists, Some(&mut leaves));

@@ -52,12 +52,12 @@ pub fn list_files(text: &str) -> Vec<(String, ItemKind)> {
     let value: Value =
         if text.contains("\"file\"") { serde_json::from_str(text).unwrap_or_default() } else { Value::Null };
     let lists = value.get("lists").and_then(Value::as_object).into_iter().flatten();
-    let named = |(_, list): (&String, &Value)| {
+    let file = |(_, list): (&String, &Value)| {
         let strings = list.get("type").and_then(Value::as_str) == Some("string");
         let kind = if strings { ItemKind::String } else { ItemKind::Cidr };
         Some((list.get("file").and_then(Value::as_str)?.to_owned(), kind))
     };
-    let mut names: Vec<(String, ItemKind)> = lists.filter_map(named).collect();
+    let mut names: Vec<(String, ItemKind)> = lists.filter_map(file).collect();
     names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     names.dedup_by(|a, b| a.0 == b.0);
     names

@@ -20,6 +20,7 @@ mod model;
 mod packet;
 mod rate;
 mod rate_key;
+mod rollout;
 mod sample;
 mod sample_frame;
 mod sample_hello;
@@ -63,6 +64,7 @@ pub use model::{
     MAX_RATE_PERIOD, MAX_RATE_RULES, MIN_HOLD, MIN_PASS,
 };
 pub use model::{MAX_RULES, MAX_TEST_TIMES, MAX_TESTS, MIN_PUSH_TTL, MIN_RATE_PERIOD, schema};
+pub use rollout::RuleCount;
 pub use set::{ListInfo, Phase, PolicySet, RuleInfo};
 pub use view::{BodyView, ConnectionView, RequestView, ResponseView};
 
@@ -86,6 +88,8 @@ pub struct Decision {
     pub logged: SmallVec<[RuleSlot; 2]>,
     /// Changes of the request and its response, to be made in this order; of those of one thing the last counts.
     pub changes: Vec<Change>,
+    /// Points that rules gave.
+    pub score: u32,
     /// Where [`Action::Redirect`] leads.
     pub location: Option<HeaderValue>,
     /// For [`PolicySet::count`], once the response is known.

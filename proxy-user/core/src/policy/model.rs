@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(crate) use super::action::{Action, ActionKind};
+use super::rollout::MAX_ABORT_REQUESTS;
 use crate::config::Span;
 
 /// Most policy files of one set.
@@ -75,6 +76,14 @@ pub(crate) struct Policy {
     /// Whether its rules act or only count.
     #[serde(default)]
     pub mode: Mode,
+    /// For this percentage of the sources, by a stable hash, its rules act; for the others they only count.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 100))]
+    pub percent: Option<u8>,
+    /// A rule that matches more than this only counts from then on, until the daemon starts again or the rule's
+    /// `abort_if` is another.
+    #[serde(default)]
+    pub abort_if: Option<AbortIf>,
     /// Lists that rules name as `$name`.
     #[serde(default)]
     #[schemars(extend("maxProperties" = MAX_LISTS))]
@@ -169,9 +178,42 @@ pub(crate) struct Rule {
     /// As the policy's; a shadow policy has no enforcing rules.
     #[serde(default)]
     pub mode: Mode,
+    /// As the policy's: for this percentage of the sources the rule acts, for the others it only counts.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 100))]
+    pub percent: Option<u8>,
+    /// As the policy's: when the rule only counts from then on.
+    #[serde(default)]
+    pub abort_if: Option<AbortIf>,
     /// From then on the rule is off.
     #[serde(default)]
     pub expires: Option<Expiry>,
+}
+
+/// How much a rule may match.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AbortIf {
+    /// It matched more than this percentage of the requests.
+    #[schemars(range(min = 1, max = 99))]
+    pub match_percent: u8,
+    /// In this time, 1s to 1h.
+    #[serde(default = "AbortIf::default_period")]
+    pub period: Span,
+    /// There were so many requests in it at the least.
+    #[serde(default = "AbortIf::default_requests")]
+    #[schemars(range(min = 1, max = MAX_ABORT_REQUESTS))]
+    pub requests: u32,
+}
+
+impl AbortIf {
+    fn default_period() -> Span {
+        Span(Duration::from_secs(60))
+    }
+
+    fn default_requests() -> u32 {
+        1_000
+    }
 }
 
 /// Requests of one source, or of whatever the key names, in a time.

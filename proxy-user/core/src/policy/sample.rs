@@ -277,6 +277,10 @@ impl Reader<'_> {
             IntField::Http(HttpInt::BodySize) => sample.body_size = number,
             IntField::Http(HttpInt::Asn) => sample.place.asn = Some(number as u32),
             IntField::Http(HttpInt::HelloLength) => sample.hello().length = number as u32,
+            IntField::Http(HttpInt::Score) => {
+                self.faults
+                    .push(Fault::at(self.pointer, "rules give a request its `tidegate.score`; it cannot be given"));
+            }
             IntField::Http(HttpInt::Seconds) => sample.wall_ms = number.saturating_mul(1_000),
             IntField::Http(HttpInt::Milliseconds) => sample.wall_ms = number,
             IntField::Http(HttpInt::Status) => match StatusCode::from_u16(port) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::answer::{Answer, Deed};
@@ -13,9 +13,10 @@ use super::challenge::{self, ChallengePage, Signer};
 use super::edits::ListSummary;
 use super::explain::Told;
 use super::index::{Candidates, Index, clear, next_set, set};
-use super::lang::{Expr, Source, Text, TextField, TextTest, Wildcard};
+use super::lang::{Expr, Scored, Source, Text, TextField, TextTest, Wildcard};
 use super::rate::RateTable;
 use super::rate_key::RateKey;
+use super::rollout::{Abort, Rollout, RuleCount};
 use super::{Action, Decision, FileDiagnostic, KernelImage, Pending, Push, RequestView, ResponseView, RuleSlot};
 use crate::geo::{Databases, Places};
 use crate::ranges::{RangeSet, number};
@@ -52,6 +53,8 @@ pub struct PolicySet {
     pub(super) told: Vec<Told>,
     pub(super) lists: Vec<ListInfo>,
     pub(super) named: Vec<ListSummary>,
+    /// Those of `requests` that watch how much they match.
+    pub(super) aborts: Vec<Arc<Abort>>,
     pub(super) hosts: usize,
     pub(super) warnings: Vec<FileDiagnostic>,
     pub(super) next_expiry: Option<jiff::Timestamp>,
@@ -84,6 +87,9 @@ pub(super) struct RequestRule {
     pub deed: Arc<Deed>,
     /// Places of the rules that a match leaves out.
     pub skips: Vec<usize>,
+    /// Its condition looks at the request's score.
+    pub scored: bool,
+    pub rollout: Rollout,
 }
 
 /// What a rule counts.
@@ -119,12 +125,14 @@ pub(super) enum Effect {
     Change,
     /// Leaves later rules out.
     Skip,
+    /// Adds to the request's score.
+    Score(u16),
     /// Action `log`, or any action in shadow mode.
     Log,
 }
 
 /// Where a rule is decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// In the kernel.
@@ -235,6 +243,7 @@ impl PolicySet {
     /// Evaluates the request rules but for those on the body. `now_ns` is `CLOCK_MONOTONIC` in nanoseconds (rates).
     pub fn evaluate(&self, request: &RequestView<'_>, now_ns: u64) -> Decision {
         let mut decision = Decision::default();
+        self.aborts.iter().for_each(|abort| abort.see(now_ns));
         let mut candidates = self.index.candidates(request);
         for place in &self.body {
             clear(&mut candidates, *place);
@@ -269,7 +278,7 @@ impl PolicySet {
             if scope.0 != rule.policy {
                 scope = (rule.policy, self.policies.get(rule.policy).is_some_and(|policy| policy.looks_at(request)));
             }
-            if !scope.1 || !rule.when.holds(request) {
+            if !scope.1 || !rule.holds(request, decision.score) {
                 continue;
             }
             // Who has done the work is not asked again, and does not count.
@@ -287,6 +296,10 @@ impl PolicySet {
                     _ => {}
                 }
             }
+            if !rule.rollout.acts(request.src) {
+                decision.logged.push(rule.slot);
+                continue;
+            }
             match rule.effect {
                 Effect::Allow
                 | Effect::Block(_)
@@ -301,6 +314,10 @@ impl PolicySet {
                     decision.logged.push(rule.slot);
                 }
                 Effect::Log => decision.logged.push(rule.slot),
+                Effect::Score(more) => {
+                    decision.score = decision.score.saturating_add(more.into());
+                    decision.logged.push(rule.slot);
+                }
                 Effect::Change => {
                     decision.changes.extend(rule.deed.changes(request));
                     decision.logged.push(rule.slot);
@@ -312,6 +329,23 @@ impl PolicySet {
                 }
             }
         }
+    }
+
+    /// What the request rules did and would have done that are in shadow mode, have a percentage or are watched, in their
+    /// order. The others are not counted.
+    pub fn rule_counts(&self) -> Vec<RuleCount> {
+        let action = |slot: RuleSlot| self.rules.iter().find(|rule| rule.slot == slot).map_or("", |rule| rule.action);
+        let partial = self.requests.iter().filter(|rule| rule.rollout.is_partial());
+        partial.map(|rule| rule.rollout.count(&rule.name, action(rule.slot))).collect()
+    }
+
+    /// Rules that match more than they may and only count since the last call.
+    pub fn newly_aborted(&self) -> Vec<&str> {
+        if self.aborts.is_empty() {
+            return Vec::new();
+        }
+        let news = |rule: &&RequestRule| rule.rollout.abort.as_ref().is_some_and(|abort| abort.news());
+        self.requests.iter().filter(news).map(|rule| rule.name.as_str()).collect()
     }
 
     /// Counts a request whose response is known, for the rules of [`Decision::pending`] whose `count_when` holds.
@@ -437,10 +471,17 @@ impl Decision {
                 self.action = Action::Redirect { rule: rule.slot, status };
                 self.location = Some(location);
             }
-            Effect::Change | Effect::Skip | Effect::Log => return false,
+            Effect::Change | Effect::Skip | Effect::Score(_) | Effect::Log => return false,
         }
         self.pushes.extend(rule.push.filter(|_| !allowed).map(|ttl| Push { rule: rule.slot, ttl }));
         true
+    }
+}
+
+impl RequestRule {
+    /// Whether its condition holds for a request with this score.
+    pub fn holds(&self, request: &RequestView<'_>, score: u32) -> bool {
+        if self.scored { self.when.holds(&Scored { request, score }) } else { self.when.holds(request) }
     }
 }
 

@@ -7,6 +7,7 @@ mod check;
 mod diff;
 mod history;
 mod import;
+mod rules;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -53,6 +54,7 @@ enum Command {
     Sign(bundle::SignArgs),
     Verify(bundle::VerifyArgs),
     Import(import::Args),
+    Rules(rules::Args),
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -65,6 +67,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Apply(args) => apply::run(args),
         Command::Rollback(args) => apply::rollback(args),
         Command::History(args) => history::run(args),
+        Command::Rules(args) => rules::run(args),
         Command::Keygen(args) => bundle::keygen(args),
         Command::Bundle(args) => bundle::bundle(args),
         Command::Sign(args) => bundle::sign(args),

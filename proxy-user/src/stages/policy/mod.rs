@@ -3,6 +3,7 @@
 
 mod enforce;
 pub(crate) mod feedback;
+pub mod seen;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -46,7 +47,12 @@ impl Stage for Policy {
 
 fn evaluate(exchange: &mut Exchange) -> Flow {
     let now_ns = exchange.worker.monotonic_ns(exchange.started);
-    exchange.decision = exchange.live.snapshot.policies.evaluate(&view(exchange, BodyView::default()), now_ns);
+    let view = view(exchange, BodyView::default());
+    let decision = exchange.live.snapshot.policies.evaluate(&view, now_ns);
+    if seen::worth(&decision, exchange.worker.request_number()) {
+        exchange.worker.stats.seen.keep(&exchange.id, &view, &exchange.live.snapshot);
+    }
+    exchange.decision = decision;
     Flow::Continue
 }
 
@@ -60,8 +66,12 @@ pub(super) async fn inspect(exchange: &mut Exchange, body: &mut RequestBody) {
     let (bytes, truncated) = body.read_ahead(usize::try_from(limit).unwrap_or(usize::MAX)).await;
     let mut decision = std::mem::take(&mut exchange.decision);
     let now_ns = exchange.worker.monotonic_ns(exchange.started);
-    let seen = BodyView { bytes: there.then_some(&*bytes), truncated };
-    exchange.live.snapshot.policies.evaluate_body(&view(exchange, seen), now_ns, &mut decision);
+    let inspected = BodyView { bytes: there.then_some(&*bytes), truncated };
+    let view = view(exchange, inspected);
+    exchange.live.snapshot.policies.evaluate_body(&view, now_ns, &mut decision);
+    if seen::refuses(&decision) {
+        exchange.worker.stats.seen.keep(&exchange.id, &view, &exchange.live.snapshot);
+    }
     exchange.decision = decision;
 }
 

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::literals;
-use crate::policy::lang::{Expr, Function, IntField, IntTerm, IpField, Source, Text, TextField, TextTest, Wildcard};
+use crate::policy::lang::{
+    Expr, Function, HttpInt, IntField, IntTerm, IpField, Source, Text, TextField, TextTest, Wildcard,
+};
 use crate::ranges::{RangeSet, V4_FIRST, V4_LAST};
 
 /// Sets of more strings are asked as they are, not copied into a table.
@@ -164,6 +166,8 @@ pub(super) fn each_atom<'e>(expr: &'e Expr, see: &mut dyn FnMut(Atom<'e>)) {
 fn options(leaf: &Expr) -> Vec<Vec<Atom<'_>>> {
     match leaf {
         Expr::Ip(field, set) => vec![vec![Atom::Address(*field, set)]],
+        // Known once the rules before have been asked.
+        Expr::Int(IntTerm::Field(IntField::Http(HttpInt::Score)), _) => Vec::new(),
         Expr::Int(term, set) => vec![vec![Atom::Number(term, set)]],
         Expr::Text(value, test) => probes(value, test),
         _ => Vec::new(),

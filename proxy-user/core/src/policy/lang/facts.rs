@@ -55,6 +55,40 @@ pub(crate) fn version_name(version: Version) -> &'static str {
     }
 }
 
+/// A request with the points that rules before gave it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scored<'a, 'r> {
+    /// The request.
+    pub request: &'r RequestView<'a>,
+    /// `tidegate.score`
+    pub score: u32,
+}
+
+impl Facts for Scored<'_, '_> {
+    fn ip(&self, field: IpField) -> Option<u128> {
+        self.request.ip(field)
+    }
+
+    fn int(&self, field: IntField) -> Option<u128> {
+        match field {
+            IntField::Http(HttpInt::Score) => Some(self.score.into()),
+            other => self.request.int(other),
+        }
+    }
+
+    fn proto(&self) -> Option<ProtoSet> {
+        self.request.proto()
+    }
+
+    fn flag(&self, field: FlagField) -> Option<bool> {
+        self.request.flag(field)
+    }
+
+    fn text(&self, field: &TextField, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.request.text(field, test)
+    }
+}
+
 impl Facts for RequestView<'_> {
     fn ip(&self, field: IpField) -> Option<u128> {
         Some(number(match field {

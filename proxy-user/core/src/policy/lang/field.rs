@@ -98,6 +98,8 @@ pub(crate) enum HttpInt {
     HelloLength,
     /// `ip.src.asnum`: number of the client's autonomous system.
     Asn,
+    /// `tidegate.score`: points that rules before gave the request.
+    Score,
 }
 
 /// Strings of a ClientHello.
@@ -252,7 +254,7 @@ pub(crate) enum Field {
 }
 
 /// Every field name that is known, as written.
-pub(crate) const KNOWN_FIELDS: [&str; 74] = [
+pub(crate) const KNOWN_FIELDS: [&str; 75] = [
     "ip.src",
     "ip.dst",
     "ip.proto",
@@ -299,6 +301,7 @@ pub(crate) const KNOWN_FIELDS: [&str; 74] = [
     "http.request.body.size",
     "http.request.timestamp.sec",
     "http.request.timestamp.msec",
+    "tidegate.score",
     "http.response.code",
     "http.response.headers",
     "http.response.headers.names",
@@ -415,6 +418,7 @@ impl Field {
             "tls.client.extensions" => Self::Text(TextField::Hello(HelloField::Extensions)),
             "tls.client.groups" => Self::Text(TextField::Hello(HelloField::Groups)),
             "tls.client.signature_algorithms" => Self::Text(TextField::Hello(HelloField::SignatureAlgorithms)),
+            "tidegate.score" => Self::Int(IntField::Http(HttpInt::Score)),
             "tls.client.hello_length" | "cf.tls_client_hello_length" => Self::Int(IntField::Http(HttpInt::HelloLength)),
             _ => return None,
         })

@@ -27,7 +27,7 @@ mod wildcard;
 mod tests;
 
 pub(crate) use expr::{Expr, Phases, TextTest};
-pub(crate) use facts::Facts;
+pub(crate) use facts::{Facts, Scored};
 pub(crate) use field::{
     Availability, Field, FlagField, HelloField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, TextField, Type,
     unfed,

@@ -159,3 +159,85 @@ fn what_packets_decide_of_alternatives_is_in_the_kernel() {
     assert_eq!(set.kernel_image().allow, [("192.0.2.0/24".parse().expect("net"), 1)]);
     assert!(set.allows_source("192.0.2.1".parse().expect("address")));
 }
+
+/// Decisions on `GET /path` of a source.
+fn decide(set: &PolicySet, src: &str, path: &str, now_ns: u64) -> Decision {
+    let headers = HeaderMap::new();
+    let hello = crate::hello::ClientHello::default();
+    let to = "192.0.2.1:443".parse().expect("address");
+    let view = RequestView {
+        path,
+        headers: &headers,
+        ..RequestView::of_hello(src.parse().expect("address"), to, "web", false, &hello)
+    };
+    set.evaluate(&view, now_ns)
+}
+
+#[test]
+fn scores_add_up_for_the_rules_that_follow() {
+    let rules = [
+        rule("early", "tidegate.score ge 1", "block", &json!({})),
+        rule(
+            "sql",
+            "http.request.uri.path contains \"union\"",
+            "log",
+            &json!({ "action": { "type": "score", "points": 3 } }),
+        ),
+        rule(
+            "xss",
+            "http.request.uri.path contains \"script\"",
+            "log",
+            &json!({ "action": { "type": "score", "points": 2 } }),
+        ),
+        rule("high", "tidegate.score ge 5", "block", &json!({})),
+        rule("odd", "not tidegate.score eq 0 and http.request.uri.path contains \"u\"", "log", &json!({})),
+    ];
+    let set = compile(&[policy("p", &json!({ "rules": rules }))], &options()).expect("a policy");
+    let blocked = |path: &str| matches!(decide(&set, "203.0.113.9", path, 0).action, Action::Block { .. });
+    assert_eq!(["/", "/union", "/script", "/union/script"].map(blocked), [false, false, false, true]);
+    assert_eq!(decide(&set, "203.0.113.9", "/union", 0).logged.len(), 2, "the points, and who reads them");
+    let faults = |action: serde_json::Value| {
+        let rules = [rule("r", "true", "log", &json!({ "action": action }))];
+        compile(&[policy("p", &json!({ "rules": rules }))], &options()).expect_err("refused")[0].to_string()
+    };
+    assert!(faults(json!({ "type": "score" })).contains("needs `points`"));
+    assert!(faults(json!({ "type": "log", "points": 3 })).contains("`points` is for `score`"));
+}
+
+#[test]
+fn rules_act_on_their_share_until_they_match_too_much() {
+    let make = |extra: &serde_json::Value, previous: Option<&PolicySet>| {
+        let rules = [rule("r", "http.request.uri.path eq \"/x\"", "block", extra)];
+        compile(&[policy("p", &json!({ "rules": rules }))], &Options { previous, ..options() }).expect("a policy")
+    };
+    let blocks = |set: &PolicySet, src: &str, now| matches!(decide(set, src, "/x", now).action, Action::Block { .. });
+    let half = make(&json!({ "percent": 50 }), None);
+    let sources: Vec<String> = (0..200).map(|n| format!("198.51.100.{n}")).collect();
+    let acted: Vec<bool> = sources.iter().map(|src| blocks(&half, src, 0)).collect();
+    let count = acted.iter().filter(|acted| **acted).count();
+    assert!((50..150).contains(&count), "{count} of 200");
+    assert_eq!(sources.iter().map(|src| blocks(&half, src, 0)).collect::<Vec<_>>(), acted, "the same ones each time");
+    let more = make(&json!({ "percent": 80 }), Some(&half));
+    assert!(sources.iter().zip(&acted).all(|(src, before)| !before || blocks(&more, src, 0)), "who is in stays in");
+    let counts = &more.rule_counts()[0];
+    assert_eq!(counts.enforced + counts.would, 400 + count as u64, "counts go on over a reload");
+    assert_eq!(counts.percent, Some(80));
+
+    let abort = json!({ "abort_if": { "match_percent": 10, "period": "60s", "requests": 100 } });
+    let watched = make(&abort, None);
+    for n in 0..95 {
+        decide(&watched, "203.0.113.9", "/", n);
+    }
+    assert!((0..10).all(|_| blocks(&watched, "203.0.113.9", 100)), "ten of 105");
+    assert!(watched.newly_aborted().is_empty());
+    assert!(!blocks(&watched, "203.0.113.9", 100), "eleven of 106");
+    assert_eq!(watched.newly_aborted(), ["p/r"]);
+    assert!(watched.newly_aborted().is_empty() && watched.rule_counts()[0].aborted);
+    let again = make(&abort, Some(&watched));
+    assert!(!blocks(&again, "203.0.113.9", 200), "over a reload too");
+    let other = make(&json!({ "abort_if": { "match_percent": 99 } }), Some(&watched));
+    assert!(blocks(&other, "203.0.113.9", 200), "until its terms are others");
+    let rules = [rule("r", "ip.src in {192.0.2.0/24}", "allow", &json!({ "percent": 5 }))];
+    let fault = compile(&[policy("p", &json!({ "rules": rules }))], &options()).expect_err("refused")[0].to_string();
+    assert!(fault.contains("acts on all or on none"), "{fault}");
+}

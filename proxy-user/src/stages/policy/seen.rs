@@ -1,0 +1,128 @@
+//! Requests that policies refused, and a sample of the others, kept for a while, so that an explanation can be asked for by
+//! the id that stands in the answer. A worker writes to a ring of its own; the admin API reads it.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::{HeaderMap, HeaderValue, Method, Version};
+use proxy_core::hello::ClientHello;
+use proxy_core::policy::{BodyView, ConnectionView, Decision, PolicySet, RequestView};
+
+use crate::control::wire::ExplainedRequest;
+use crate::shared::Snapshot;
+
+/// Requests of one worker that are kept.
+pub const MAX_SEEN: usize = 256;
+/// Most bytes of a body that are kept.
+const MAX_SEEN_BODY: usize = 16 << 10;
+/// One in so many requests that nothing refused is kept.
+pub const SAMPLE: u64 = 1_024;
+
+/// The requests of one worker.
+#[derive(Debug, Default)]
+pub struct Ring(Mutex<VecDeque<Seen>>);
+
+/// A request as policies saw it.
+#[derive(Debug)]
+struct Seen {
+    id: HeaderValue,
+    src: IpAddr,
+    dst: SocketAddr,
+    listener: String,
+    scheme: String,
+    version: Version,
+    method: Method,
+    host: String,
+    path: String,
+    query: Option<String>,
+    headers: HeaderMap,
+    body_size: Option<u64>,
+    wall_ms: u64,
+    hello: Option<ClientHello>,
+    /// Beginning of its body, where policies looked at it.
+    body: Option<Box<[u8]>>,
+    truncated: bool,
+    /// What judged it; gone where a reload put others in its place.
+    snapshot: Weak<Snapshot>,
+}
+
+impl Ring {
+    /// Keeps a request, in place of the oldest one. Where the admin API is reading, it is left out: no request waits.
+    pub(super) fn keep(&self, id: &HeaderValue, view: &RequestView<'_>, snapshot: &Arc<Snapshot>) {
+        let Ok(mut ring) = self.0.try_lock() else { return };
+        if ring.len() >= MAX_SEEN {
+            ring.pop_front();
+        }
+        ring.push_back(Seen {
+            id: id.clone(),
+            src: view.src,
+            dst: view.dst,
+            listener: view.listener.to_owned(),
+            scheme: view.scheme.to_owned(),
+            version: view.version,
+            method: view.method.clone(),
+            host: view.host.to_owned(),
+            path: view.path.to_owned(),
+            query: view.query.map(str::to_owned),
+            headers: view.headers.clone(),
+            body_size: view.body_size,
+            wall_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+            hello: view.connection.hello.cloned(),
+            body: view.body.bytes.map(|bytes| bytes.get(..MAX_SEEN_BODY).unwrap_or(bytes).into()),
+            truncated: view.body.truncated || view.body.bytes.is_some_and(|bytes| bytes.len() > MAX_SEEN_BODY),
+            snapshot: Arc::downgrade(snapshot),
+        });
+    }
+
+    /// Explains a request that is kept, by the policies that judged it, or by those in force where they are gone.
+    pub fn explain(&self, id: &str, now: &Arc<Snapshot>) -> Option<ExplainedRequest> {
+        let ring = self.0.lock().ok()?;
+        let seen = ring.iter().find(|seen| seen.id == id)?;
+        let then = seen.snapshot.upgrade();
+        let snapshot = then.as_ref().unwrap_or(now);
+        let view = seen.view(&snapshot.policies);
+        Some(ExplainedRequest {
+            id: id.to_owned(),
+            request: ExplainedRequest::line(&view),
+            source: seen.src,
+            time: jiff::Timestamp::from_millisecond(seen.wall_ms.cast_signed()).unwrap_or_default(),
+            generation: snapshot.generation,
+            reloaded: then.is_none(),
+            ipv6_prefix: snapshot.config.gate.ipv6_prefix,
+            explanation: snapshot.policies.explain(&view),
+        })
+    }
+}
+
+impl Seen {
+    fn view<'s>(&'s self, policies: &'s PolicySet) -> RequestView<'s> {
+        RequestView {
+            src: self.src,
+            dst: self.dst,
+            listener: &self.listener,
+            scheme: &self.scheme,
+            version: self.version,
+            method: &self.method,
+            host: &self.host,
+            path: &self.path,
+            query: self.query.as_deref(),
+            headers: &self.headers,
+            body_size: self.body_size,
+            wall_ms: self.wall_ms,
+            connection: ConnectionView { hello: self.hello.as_ref(), places: policies.places() },
+            body: BodyView { bytes: self.body.as_deref(), truncated: self.truncated },
+        }
+    }
+}
+
+/// Whether a request is kept: one that was refused or led elsewhere, and of the others one in [`SAMPLE`].
+pub(super) fn worth(decision: &Decision, number: u64) -> bool {
+    refuses(decision) || number.is_multiple_of(SAMPLE)
+}
+
+/// Whether a request was refused or led elsewhere.
+pub(super) fn refuses(decision: &Decision) -> bool {
+    decision.action.decided().is_some_and(|(action, _)| action != "allow")
+}
