@@ -69,14 +69,6 @@ pub trait Tables {
     {
         checks::look_up(frame, packet, self)
     }
-    /// [`is_for_a_service`], likewise.
-    #[inline(always)]
-    fn for_a_service(&self, packet: &Packet) -> bool
-    where
-        Self: Sized,
-    {
-        is_for_a_service(packet, self)
-    }
     /// [`checks::note_fragment`], likewise.
     #[inline(always)]
     fn note_fragment<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet, passed: bool)
@@ -301,7 +293,7 @@ pub(crate) fn unless_spared<F: Frame + ?Sized, T: Tables>(
     rules: Option<Found>,
     drop: Decision<T::Verdict>,
 ) -> Decision<T::Verdict> {
-    if own_only && !tables.for_a_service(packet) {
+    if own_only && !is_for_a_service(packet, tables) {
         return Decision::new(Reason::NotOwn);
     }
     if config.flags & GATE_HAS_ALLOW != 0 {

@@ -4,7 +4,6 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use proxy_common::abi::{HostLine, REASONS, Reason};
-use proxy_common::decide::is_for_a_service;
 use proxy_common::parse::Packet as IpPacket;
 use proxy_common::{checks, hosts, sanity};
 
@@ -34,7 +33,7 @@ pub extern "C" fn check_packet(ctx: *mut xdp_md, packet: *const IpPacket, found:
     let ctx = XdpContext::new(ctx);
     // SAFETY: the one caller passes a reference. The verifier, which does not know, wants the check for null.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    checks::run(&Anywhere(&ctx), packet, &Maps(ctx.ctx), found)
+    checks::run(&Anywhere(&ctx), packet, &Maps::new(ctx.ctx), found)
 }
 
 /// [`sanity::examine`], likewise.
@@ -53,17 +52,7 @@ pub extern "C" fn look_up(ctx: *mut xdp_md, packet: *const IpPacket) -> u64 {
     let ctx = XdpContext::new(ctx);
     // SAFETY: as in `check_packet`.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    checks::look_up(&Anywhere(&ctx), packet, &Maps(ctx.ctx))
-}
-
-/// [`is_for_a_service`], likewise.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn for_a_service(packet: *const IpPacket) -> u32 {
-    // SAFETY: as in `check_packet`.
-    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    // It reads no packet: a context that it does not use is one that the caller does not pass.
-    u32::from(is_for_a_service(packet, &Maps(core::ptr::null_mut())))
+    checks::look_up(&Anywhere(&ctx), packet, &Maps::new(ctx.ctx))
 }
 
 /// [`checks::note_fragment`], likewise.
@@ -73,7 +62,7 @@ pub extern "C" fn note_fragment(ctx: *mut xdp_md, packet: *const IpPacket, passe
     let ctx = XdpContext::new(ctx);
     // SAFETY: as in `check_packet`.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    checks::note_fragment(&Anywhere(&ctx), packet, &Maps(ctx.ctx), passed != 0);
+    checks::note_fragment(&Anywhere(&ctx), packet, &Maps::new(ctx.ctx), passed != 0);
     0
 }
 

@@ -19,7 +19,7 @@ use proxy_common::hosts::HostFound;
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse_any};
 use proxy_common::plain::plain;
 
-use crate::checks::{check_packet, count_checks, examine, find_host, for_a_service, look_up, note_fragment};
+use crate::checks::{check_packet, count_checks, examine, find_host, look_up, note_fragment};
 use crate::frame::{First, Packet, whole_len};
 use crate::maps::{
     ALLOW_A, ALLOW_B, BINDINGS, BUCKETS, CHECKS, CLOCK, DAEMON, DENY_A, DENY_B, DENY_HINT, FLOWS, FRAGMENTS, GATE,
@@ -56,7 +56,7 @@ pub fn judge(ctx: &XdpContext) -> Outcome {
             _ => Parsed::NonIp,
         }
     };
-    let decision = decide(&packet, parsed, &Maps(ctx.ctx));
+    let decision = decide(&packet, parsed, &Maps::new(ctx.ctx));
     count::reason(decision.reason, length);
     if let Some(rule) = decision.rule {
         count::add(RULE_HITS.get_ptr_mut(rule & (MAX_RULE_SLOTS - 1)), length);
@@ -109,8 +109,11 @@ impl Headers {
             unsafe { place.add(at).write_volatile(word) };
             at += 1;
         }
+        // Read through a pointer that the compiler knows nothing of: it keeps the address of each field that is read later on
+        // in a place of its own on the stack otherwise, and fills these places for every packet.
+        let place: *const IpPacket = core::hint::black_box(place.cast());
         // SAFETY: written; the words are zero, which is a valid packet, or a packet's.
-        unsafe { self.0.assume_init_ref() }
+        unsafe { &*place }
     }
 }
 
@@ -153,14 +156,27 @@ fn store_parsed(parsed: Parsed, headers: &mut IpPacket) -> u64 {
 }
 
 /// The maps, and the context for the functions that read the packet once more.
-pub struct Maps(pub *mut xdp_md);
+pub struct Maps {
+    /// The program's context, or null for functions that read no packet.
+    pub ctx: *mut xdp_md,
+    /// The entry of `GATE`: looked up once.
+    gate: Option<&'static GateConfig>,
+}
+
+impl Maps {
+    /// Looks up what all decisions read.
+    #[inline(always)]
+    pub fn new(ctx: *mut xdp_md) -> Self {
+        Self { ctx, gate: GATE.get(0) }
+    }
+}
 
 impl Tables for Maps {
     type Verdict = NonNull<VerdictSlot>;
 
     #[inline(always)]
     fn config(&self) -> GateConfig {
-        GATE.get(0).copied().unwrap_or_default()
+        self.gate.copied().unwrap_or_default()
     }
 
     #[inline(always)]
@@ -170,12 +186,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn verdict(&self, key: &HostKey) -> Option<Self::Verdict> {
-        verdicts::find(key)
+        verdicts::find(key, self.gate?)
     }
 
     #[inline(always)]
     fn verdict_terms(&self, verdict: Self::Verdict, source: Addr) -> (u64, u32, u32) {
-        verdicts::terms(verdict, source)
+        verdicts::terms(verdict, source, self.gate.map_or(0, |gate| gate.v6_mask))
     }
 
     #[inline(always)]
@@ -231,12 +247,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn classify<F: Frame + ?Sized>(&self, _: &F, packet: &IpPacket, side: u32) -> Found {
-        rules::find(self.0, packet, side)
+        rules::find(self.ctx, packet, side)
     }
 
     #[inline(always)]
     fn check<F: Frame + ?Sized>(&self, _: &F, packet: &IpPacket, found: u64) -> u64 {
-        check_packet(self.0, packet, found)
+        check_packet(self.ctx, packet, found)
     }
 
     #[inline(always)]
@@ -246,17 +262,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn look_up<F: Frame + ?Sized>(&self, _: &F, packet: &IpPacket) -> u64 {
-        look_up(self.0, packet)
-    }
-
-    #[inline(always)]
-    fn for_a_service(&self, packet: &IpPacket) -> bool {
-        for_a_service(packet) != 0
+        look_up(self.ctx, packet)
     }
 
     #[inline(always)]
     fn note_fragment<F: Frame + ?Sized>(&self, _: &F, packet: &IpPacket, passed: bool) {
-        note_fragment(self.0, packet, u32::from(passed));
+        note_fragment(self.ctx, packet, u32::from(passed));
     }
 
     #[inline(always)]
@@ -296,7 +307,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn limit_rates<F: Frame + ?Sized>(&self, _: &F, packet: &IpPacket) -> u64 {
-        limit_rates(self.0, packet)
+        limit_rates(self.ctx, packet)
     }
 
     #[inline(always)]

@@ -16,7 +16,7 @@ pub extern "C" fn limit_rates(ctx: *mut xdp_md, packet: *const IpPacket) -> u64 
     let ctx = XdpContext::new(ctx);
     // SAFETY: the one caller passes a reference. The verifier, which does not know, wants the check for null.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    rates::run(&Anywhere(&ctx), packet, &Maps(ctx.ctx))
+    rates::run(&Anywhere(&ctx), packet, &Maps::new(ctx.ctx))
 }
 
 /// [`rates::take`]: it stands in a loop.
@@ -26,7 +26,7 @@ pub extern "C" fn take_rate(packet: *const IpPacket, index: u32, units: u32, ser
     // SAFETY: as above.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
     // It reads no packet: a context that it does not use is one that the caller does not pass.
-    rates::take(packet, index, units, service, &Maps(core::ptr::null_mut()))
+    rates::take(packet, index, units, service, &Maps::new(core::ptr::null_mut()))
 }
 
 /// [`rates::service_of`].
@@ -36,5 +36,5 @@ pub extern "C" fn service_of(packet: *const IpPacket) -> u32 {
     // SAFETY: as above.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return rates::NO_SERVICE };
     // As above.
-    rates::service_of(packet, &Maps(core::ptr::null_mut()))
+    rates::service_of(packet, &Maps::new(core::ptr::null_mut()))
 }

@@ -4,7 +4,7 @@
 use core::ptr::NonNull;
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use proxy_common::abi::{HostKey, VERDICT_TAKEN, VerdictSlot};
+use proxy_common::abi::{GateConfig, HostKey, VERDICT_TAKEN, VerdictSlot};
 use proxy_common::addr::Addr;
 use proxy_common::slots::{self, Head};
 
@@ -12,8 +12,7 @@ use crate::maps::{GATE, VERDICTS};
 
 /// The slot of a verdict that stands, expired or not. Nearly always the first that is looked at.
 #[inline(always)]
-pub fn find(key: &HostKey) -> Option<NonNull<VerdictSlot>> {
-    let gate = GATE.get(0)?;
+pub fn find(key: &HostKey, gate: &GateConfig) -> Option<NonNull<VerdictSlot>> {
     let (hi, lo) = slots::words(key);
     let home = slots::home(key, gate.verdict_seed, slots::slot_bits(gate.verdict_bits));
     let mut slot = VERDICTS.get_ptr_mut(home)?;
@@ -31,7 +30,7 @@ pub fn find(key: &HostKey) -> Option<NonNull<VerdictSlot>> {
 
 /// `(expires_ns, rule, flags)` of a verdict on `source`; zeros where the slot was given to another source since.
 #[inline(always)]
-pub fn terms(verdict: NonNull<VerdictSlot>, source: Addr) -> (u64, u32, u32) {
+pub fn terms(verdict: NonNull<VerdictSlot>, source: Addr, v6_mask: u64) -> (u64, u32, u32) {
     let slot = verdict.as_ptr();
     // SAFETY: as in `find`. Prolonged meanwhile, it is a mix of old and new terms on the same source.
     let terms = unsafe {
@@ -43,7 +42,6 @@ pub fn terms(verdict: NonNull<VerdictSlot>, source: Addr) -> (u64, u32, u32) {
         )
     };
     // Read after the terms, which are written after the key.
-    let v6_mask = GATE.get(0).map_or(0, |gate| gate.v6_mask);
     if slots::is_on(head(slot).key, source, v6_mask) { terms } else { (0, 0, 0) }
 }
 
