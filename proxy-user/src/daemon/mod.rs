@@ -380,7 +380,10 @@ fn apply(kernel: &Kernel, loaded: &Loaded) -> anyhow::Result<Applied> {
         .and_then(|applied| kernel.set_rates(&loaded.config).map(|()| applied))
         .and_then(|applied| kernel.set_fail(gate).map(|()| applied));
     match &applied {
-        Ok(_) => kernel.drop_interfaces(gate, None)?,
+        Ok(_) => {
+            kernel.drop_interfaces(gate, None)?;
+            kernel.set_syn(gate)?;
+        }
         Err(_) => kernel.drop_interfaces(gate, Some(&added))?,
     }
     applied

@@ -15,6 +15,7 @@ mod mapped;
 mod rates;
 mod sockets;
 mod syn;
+mod syn_settings;
 mod syscall;
 pub(crate) mod sysctl;
 mod tables;

@@ -14,21 +14,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use proxy_common::abi::{GateConfig, MAX_SERVICES, SynMeter, SynSettings, SynState, syn_policy};
-use proxy_common::syn::SYN_TIMESTAMPS;
-use proxy_core::config::{Gate, SynMode};
+use proxy_core::config::Gate;
 
-use super::attach::LinkFacts;
+use super::attach::{self, LinkFacts};
 use super::heart::Heart;
 use super::mapped::{Mapped, Shared};
+use super::syn_settings::{SYNCOOKIES, decide};
 use super::{Kernel, now_ns, sysctl};
 
-const SYNCOOKIES: &str = "net/ipv4/tcp_syncookies";
 /// The value of `SYNCOOKIES` with which the kernel gives out cookies when asked.
 const ON_REQUEST: &str = "2";
-/// Bytes of an IP packet where no interface says otherwise.
-const ETHERNET_MTU: u32 = 1_500;
-/// Largest window scale, RFC 7323 section 2.3.
-const MAX_SCALE: u32 = 14;
 
 /// An entry of `SYN_STATE`, word for word as [`SynState`] lays it out.
 #[repr(C)]
@@ -56,7 +51,9 @@ unsafe impl Shared for State {}
 #[derive(Debug)]
 pub struct SynDefence {
     states: Mapped<State>,
-    settings: SynSettings,
+    /// Why `front_syn` is missing, if it is.
+    stage: Option<String>,
+    settings: Mutex<SynSettings>,
     /// Services by index: where, and whether cookies were on at the last look.
     services: Mutex<BTreeMap<u32, (SocketAddr, bool)>>,
     /// What `tcp_syncookies` was before it was raised; `None` while it is not.
@@ -65,20 +62,8 @@ pub struct SynDefence {
     heart: Arc<Heart>,
 }
 
-/// What the host says that bears on cookies.
-#[derive(Clone, Debug, Default)]
-struct Host {
-    mtu: u32,
-    /// `tcp_timestamps`, `tcp_sack` and `tcp_window_scaling`.
-    timestamps: u64,
-    sack: bool,
-    scaling: bool,
-    /// The larger of `tcp_rmem`'s bound and `rmem_max`, where both could be read.
-    receive_buffer: Option<u64>,
-}
-
 impl SynDefence {
-    /// Decides what services get, and logs it with what was found on the host. `stage` says why `front_syn` is missing.
+    /// Takes up what services get. `stage` says why `front_syn` is missing.
     pub fn new(
         gate: &Gate,
         array: impl AsFd,
@@ -91,56 +76,40 @@ impl SynDefence {
             heart.note_raised(None);
         }
         let states = Mapped::new(array, MAX_SERVICES).context("SYN_STATE")?;
-        let config = &gate.syn_cookies;
-        let mut policy = match config.mode {
-            None | Some(SynMode::Auto) => syn_policy::AUTO,
-            Some(SynMode::Off) => syn_policy::OFF,
-            Some(SynMode::Always) => syn_policy::ALWAYS,
-        };
-        if let Some(why) = stage.filter(|_| policy != syn_policy::OFF) {
-            tracing::warn!(why, "SYN cookies are off: this kernel does not take `front_syn` (Linux 6.0 and newer do)");
-            policy = syn_policy::OFF;
+        let settings = Mutex::new(decide(gate, stage.as_deref(), links));
+        Ok(Self { states, stage, settings, services: Mutex::default(), raised_from: Mutex::default(), heart })
+    }
+
+    fn settings(&self) -> SynSettings {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the services other settings; what was counted stays. Returns whether anything changed.
+    fn renew(&self, settings: SynSettings) -> bool {
+        if std::mem::replace(&mut *self.settings.lock().unwrap_or_else(PoisonError::into_inner), settings) == settings {
+            return false;
         }
-        if gate.interfaces.is_empty() {
-            policy = syn_policy::OFF;
+        let SynSettings { policy, threshold, release, hold_ms, mtu, options } = settings;
+        let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        for state in services.keys().filter_map(|index| self.states.entries().get(*index as usize)) {
+            for (place, word) in state.settings.iter().zip([policy, threshold, release, hold_ms, mtu, options]) {
+                place.store(word, Ordering::Relaxed);
+            }
+            match policy {
+                syn_policy::OFF => state.cookies.store(0, Ordering::Relaxed),
+                syn_policy::ALWAYS => state.cookies.store(1, Ordering::Relaxed),
+                _ => {}
+            }
         }
-        let veth = links.iter().find(|link| link.veth && link.driver_mode);
-        if let Some(link) = veth.filter(|_| config.mode.is_none() && policy != syn_policy::OFF) {
-            tracing::info!(
-                interface = link.name,
-                "SYN cookies are off: a veth sends answers back from XDP only if its other end has an XDP program or \
-                 GRO on (`ethtool -K IFACE gro on`); see to that and set gate.syn_cookies.mode to \"auto\", or set \
-                 gate.mode to \"generic\""
-            );
-            policy = syn_policy::OFF;
-        }
-        let host = Host::read(links);
-        let settings = SynSettings {
-            policy,
-            threshold: config.threshold,
-            release: config.release,
-            hold_ms: u32::try_from(config.hold.0.as_millis()).unwrap_or(u32::MAX),
-            mtu: host.mtu,
-            options: host.options(),
-        };
-        if policy != syn_policy::OFF {
-            let found = sysctl::read(SYNCOOKIES).unwrap_or_else(|error| error.to_string());
-            let kept = if settings.options == 0 {
-                "MSS only (net.ipv4.tcp_timestamps=2 would keep window scale, SACK and timestamps)"
-            } else {
-                "MSS, window scale, SACK and timestamps"
-            };
-            let mode = if policy == syn_policy::ALWAYS { "always" } else { "auto" };
-            tracing::info!(mode, threshold = config.threshold, tcp_syncookies = found, kept, "SYN cookies in XDP");
-        }
-        Ok(Self { states, settings, services: Mutex::default(), raised_from: Mutex::default(), heart })
+        true
     }
 
     /// The entry with which a service begins: nothing counted, and nothing believed of its listeners' marks.
     fn fresh(&self) -> SynState {
-        let always = self.settings.policy == syn_policy::ALWAYS;
+        let settings = self.settings();
+        let always = settings.policy == syn_policy::ALWAYS;
         let meter = SynMeter { cookies: always.into(), ..SynMeter::default() };
-        SynState { settings: self.settings, meter, ..SynState::default() }
+        SynState { settings, meter, ..SynState::default() }
     }
 
     /// Counts a connection that a worker accepted.
@@ -160,6 +129,7 @@ impl SynDefence {
     /// Whether some service answers with cookies. Ends those that nobody sends to, and logs what changed.
     fn look(&self, now_ns: u64) -> bool {
         let mut any = false;
+        let settings = self.settings();
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, (address, was_on)) in services.iter_mut() {
             let Some(state) = self.states.entries().get(*index as usize) else { continue };
@@ -168,7 +138,7 @@ impl SynDefence {
                 cookies: state.cookies.load(Ordering::Relaxed),
                 ..SynMeter::default()
             };
-            if meter.lapsed(now_ns, &self.settings) {
+            if meter.lapsed(now_ns, &settings) {
                 state.cookies.store(0, Ordering::Relaxed);
             }
             let on = state.cookies.load(Ordering::Relaxed) != 0;
@@ -258,7 +228,7 @@ impl Kernel {
         self.maps.syn_state.set(&service, &self.syn.fresh()).context("writing SYN_STATE")?;
         self.syn.services.lock().unwrap_or_else(PoisonError::into_inner).insert(service, (address, false));
         // Where cookies are wanted from the first SYN on, the next tick would come too late.
-        if self.syn.settings.policy == syn_policy::ALWAYS { self.tick_syn() } else { Ok(()) }
+        if self.syn.settings().policy == syn_policy::ALWAYS { self.tick_syn() } else { Ok(()) }
     }
 
     /// Counts a connection that a worker accepted on a listener; a store into a mapped page, no syscall.
@@ -269,9 +239,20 @@ impl Kernel {
     /// Follows the mode that the kernel programs decide: the flag that sends TCP packets through `front_syn`, and
     /// `tcp_syncookies`. Called a few times a second, from the thread that applies policies.
     pub fn tick_syn(&self) -> Result<()> {
-        if self.syn.settings.policy == syn_policy::OFF {
-            return Ok(());
-        }
+        if self.syn.settings().policy == syn_policy::OFF { Ok(()) } else { self.follow_syn() }
+    }
+
+    /// Decides anew what services get, after a reload: the config may ask for something else, the interfaces may be others.
+    ///
+    /// # Errors
+    /// The interfaces cannot be looked at, or `GATE` cannot be written.
+    pub fn set_syn(&self, gate: &Gate) -> Result<()> {
+        let interfaces = self.interfaces.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let links = attach::facts(&interfaces).context("looking at the interfaces")?;
+        if self.syn.renew(decide(gate, self.syn.stage.as_deref(), &links)) { self.follow_syn() } else { Ok(()) }
+    }
+
+    fn follow_syn(&self) -> Result<()> {
         let on = self.syn.look(now_ns());
         self.syn.switch(on);
         let _alone = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
@@ -285,58 +266,5 @@ impl Kernel {
     /// Sets `tcp_syncookies` back, where it was raised. For the daemon's end.
     pub fn end_syn(&self) {
         self.syn.switch(false);
-    }
-}
-
-impl Host {
-    fn read(links: &[LinkFacts]) -> Self {
-        let flag = |name: &str| sysctl::last_number(name).unwrap_or(0);
-        let buffers = (sysctl::last_number("net/ipv4/tcp_rmem"), sysctl::last_number("net/core/rmem_max"));
-        Self {
-            mtu: links.iter().map(|link| link.mtu).min().unwrap_or(ETHERNET_MTU),
-            timestamps: flag("net/ipv4/tcp_timestamps"),
-            sack: flag("net/ipv4/tcp_sack") != 0,
-            scaling: flag("net/ipv4/tcp_window_scaling") != 0,
-            receive_buffer: match buffers {
-                (Ok(tcp), Ok(any)) => Some(tcp.max(any)),
-                _ => None,
-            },
-        }
-    }
-
-    /// [`SynSettings::options`]. The kernel decodes a cookie's timestamp only if it adds no secret of its own to it
-    /// (`tcp_timestamps` 2), and refuses options that are turned off (`cookie_timestamp_decode`). The window scale must be
-    /// the one that it computes itself when the acknowledgment comes (`tcp_select_initial_window`).
-    fn options(&self) -> u32 {
-        match self.receive_buffer {
-            Some(bytes) if self.timestamps == 2 && self.sack && self.scaling => {
-                let scale = bytes.max(1).ilog2().saturating_sub(15).min(MAX_SCALE);
-                SYN_TIMESTAMPS | scale
-            }
-            _ => 0,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_follow_the_host() {
-        let host = Host { mtu: 1_500, timestamps: 2, sack: true, scaling: true, receive_buffer: Some(6 << 20) };
-        // net/ipv4/tcp_output.c: ilog2(6 MiB) is 22, less 15.
-        assert_eq!(host.options(), SYN_TIMESTAMPS | 7);
-        assert_eq!(Host { receive_buffer: Some(1 << 40), ..host.clone() }.options(), SYN_TIMESTAMPS | MAX_SCALE);
-        assert_eq!(Host { receive_buffer: Some(0), ..host.clone() }.options(), SYN_TIMESTAMPS);
-        for without in [
-            Host { timestamps: 1, ..host.clone() },
-            Host { timestamps: 0, ..host.clone() },
-            Host { sack: false, ..host.clone() },
-            Host { scaling: false, ..host.clone() },
-            Host { receive_buffer: None, ..host },
-        ] {
-            assert_eq!(without.options(), 0, "{without:?}");
-        }
     }
 }

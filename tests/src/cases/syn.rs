@@ -20,6 +20,7 @@ pub const CASES: &[Case] = &[
     Case { name: "always_completes_handshakes_and_drops_bogus_acks", run: always },
     Case { name: "options_are_kept_where_the_cookie_allows", run: options_are_kept },
     Case { name: "auto_follows_a_flood_and_returns", run: auto_follows_a_flood },
+    Case { name: "a_reload_turns_cookies_on_and_off", run: a_reload_turns_cookies_on_and_off },
     Case { name: "unset_mode_is_off_over_veth", run: unset_mode_is_off_over_veth },
 ];
 
@@ -120,6 +121,26 @@ fn options_are_kept() -> Result<()> {
     }
     ensure!(edge.packets("syn_cookie")? >= 2, "the connections did not come by cookies");
     edge.good().expect_origin(Version::H2, "https://edge.test/")?;
+    Ok(())
+}
+
+fn a_reload_turns_cookies_on_and_off() -> Result<()> {
+    let (_peer, mut edge) = edge_with(&json!({ "mode": "off" }))?;
+    for mode in ["off", "always", "off"] {
+        let before = edge.packets("syn_cookie")?;
+        edge.config["gate"]["syn_cookies"]["mode"] = json!(mode);
+        let reloaded = edge.reload()?;
+        ensure!(reloaded["needs_restart"].as_array().is_some_and(Vec::is_empty), "{reloaded}");
+        let on = mode == "always";
+        ensure!(with_cookies(&edge)?.is_empty() != on, "after a reload to {mode}: {:?}", with_cookies(&edge)?);
+        let kernels = if on { "2" } else { "1" };
+        ensure!(
+            sysctl(&edge.street.edge, "net/ipv4/tcp_syncookies")? == kernels,
+            "not {kernels}, which {mode} asks for"
+        );
+        edge.good().expect_origin(Version::H2, "https://edge.test/")?;
+        ensure!((edge.packets("syn_cookie")? > before) == on, "SYNs are answered by XDP in mode {mode}, or are not");
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use super::Config;
 use crate::json::join;
 
 /// Parts of `/gate` that a reload takes into the kernel half.
-const GATE_RELOADS: [&str; 7] = [
+const GATE_RELOADS: [&str; 8] = [
     "/gate/checks",
     "/gate/own_addresses",
     "/gate/icmp_per_second",
@@ -15,6 +15,7 @@ const GATE_RELOADS: [&str; 7] = [
     "/gate/known_for",
     "/gate/fail",
     "/gate/interfaces",
+    "/gate/syn_cookies",
 ];
 
 /// JSON pointers of what differs between two configs and takes effect only at the next start: sockets, threads, the
