@@ -3,6 +3,18 @@
 //! Plain `#[repr(C)]` structs with explicit padding, so that the bytes userspace writes are the bytes the
 //! kernel hashes; tests hold sizes and alignment. Changing any of these raises [`LAYOUT_VERSION`].
 
+mod gate;
+mod verdicts;
+
+pub use gate::{
+    CheckSettings, DaemonState, GATE_FAIL_OPEN, GATE_HAS_ALLOW, GATE_HAS_DENY, GATE_HAS_HOSTS, GATE_HAS_RATES,
+    GATE_HAS_RULES, GATE_HOST_BITS_SHIFT, GATE_OWN_ONLY, GATE_PREFIXES_B, GATE_RULES_B, GateConfig, bucket_index,
+};
+pub use verdicts::{
+    DEFAULT_VERDICT_SLOTS, DEFAULT_VERDICT_WORDS, HostKey, PREFIX_MARK, VERDICT_OWN_ONLY, VERDICT_TAKEN, VerdictSlot,
+    VerdictValue, verdict_bits, verdict_slots, verdict_words,
+};
+
 pub use crate::bucket::Limit;
 pub use crate::fragments::FRAGMENT_SLOTS;
 pub use crate::hosts::{HOST_HINT_WORDS, HOST_LINE_WORDS, HostLine, MAX_HOSTS};
@@ -13,7 +25,7 @@ pub use crate::reason::{REASONS, Reason};
 pub use crate::seen::SEEN_SLOTS;
 pub use crate::syn::{SynMeter, SynSettings, SynState, syn_policy};
 
-/// Version of everything in this file; stands in [`GateConfig::layout`] of a loaded gate.
+/// Version of everything in this module; stands in [`GateConfig::layout`] of a loaded gate.
 pub const LAYOUT_VERSION: u32 = 3;
 
 /// Most listeners (protocol, address, port) that can be steered.
@@ -63,57 +75,6 @@ pub mod proto {
     pub const ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
 }
 
-/// First eight bytes of a [`HostKey`] that names an IPv6 prefix.
-pub const PREFIX_MARK: [u8; 8] = [0xff, 0, 0, 0, 0, 0, 0, 0];
-
-/// Key of an entry of `VERDICTS`: a host, or an IPv6 prefix of `gate.ipv6_prefix` bits.
-///
-/// IPv4 hosts are `::ffff:a.b.c.d`, IPv6 hosts their address. A prefix stands behind [`PREFIX_MARK`], as `ff00::` with the
-/// prefix in its last eight bytes: a multicast address, which no host has (RFC 4291 section 2.7). Aligned, so
-/// that it is hashed and compared in words.
-#[repr(C, align(8))]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct HostKey {
-    /// Address in network order, or the marked prefix.
-    pub addr: [u8; 16],
-}
-
-/// [`VerdictValue::flags`]: applies to Tidegate's own listeners only, whatever `gate.scope` says.
-pub const VERDICT_OWN_ONLY: u32 = 1;
-/// [`VerdictValue::flags`]: the slot is or was in use, so that a look-up goes on behind it; see [`crate::slots`].
-pub const VERDICT_TAKEN: u32 = 2;
-
-/// An entry of `VERDICTS`: a cache line. Without [`VERDICT_TAKEN`] nothing else in it counts.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct VerdictSlot {
-    /// Whom the verdict is on.
-    pub key: HostKey,
-    /// The verdict.
-    pub value: VerdictValue,
-}
-
-/// A verdict. Times are `CLOCK_MONOTONIC` nanoseconds.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct VerdictValue {
-    /// The verdict drops while the clock is below this; 0 once it was removed. Written last and cleared first: before, the
-    /// rest is not to be relied on.
-    pub expires_ns: u64,
-    /// When the decision was taken.
-    pub created_ns: u64,
-    /// When the first packet was dropped; 0 until then. Written by the kernel.
-    pub first_drop_ns: u64,
-    /// Packets dropped. Written by the kernel without a lock: CPUs that drop at the same moment may count once.
-    pub drops: u64,
-    /// Rule slot that pushed it; 0 for the operator.
-    pub rule: u32,
-    /// [`VERDICT_OWN_ONLY`] and [`VERDICT_TAKEN`].
-    pub flags: u32,
-    /// Bytes of those packets, counted like `drops`.
-    pub drop_bytes: u64,
-}
-
 /// Data half of the key of the `ALLOW` and `DENY` tries; the prefix length precedes it (IPv4 counts 96 more).
 pub type PrefixData = [u8; 16];
 
@@ -125,134 +86,10 @@ pub struct PrefixValue {
     pub rule: u32,
 }
 
-/// [`GateConfig::flags`]: drop only what is addressed to a service in `BINDINGS`.
-pub const GATE_OWN_ONLY: u32 = 1;
-/// [`GateConfig::flags`]: the denied prefixes in force are not empty.
-pub const GATE_HAS_DENY: u32 = 2;
-/// [`GateConfig::flags`]: the allowed prefixes in force are not empty.
-pub const GATE_HAS_ALLOW: u32 = 4;
-/// [`GateConfig::flags`]: packet rules are in force.
-pub const GATE_HAS_RULES: u32 = 8;
-/// [`GateConfig::flags`]: packets read side 1 of the packet rules, else side 0.
-pub const GATE_RULES_B: u32 = 16;
-/// [`GateConfig::flags`]: packets read side 1 of the allowed and denied prefixes, else side 0.
-pub const GATE_PREFIXES_B: u32 = 32;
-/// [`GateConfig::flags`]: rate limits are in force.
-pub const GATE_HAS_RATES: u32 = 64;
-/// [`GateConfig::flags`]: nothing is dropped while the daemon stays away, see [`DaemonState::is_away`].
-pub const GATE_FAIL_OPEN: u32 = 256;
-
-/// [`GateConfig::flags`]: hosts are denied by the lists in force.
-pub const GATE_HAS_HOSTS: u32 = 128;
-/// From this bit on, [`GateConfig::flags`] holds the binary logarithm of the bits in the filter before the hosts; 0 without
-/// any, allowed or denied.
-pub const GATE_HOST_BITS_SHIFT: u32 = 27;
-
-/// The one entry of the `GATE` array: what the programs read at run time. What a policy swap flips stands in `flags`, one
-/// word: a packet sees one revision whole.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct GateConfig {
-    /// [`LAYOUT_VERSION`] of whoever wrote the maps.
-    pub layout: u32,
-    /// `GATE_*` bits.
-    pub flags: u32,
-    /// Packet rules in force, at most [`MAX_PACKET_RULES`]; for people, the programs go by [`GATE_HAS_RULES`].
-    pub rules: u32,
-    /// Policy revision that the maps hold; grows by one at each load.
-    pub revision: u32,
-    /// Mask over the first eight bytes (big-endian) of an IPv6 source before a look-up of its prefix, see [`PREFIX_MARK`].
-    pub v6_mask: u64,
-    /// The filter before `VERDICTS` has `1 << verdict_bits` bits; see [`verdict_bits`].
-    pub verdict_bits: u32,
-    /// 1 while some service may answer SYNs with cookies: TCP packets take the way through `front_syn`. Set by `steer`,
-    /// cleared by the daemon.
-    pub cookies: u32,
-    /// Fingerprint of the packet rules in force; 0 for none.
-    pub rules_print: u64,
-    /// Checks that are made: the bits of their [`Reason`]s. 0 makes none.
-    pub checked: u64,
-    /// Those of `checked` that drop; the others are counted in `WOULD`.
-    pub enforced: u64,
-    /// Summary of the addresses in `OWN`, see [`crate::sanity::own_bit`].
-    pub own_bits: u64,
-    /// Key of the hash that places verdicts, see [`crate::slots`]; chosen when the maps are made.
-    pub verdict_seed: u64,
-}
-
-impl GateConfig {
-    /// Which side of the packet rules is in force.
-    #[inline(always)]
-    pub const fn rules_side(&self) -> u32 {
-        (self.flags & GATE_RULES_B != 0) as u32
-    }
-
-    /// Which side of the allowed and denied prefixes and hosts is in force.
-    #[inline(always)]
-    pub const fn prefixes_side(&self) -> u32 {
-        (self.flags & GATE_PREFIXES_B != 0) as u32
-    }
-
-    /// Binary logarithm of the bits in the filter before the hosts of the side in force; 0 where the lists name none.
-    #[inline(always)]
-    pub const fn host_bits(&self) -> u32 {
-        self.flags >> GATE_HOST_BITS_SHIFT
-    }
-}
-
-/// The one entry of the `CHECKS` array: what the checks read where a packet is not an ordinary one.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct CheckSettings {
-    /// Secret of the hash over fragments.
-    pub seed: u64,
-    /// ICMP messages, see [`crate::sanity::limited_icmp`].
-    pub icmp: Limit,
-    /// [`Reason::UdpNoService`] looks at ports below this: from there on the kernel gives out ports to clients, and what
-    /// comes in may be an answer.
-    pub udp_below: u32,
-    /// Zero.
-    pub pad: u32,
-}
-
-/// Words of the `BUCKETS` array, a [`crate::bucket`] each.
-pub mod bucket_index {
-    /// ICMP messages.
-    pub const ICMP: u32 = 0;
-    /// How many there are.
-    pub const COUNT: u32 = 1;
-}
-
 /// [`Clock::jiffies`] of a clock that is held: the programs take `ns` as it is. Tests do that.
 pub const CLOCK_HELD: u64 = u64::MAX;
 /// Most addresses in `OWN`.
 pub const MAX_OWN_ADDRESSES: u32 = 256;
-
-/// Binary logarithm of the bits in `VERDICT_HINT` for a table of `max_verdicts`: at least eight bits an entry, and a
-/// page at least.
-pub const fn verdict_bits(max_verdicts: u32) -> u32 {
-    let bits = max_verdicts.next_power_of_two().trailing_zeros() + 3;
-    if bits < MIN_VERDICT_BITS { MIN_VERDICT_BITS } else { bits }
-}
-
-/// Words of `VERDICT_HINT` for a table of `max_verdicts`.
-pub const fn verdict_words(max_verdicts: u32) -> u32 {
-    1 << (verdict_bits(max_verdicts) - 6)
-}
-
-/// Slots of `VERDICTS` for a table of `max_verdicts`: two for each, and more in a small one.
-pub const fn verdict_slots(max_verdicts: u32) -> u32 {
-    1 << crate::slots::slot_bits(verdict_bits(max_verdicts))
-}
-
-/// Slots of `VERDICTS` for [`DEFAULT_MAX_VERDICTS`].
-pub const DEFAULT_VERDICT_SLOTS: u32 = verdict_slots(DEFAULT_MAX_VERDICTS);
-
-/// Words of `VERDICT_HINT` for [`DEFAULT_MAX_VERDICTS`].
-pub const DEFAULT_VERDICT_WORDS: u32 = verdict_words(DEFAULT_MAX_VERDICTS);
-
-/// A page of bits, the least that can be mapped.
-const MIN_VERDICT_BITS: u32 = 15;
 
 /// Key of `BINDINGS`: where a service listens.
 #[repr(C, align(8))]
@@ -326,27 +163,6 @@ pub struct QuicKey {
     pub k0: u64,
     /// Second half.
     pub k1: u64,
-}
-
-/// The one entry of the `DAEMON` array: what the daemon leaves to the programs, and to whoever comes after it. Mapped into
-/// the daemon.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct DaemonState {
-    /// `CLOCK_MONOTONIC` in nanoseconds when the daemon was last there.
-    pub beat_ns: u64,
-    /// It counts as away when it was not there for longer than this, in nanoseconds; 0 for never.
-    pub fail_after_ns: u64,
-    /// `net.ipv4.tcp_syncookies` as it was before the daemon raised it, plus one; 0 while it is not raised.
-    pub syncookies: u64,
-}
-
-impl DaemonState {
-    /// Whether the daemon stays away at this time.
-    #[inline(always)]
-    pub const fn is_away(&self, now_ns: u64) -> bool {
-        self.fail_after_ns != 0 && now_ns.saturating_sub(self.beat_ns) > self.fail_after_ns
-    }
 }
 
 /// The one entry of the per-CPU `CLOCK` array: the clock as of this tick.
@@ -482,23 +298,6 @@ mod tests {
         for ((name, size, align, sum), want) in rows.into_iter().zip(expected) {
             assert_eq!((size, align), want, "{name}");
             assert_eq!(size, sum, "{name} has implicit padding");
-        }
-    }
-
-    #[test]
-    fn a_daemon_is_away_after_its_time() {
-        let state = DaemonState { beat_ns: 1_000, fail_after_ns: 50, syncookies: 0 };
-        assert!(!state.is_away(1_050) && state.is_away(1_051));
-        // The programs' clock lags by a tick.
-        assert!(!state.is_away(900));
-        assert!(!DaemonState::default().is_away(u64::MAX));
-    }
-
-    #[test]
-    fn the_filter_has_eight_bits_a_verdict_and_the_table_two_slots() {
-        for (max, bits) in [(1, 15), (4_096, 15), (4_097, 16), (DEFAULT_MAX_VERDICTS, 21), (MAX_VERDICTS, 23)] {
-            assert_eq!(verdict_bits(max), bits, "{max}");
-            assert!(verdict_slots(max) >= 2 * max, "{max}");
         }
     }
 }

@@ -9,8 +9,8 @@ use proxy_common::{checks, hosts, sanity};
 
 use crate::count;
 use crate::frame::Anywhere;
-use crate::front::Maps;
 use crate::maps::{HOSTS, WOULD};
+use crate::tables::Maps;
 
 /// Counts the checks that are only counted.
 #[unsafe(no_mangle)]

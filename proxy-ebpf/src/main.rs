@@ -15,6 +15,7 @@ mod rates;
 mod rules;
 mod steer;
 mod syn;
+mod tables;
 mod verdicts;
 
 use aya_ebpf::bindings::xdp_action;

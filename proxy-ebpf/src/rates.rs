@@ -7,7 +7,7 @@ use proxy_common::parse::Packet as IpPacket;
 use proxy_common::rates;
 
 use crate::frame::Anywhere;
-use crate::front::Maps;
+use crate::tables::Maps;
 
 /// [`rates::run`].
 #[unsafe(no_mangle)]
