@@ -9,7 +9,7 @@
 
 use crate::abi::{GATE_OWN_ONLY, GateConfig, Limit, REASONS, Reason, bucket_index, frag, proto};
 use crate::bucket;
-use crate::decide::{Decision, Tables, is_for_a_service, unless_spared};
+use crate::decide::{Decision, Tables, unless_spared};
 use crate::fragments::{self, First};
 use crate::parse::{Frame, Packet};
 use crate::sanity;
@@ -95,7 +95,7 @@ const IN_SCOPE: u64 = 4;
 pub fn look_up<F: Frame + ?Sized, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> u64 {
     let config = tables.config();
     let settings = tables.check_settings();
-    let service = is_for_a_service(packet, tables);
+    let service = tables.for_a_service(packet);
     let portless = !packet.ports && is_own(packet.dst, tables, &config);
     let in_scope = config.flags & GATE_OWN_ONLY == 0 || service || portless;
     let mut found = if service { TO_SERVICE } else { 0 } | if in_scope { IN_SCOPE } else { 0 };

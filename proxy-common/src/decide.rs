@@ -69,6 +69,14 @@ pub trait Tables {
     {
         checks::look_up(frame, packet, self)
     }
+    /// [`is_for_a_service`], likewise.
+    #[inline(always)]
+    fn for_a_service(&self, packet: &Packet) -> bool
+    where
+        Self: Sized,
+    {
+        is_for_a_service(packet, self)
+    }
     /// [`checks::note_fragment`], likewise.
     #[inline(always)]
     fn note_fragment<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet, passed: bool)
@@ -207,7 +215,11 @@ fn judge<F: Frame + ?Sized, T: Tables>(
             let own_only = own_only || flags & VERDICT_OWN_ONLY != 0;
             let drop =
                 Decision { reason: Reason::Verdict, rule: Some(rule), verdict: Some(verdict), would: None, counted: 0 };
-            return unless_spared(frame, packet, tables, config, own_only, None, drop);
+            // Asked in place, not by a call: this is the way of a flood.
+            if own_only && !is_for_a_service(packet, tables) {
+                return Decision::new(Reason::NotOwn);
+            }
+            return unless_spared(frame, packet, tables, config, false, None, drop);
         }
         expired = true;
     }
@@ -293,7 +305,7 @@ pub(crate) fn unless_spared<F: Frame + ?Sized, T: Tables>(
     rules: Option<Found>,
     drop: Decision<T::Verdict>,
 ) -> Decision<T::Verdict> {
-    if own_only && !is_for_a_service(packet, tables) {
+    if own_only && !tables.for_a_service(packet) {
         return Decision::new(Reason::NotOwn);
     }
     if config.flags & GATE_HAS_ALLOW != 0 {

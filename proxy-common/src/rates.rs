@@ -22,7 +22,7 @@ use crate::addr::{Addr, port_bits_of, port_place};
 use crate::bucket::{self, Limit};
 use crate::checks::{NUMBER_MASK, NUMBERS};
 use crate::classify::Found;
-use crate::decide::{Decision, Tables, is_for_a_service, unless_spared};
+use crate::decide::{Decision, Tables, unless_spared};
 use crate::fragments::mix;
 use crate::parse::{Frame, Packet};
 use crate::wire::tcp_flag;
@@ -141,7 +141,7 @@ pub(crate) fn apply<F: Frame + ?Sized, T: Tables>(
 /// reasons of counted limits without tokens.
 #[inline(always)]
 pub fn run<F: Frame + ?Sized, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> u64 {
-    if tables.config().flags & GATE_OWN_ONLY != 0 && !is_for_a_service(packet, tables) {
+    if tables.config().flags & GATE_OWN_ONLY != 0 && !tables.for_a_service(packet) {
         return 0;
     }
     let settings = tables.rate_settings();
@@ -155,7 +155,7 @@ pub fn run<F: Frame + ?Sized, T: Tables>(frame: &F, packet: &Packet, tables: &T)
         if settings.units & rate_unit::QUIC_INITIALS != 0
             && packet.frag == frag::NONE
             && sanity::quic_initial(sanity::fact(frame, packet))
-            && is_for_a_service(packet, tables)
+            && tables.for_a_service(packet)
         {
             units |= rate_unit::QUIC_INITIALS;
         }

@@ -4,6 +4,7 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use proxy_common::abi::{HostLine, REASONS, Reason};
+use proxy_common::decide::is_for_a_service;
 use proxy_common::parse::Packet as IpPacket;
 use proxy_common::{checks, hosts, sanity};
 
@@ -53,6 +54,16 @@ pub extern "C" fn look_up(ctx: *mut xdp_md, packet: *const IpPacket) -> u64 {
     // SAFETY: as in `check_packet`.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
     checks::look_up(&Anywhere(&ctx), packet, &Maps::new(ctx.ctx))
+}
+
+/// [`is_for_a_service`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn for_a_service(packet: *const IpPacket) -> u32 {
+    // SAFETY: as in `check_packet`.
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+    // It reads no packet: a context that it does not use is one that the caller does not pass.
+    u32::from(is_for_a_service(packet, &Maps::new(core::ptr::null_mut())))
 }
 
 /// [`checks::note_fragment`], likewise.

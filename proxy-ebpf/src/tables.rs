@@ -15,7 +15,7 @@ use proxy_common::decide::Tables;
 use proxy_common::hosts::HostFound;
 use proxy_common::parse::{Frame, Packet as IpPacket};
 
-use crate::checks::{check_packet, examine, find_host, look_up, note_fragment};
+use crate::checks::{check_packet, examine, find_host, for_a_service, look_up, note_fragment};
 use crate::maps::{
     ALLOW_A, ALLOW_B, BINDINGS, BUCKETS, CHECKS, CLOCK, DAEMON, DENY_A, DENY_B, DENY_HINT, FLOWS, FRAGMENTS, GATE,
     HOST_HINT, KNOWN, OWN, PORTS, RATE_BUCKETS, RATE_LIMITS, RATES, VERDICT_HINT,
@@ -131,6 +131,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn look_up<F: Frame + ?Sized>(&self, _: &F, packet: &IpPacket) -> u64 {
         look_up(self.ctx, packet)
+    }
+
+    #[inline(always)]
+    fn for_a_service(&self, packet: &IpPacket) -> bool {
+        for_a_service(packet) != 0
     }
 
     #[inline(always)]
