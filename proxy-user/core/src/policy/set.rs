@@ -370,7 +370,14 @@ impl PolicySet {
     pub fn challenge(&self, rule: RuleSlot, source: IpAddr, tls: bool, wall_ms: u64) -> Option<ChallengePage> {
         let rule = self.requests.iter().find(|known| known.slot == rule)?;
         let Effect::Challenge(terms) = rule.effect else { return None };
-        Some(self.signer.page(&self.policies.get(rule.policy)?.id, terms, source, tls, wall_ms))
+        // Its rules share a cookie, which is to last for the most patient one.
+        let keep =
+            self.requests.iter().filter(|other| other.policy == rule.policy).filter_map(|other| match other.effect {
+                Effect::Challenge(terms) => Some(terms.pass_for),
+                _ => None,
+            });
+        let keep = keep.max().unwrap_or(terms.pass_for);
+        Some(self.signer.page(&self.policies.get(rule.policy)?.id, terms, keep, source, tls, wall_ms))
     }
 
     /// The own answer of a blocking rule.

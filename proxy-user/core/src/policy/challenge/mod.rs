@@ -1,6 +1,6 @@
 //! `challenge`: a page with work to do, and a cookie that shows that it was done. Nothing is kept: the page holds a token
-//! with a time at which it ends, signed for a policy and a source, and the cookie is that token with the answer. Time and key
-//! are arguments.
+//! with the time at which it was made, signed for a policy and a source, and the cookie is that token with the answer: each
+//! rule says itself how long it takes one. Time and key are arguments.
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +35,10 @@ const SCRIPT: &str = include_str!("work.js");
 const MAC_DIGITS: usize = 32;
 /// Longest answer that is hashed; the page's are shorter.
 const MAX_ANSWER: usize = 16;
+/// Longest cookie that is hashed: a time of 20 digits, a difficulty of 3, signature and answer, and dots between.
+const MAX_VALUE: usize = 20 + 3 + MAC_DIGITS + MAX_ANSWER + 3;
+/// Cookies of a policy's name that are looked at: the page's own, and one that stands before it.
+const MAX_COOKIES: usize = 2;
 /// What is signed is of this form.
 const CONTEXT: &[u8] = b"tidegate challenge 1";
 
@@ -76,54 +80,69 @@ impl Signer {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), seed, ipv6_prefix }
     }
 
-    /// `end.difficulty.signature`: `end` in seconds since 1970.
-    fn token(&self, policy: &str, source: IpAddr, difficulty: u8, end: u64) -> String {
+    /// `issued.difficulty.signature`: `issued` in seconds since 1970.
+    fn token(&self, policy: &str, source: IpAddr, difficulty: u8, issued: u64) -> String {
         let mut mac = hmac::Context::with_key(&self.key);
         let source = match source {
             IpAddr::V4(_) => number(source),
             IpAddr::V6(v6) => v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(self.ipv6_prefix)).unwrap_or(0),
         };
-        let parts = [CONTEXT, &source.to_be_bytes(), &end.to_be_bytes(), &[difficulty], policy.as_bytes()];
+        let parts = [CONTEXT, &source.to_be_bytes(), &issued.to_be_bytes(), &[difficulty], policy.as_bytes()];
         for part in parts {
             mac.update(part);
         }
         let mut signature = to_hex(mac.sign().as_ref());
         signature.truncate(MAC_DIGITS);
-        format!("{end}.{difficulty}.{signature}")
+        format!("{issued}.{difficulty}.{signature}")
     }
 
     /// Whether a request brings an answer to the challenge of a policy that still stands.
     pub fn passes(&self, policy: &str, terms: Terms, request: &RequestView<'_>) -> bool {
         let name = cookie(policy);
-        request.cookies().any(|(found, value)| found == name.as_bytes() && self.answers(policy, terms, request, value))
+        let mut own = request.cookies().filter(|(found, _)| *found == name.as_bytes()).take(MAX_COOKIES);
+        own.any(|(_, value)| self.answers(policy, terms, request, value))
     }
 
     fn answers(&self, policy: &str, terms: Terms, request: &RequestView<'_>, value: &[u8]) -> bool {
+        if value.len() > MAX_VALUE {
+            return false;
+        }
         let Ok(value) = std::str::from_utf8(value) else { return false };
         let Some((token, answer)) = value.rsplit_once('.') else { return false };
         let mut parts = token.split('.');
-        let (Some(end), Some(difficulty)) = (parts.next(), parts.next()) else { return false };
-        let (Ok(end), Ok(difficulty)) = (end.parse::<u64>(), difficulty.parse::<u8>()) else { return false };
+        let (Some(issued), Some(difficulty)) = (parts.next(), parts.next()) else { return false };
+        let (Ok(issued), Ok(difficulty)) = (issued.parse::<u64>(), difficulty.parse::<u8>()) else { return false };
         let now = request.wall_ms / 1_000;
-        let lasts = end > now && end <= now.saturating_add(terms.pass_for.as_secs());
+        let lasts = issued <= now && now < issued.saturating_add(terms.pass_for.as_secs());
         if !lasts || difficulty < terms.difficulty || answer.len() > MAX_ANSWER {
             return false;
         }
+        // Made-up answers mostly end here, before the dearer signature.
+        if zero_bits(value) < u32::from(difficulty) {
+            return false;
+        }
         // The token is not secret to the client that it was made for: comparing it tells nobody anything.
-        let wanted = self.token(policy, request.src, difficulty, end);
-        let same = aws_lc_rs::constant_time::verify_slices_are_equal(wanted.as_bytes(), token.as_bytes()).is_ok();
-        same && zero_bits(value) >= u32::from(difficulty)
+        let wanted = self.token(policy, request.src, difficulty, issued);
+        aws_lc_rs::constant_time::verify_slices_are_equal(wanted.as_bytes(), token.as_bytes()).is_ok()
     }
 
-    /// The page for a request. Its cookie goes over TLS only if it came so.
-    pub fn page(&self, policy: &str, terms: Terms, source: IpAddr, tls: bool, wall_ms: u64) -> ChallengePage {
-        let end = (wall_ms / 1_000).saturating_add(terms.pass_for.as_secs());
+    /// The page for a request. Its cookie goes over TLS only if it came so, and is kept as long as a rule of the policy may
+    /// take it.
+    pub fn page(
+        &self,
+        policy: &str,
+        terms: Terms,
+        keep: Duration,
+        source: IpAddr,
+        tls: bool,
+        wall_ms: u64,
+    ) -> ChallengePage {
         let secure = if tls { "; secure" } else { "" };
         let html = PAGE
-            .replace("{{token}}", &self.token(policy, source, terms.difficulty, end))
+            .replace("{{token}}", &self.token(policy, source, terms.difficulty, wall_ms / 1_000))
             .replace("{{difficulty}}", &terms.difficulty.to_string())
             .replace("{{cookie}}", &cookie(policy))
-            .replace("{{attributes}}", &format!("; path=/; samesite=lax; max-age={}{secure}", terms.pass_for.as_secs()))
+            .replace("{{attributes}}", &format!("; path=/; samesite=lax; max-age={}{secure}", keep.as_secs()))
             .replace("{{script}}", SCRIPT);
         ChallengePage { html, security_policy: security_policy() }
     }

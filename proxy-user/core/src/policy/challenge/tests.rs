@@ -39,7 +39,7 @@ fn passes(signer: &Signer, policy: &str, terms: Terms, source: &str, cookie: &st
 #[test]
 fn the_work_is_good_for_one_policy_one_source_and_a_time() {
     let source = "198.51.100.7";
-    let page = signer().page("login", TERMS, source.parse().expect("address"), true, NOW);
+    let page = signer().page("login", TERMS, TERMS.pass_for, source.parse().expect("address"), true, NOW);
     assert!(page.html.contains("; samesite=lax; max-age=600; secure") && !page.html.contains("{{"));
     let pass = solve(&page);
     let check = |policy, terms, source, cookie: &str, later: u64| {
@@ -51,17 +51,21 @@ fn the_work_is_good_for_one_policy_one_source_and_a_time() {
     assert!(!check("login", TERMS, "198.51.100.8", &pass, 0), "another source");
     assert!(!check("other", TERMS, source, &pass.replace("_login", "_other"), 0), "another policy");
     assert!(!check("login", Terms { difficulty: 9, ..TERMS }, source, &pass, 0), "more work is wanted by now");
-    assert!(
-        !check("login", Terms { pass_for: Duration::from_secs(60), ..TERMS }, source, &pass, 0),
-        "and for less time"
-    );
+    let shorter = Terms { pass_for: Duration::from_secs(60), ..TERMS };
+    assert!(check("login", shorter, source, &pass, 59), "a rule that takes it for less time");
+    assert!(!check("login", shorter, source, &pass, 60), "and no longer");
+    assert!(!passes(&signer(), "login", TERMS, source, &pass, NOW - 1_000), "before it was made");
+    let (name, value) = pass.split_once('=').expect("a cookie");
+    assert!(check("login", TERMS, source, &format!("{name}=1; {name}={value}"), 0), "behind another");
+    assert!(!check("login", TERMS, source, &format!("{name}=1; {name}=2; {name}={value}"), 0), "behind too many");
+    assert!(!check("login", TERMS, source, &format!("{name}={}.{value}", "1".repeat(80)), 0), "too long");
     assert!(!passes(&Signer::new([3, 8], 64), "login", TERMS, source, &pass, NOW), "another key");
     let (front, _) = pass.rsplit_once('.').expect("an answer");
     let none = (0..10_000)
         .map(|n| format!("{front}.{n}"))
         .find(|cookie| cookie.split_once('=').is_some_and(|(_, value)| zero_bits(value) < 8));
     assert!(!check("login", TERMS, source, &none.expect("most are"), 0), "no work");
-    let v6 = signer().page("login", TERMS, "2001:db8::1".parse().expect("address"), false, NOW);
+    let v6 = signer().page("login", TERMS, TERMS.pass_for, "2001:db8::1".parse().expect("address"), false, NOW);
     assert!(!v6.html.contains("; secure\""));
     assert!(check("login", TERMS, "2001:db8::2", &solve(&v6), 0), "the same /64");
     assert!(!check("login", TERMS, "2001:db8:0:1::1", &solve(&v6), 0), "another");
