@@ -97,26 +97,28 @@ impl RequestBody {
     /// Reads until so many bytes have come, or there are no more; nothing is taken away. The bytes, at most `limit`, and
     /// whether there are more.
     pub async fn read_ahead(&mut self, limit: usize) -> (Bytes, bool) {
-        let mut count = 0;
-        while count < limit && !self.is_source_ended() {
+        // One piece, however many it came in: clients may send a byte at a time.
+        let (mut first, mut all, mut behind) = (Bytes::new(), BytesMut::new(), None);
+        while first.len().max(all.len()) < limit && behind.is_none() && !self.is_source_ended() {
             let Some(frame) = poll_fn(|cx| self.poll_source(cx)).await else { break };
-            count += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
-            let failed = frame.is_err();
-            self.ahead.push_back(frame);
-            if failed {
-                break;
+            match frame.map(Frame::into_data) {
+                Ok(Ok(data)) if first.is_empty() => first = data,
+                Ok(Ok(data)) => {
+                    if all.is_empty() {
+                        all.extend_from_slice(&first);
+                    }
+                    all.extend_from_slice(&data);
+                }
+                Ok(Err(trailers)) => behind = Some(Ok(trailers)),
+                Err(fault) => behind = Some(Err(fault)),
             }
         }
-        let mut pieces = self.ahead.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
-        let first = pieces.next().cloned().unwrap_or_default();
-        let bytes = if let Some(second) = pieces.next() {
-            let mut all = BytesMut::with_capacity(count);
-            [&first, second].into_iter().chain(pieces).for_each(|piece| all.extend_from_slice(piece));
-            all.freeze()
-        } else {
-            first
-        };
-        (bytes.slice(..limit.min(bytes.len())), count > limit || !self.is_source_ended())
+        let bytes = if all.is_empty() { first } else { all.freeze() };
+        if !bytes.is_empty() {
+            self.ahead.push_back(Ok(Frame::data(bytes.clone())));
+        }
+        self.ahead.extend(behind);
+        (bytes.slice(..limit.min(bytes.len())), bytes.len() > limit || !self.is_source_ended())
     }
 
     /// Bounds it anew; what was read ahead counts.
@@ -251,6 +253,8 @@ impl Body for RequestBody {
             || self.ahead.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref()).map(|data| data.len() as u64);
         match &self.source {
             _ if !self.filters.is_empty() => SizeHint::default(),
+            // What broke off must not look whole to the origin.
+            _ if self.ahead.iter().any(Result::is_err) => SizeHint::default(),
             // A declared length stands in the header.
             Source::Hyper(_) | Source::H3(_) if !self.ahead.is_empty() => SizeHint::default(),
             Source::Empty if !self.ahead.is_empty() => SizeHint::with_exact(ahead().sum()),

@@ -18,7 +18,8 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use http::{Response, request, response};
+use http::header::CONTENT_LENGTH;
+use http::{Method, Response, request, response};
 
 use crate::http::body::RequestBody;
 use crate::http::reply::{Payload, ResponseBody};
@@ -130,6 +131,7 @@ pub struct AlreadyInstalled;
 pub async fn run(exchange: Box<Exchange>, mut body: RequestBody) -> Response<ResponseBody> {
     let live = Rc::clone(&exchange.live);
     let stages = &live.snapshot.stages;
+    let wants_content = exchange.request.method != Method::HEAD;
     let mut journey = Journey::new(exchange);
     let (before, behind) = stages.entry_parts();
     let mut entered = pass(&mut journey.exchange, before);
@@ -138,7 +140,7 @@ pub async fn run(exchange: Box<Exchange>, mut body: RequestBody) -> Response<Res
         entered = pass(&mut journey.exchange, behind);
     }
     let hooks = stages.of(journey.exchange.route);
-    let (mut head, payload) = match entered.or_else(|| decide(&mut journey.exchange, hooks)) {
+    let (mut head, mut payload) = match entered.or_else(|| decide(&mut journey.exchange, hooks)) {
         Some(answer) => {
             policy::end(&journey.exchange).await;
             answer
@@ -156,6 +158,9 @@ pub async fn run(exchange: Box<Exchange>, mut body: RequestBody) -> Response<Res
         if let Some(filter) = hook(&mut journey.exchange, &mut head) {
             filters.push(filter);
         }
+    }
+    if !wants_content {
+        payload = without_content(&mut head, payload);
     }
     journey.exchange.status = Some(head.status);
     Response::from_parts(head, ResponseBody::new(payload, filters, journey))
@@ -184,6 +189,10 @@ async fn forward(
 ) -> Result<Answer, crate::http::fault::Fault> {
     if !body.is_empty() {
         body.limit(exchange.body_limit());
+        // What was read ahead may have ended it already.
+        if let Some(fault) = exchange.body.as_ref().and_then(|body| body.fault.get()) {
+            return Err(fault);
+        }
         for hook in &hooks.request_body {
             if let Some(filter) = hook(exchange) {
                 body.filter(filter);
@@ -200,6 +209,17 @@ async fn forward(
 fn local(answer: Response<Bytes>) -> Answer {
     let (head, text) = answer.into_parts();
     (head, Payload::Full(text))
+}
+
+/// The answer to HEAD (RFC 9110 section 9.3.2): HTTP/2 and 3 send whatever they are given.
+fn without_content(head: &mut response::Parts, payload: Payload) -> Payload {
+    match payload {
+        Payload::Full(text) => {
+            head.headers.entry(CONTENT_LENGTH).or_insert_with(|| text.len().into());
+            Payload::Empty
+        }
+        other => other,
+    }
 }
 
 /// The path as the client sent it, without the query.

@@ -38,4 +38,10 @@ fn bodies_are_looked_at_and_forwarded_whole() {
     assert_eq!(whole.status, 200);
     assert!(whole.body.contains("--body--\nabcdef\n"), "{}", whole.body);
     assert_eq!(client.get("/see").status, 200, "a request without a body");
+    // What breaks off while it is looked at is no whole body to the origin.
+    let broken = edge
+        .connect()
+        .send("POST /see HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nno\r\n")
+        .reply("POST");
+    assert!(broken.status >= 400, "{broken:?}");
 }

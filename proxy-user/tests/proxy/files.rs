@@ -253,11 +253,23 @@ fn precompressed_files_indexes_and_what_is_not_served() {
     }
     assert_eq!(get("/below/nothing", "").body, "not here");
     assert_eq!(get("/below/sub", "").field("location"), Some("/below/sub/"));
-    assert_eq!(get("/sub/../a.txt", "").status, 400);
+    assert_eq!(get("/below", "").field("location"), Some("/below/"), "links of the index are relative to it");
+    for path in ["/sub/../a.txt", "/%", "/%%36%31.txt"] {
+        assert_eq!(get(path, "").status, 400, "{path}");
+    }
     let posted = Client::connect(edge.http)
         .send("POST /a.txt HTTP/1.1\r\nHost: first.test\r\nContent-Length: 1\r\n\r\nx")
         .reply("POST");
     assert_eq!((posted.status, posted.field("allow")), (405, Some("GET, HEAD")));
+    let missing = Command::new("curl")
+        .args(["-sSI", "--http2-prior-knowledge", &format!("http://{}/nothing", edge.http), "-H", "Host: first.test"])
+        .output()
+        .unwrap();
+    let head = String::from_utf8_lossy(&missing.stdout);
+    assert!(
+        missing.status.success() && head.starts_with("HTTP/2 404") && head.contains("content-length:"),
+        "{missing:?}"
+    );
     let out = Command::new("curl")
         .args(["-sS", "--http2-prior-knowledge", &format!("http://{}/large.bin", edge.http), "-H", "Host: first.test"])
         .output()

@@ -145,6 +145,9 @@ fn templates(route: &Route, path: &PathMatch, at: &str, faults: &mut Vec<Fault>)
         let whole = redirect.to.starts_with("http://") || redirect.to.starts_with("https://");
         if let Err(message) = Template::parse(&redirect.to, path) {
             faults.push(Fault::at(format!("{key}/to"), message));
+        } else if let Some(capture) = captured_host(&redirect.to, path) {
+            let message = format!("`{{{capture}}}` would let requests choose the host: captures belong behind its `/`");
+            faults.push(Fault::at(format!("{key}/to"), message));
         } else if !whole && !redirect.to.starts_with(['/', '{']) {
             let message = format!("`{}` leads nowhere: write a path or a URL with http:// or https://", redirect.to);
             faults.push(Fault::at(format!("{key}/to"), message));
@@ -154,6 +157,19 @@ fn templates(route: &Route, path: &PathMatch, at: &str, faults: &mut Vec<Fault>)
             faults.push(Fault::at(format!("{key}/status"), message));
         }
     }
+}
+
+/// A name in the host part of a URL that is filled from the request's path: `https://{tenant}.example` leads wherever who
+/// wrote a link wants. The request's own host does not, nor what begins with a slash.
+fn captured_host<'t>(to: &'t str, path: &PathMatch) -> Option<&'t str> {
+    let (_, behind) = to.split_once("://")?;
+    let host = behind.split(['/', '?', '#']).next()?;
+    let mut names = host.match_indices('{').filter_map(|(at, _)| {
+        let (name, rest) = host.get(at + 1..)?.split_once('}')?;
+        let slashed = name == "path" || name == "rest" && matches!(path, PathMatch::Prefix(_));
+        (name != "host" && !(slashed && rest.is_empty())).then_some(name)
+    });
+    names.next()
 }
 
 fn answers(route: &Route, at: &str, faults: &mut Vec<Fault>) {

@@ -95,6 +95,14 @@ fn faults_of_routes_are_told_at_their_place() {
             r#"{"redirect": {"to": "/x", "status": 300}}"#,
             "0/redirect/status: found 300, expected 301, 302, 303, 307 or 308",
         ),
+        (
+            r#"{"path": "/t/{tenant}/{r*}", "redirect": {"to": "https://{tenant}.example.com/{r}"}}"#,
+            "0/redirect/to: `{tenant}` would let requests choose the host: captures belong behind its `/`",
+        ),
+        (
+            r#"{"path": "/go/{rest*}", "redirect": {"to": "https://example.com{rest}"}}"#,
+            "0/redirect/to: `{rest}` would let requests choose the host: captures belong behind its `/`",
+        ),
     ] {
         assert_eq!(of(route), [fault]);
     }

@@ -21,9 +21,14 @@ pub(super) enum Outcome {
     Failed,
 }
 
+/// The last second of the year 9999.
+const LAST_DATE: u64 = 253_402_300_799;
+
 impl Validators {
     /// Of a file with this time (seconds since 1970) and size. The tag is strong, and the one that nginx gives.
     pub fn new(modified: u64, size: u64) -> Self {
+        // Dates of HTTP have years of four digits (RFC 9110 section 5.6.7).
+        let modified = modified.min(LAST_DATE);
         Self { modified, tag: format!("\"{modified:x}-{size:x}\"") }
     }
 
@@ -100,5 +105,6 @@ mod tests {
         let validators = Validators::new(784_111_777, 10);
         assert_eq!(validators.tag(), "\"2ebc98a1-a\"");
         assert_eq!(validators.last_modified(), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(Validators::new(u64::MAX, 0).last_modified(), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 }

@@ -5,6 +5,7 @@
 pub mod body;
 mod open;
 
+use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -54,6 +55,22 @@ impl Stage for Serve {
     }
 }
 
+const MISSING: Fault = Fault::internal(Kind::NotFound, "there is no such file");
+const BROKEN: Fault = Fault::internal(Kind::FileBroken, "the file cannot be opened");
+
+/// A file that is not there, or may not be seen, is missing; what else fails is ours.
+fn fault(name: &str, error: &io::Error) -> Fault {
+    use io::ErrorKind::{CrossesDevices, InvalidFilename, NotADirectory, NotFound, PermissionDenied};
+    match error.kind() {
+        NotFound | NotADirectory | PermissionDenied | CrossesDevices | InvalidFilename => MISSING,
+        _ if error.raw_os_error() == Some(libc::ELOOP) => MISSING,
+        _ => {
+            tracing::warn!(name, %error, "a file cannot be opened");
+            BROKEN
+        }
+    }
+}
+
 /// What a route serves.
 struct Tree {
     root: PathBuf,
@@ -63,16 +80,18 @@ struct Tree {
 
 impl Tree {
     fn serve(&self, exchange: &Exchange) -> Result<Response<Payload>, Fault> {
-        const MISSING: Fault = Fault::internal(Kind::NotFound, "there is no such file");
         let method = &exchange.request.method;
         if method != Method::GET && method != Method::HEAD {
             return Err(Fault::downstream(Kind::NotAllowed, "files are read with GET and HEAD"));
         }
         let path = normalized(path(&exchange.request));
         let mut name = local(self.below(&path), self.files.hidden).ok_or(MISSING)?;
+        if name.directory && !path.ends_with('/') && matches!(self.form, PathMatch::Prefix(_)) {
+            return with_slash(&path, exchange.request.uri.query());
+        }
         let root = open::root(&self.root).map_err(|error| {
             tracing::warn!(root = %self.root.display(), %error, "the root of files cannot be opened");
-            MISSING
+            BROKEN
         })?;
         let found = if name.directory {
             let mut inside = self
@@ -88,7 +107,7 @@ impl Tree {
             name.file = file;
             opened
         } else {
-            match root.open(&name.file).map_err(|_| MISSING)? {
+            match root.open(&name.file).map_err(|error| fault(&name.file, &error))? {
                 Found::File(opened) => opened,
                 Found::Directory => return with_slash(&path, exchange.request.uri.query()),
             }

@@ -6,8 +6,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
+
+/// How often a name is looked up whose directories change meanwhile.
+const MOST_TRIES: u32 = 8;
 
 /// An open root.
 pub(super) struct Root(OwnedFd);
@@ -38,7 +42,14 @@ impl Root {
         // A pipe must not hold the worker: it is opened without waiting for its writer.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let beneath = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let file = File::from(openat2(&self.0, name, OpenHow::new().flags(flags).resolve(beneath))?);
+        let mut tries = 0;
+        let file = loop {
+            match openat2(&self.0, name, OpenHow::new().flags(flags).resolve(beneath)) {
+                // Something was renamed meanwhile: openat2(2) says to ask again.
+                Err(Errno::EAGAIN) if tries < MOST_TRIES => tries += 1,
+                opened => break File::from(opened?),
+            }
+        };
         let data = file.metadata()?;
         if data.is_dir() {
             return Ok(Found::Directory);

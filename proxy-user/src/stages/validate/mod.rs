@@ -42,6 +42,9 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
     if request.method == Method::CONNECT || request.method == Method::TRACE {
         return Err(Fault::downstream(Kind::NotImplemented, "this method is not served"));
     }
+    if !escapes_are_whole(request.uri.path()) {
+        return Err(Fault::bad_request("a `%` in the path that two hexadecimal digits do not follow"));
+    }
     framing(&request.headers)?;
     let (host, field) = host(&request.uri, &request.headers, exchange.version)?;
     exchange.host = host;
@@ -49,6 +52,14 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
         exchange.request.headers.insert(HOST, field);
     }
     Ok(())
+}
+
+/// Whether each `%` begins an escape (RFC 3986 section 2.1). Decoded piece by piece, `%%32%65` would come to `%2e` here and
+/// to `.` at the next who decodes.
+fn escapes_are_whole(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    memchr::memchr_iter(b'%', bytes)
+        .all(|at| bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit)))
 }
 
 /// Transfer codings and the declared length.
@@ -129,6 +140,21 @@ fn checked(authority: &str) -> Result<&str, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn escapes() {
+        for (path, whole) in [
+            ("/a", true),
+            ("/%2e%2E/%41", true),
+            ("/%", false),
+            ("/%4", false),
+            ("/%%32%65", false),
+            ("/%zz", false),
+            ("/%+1", false),
+        ] {
+            assert_eq!(escapes_are_whole(path), whole, "{path}");
+        }
+    }
 
     #[test]
     fn hosts() {
