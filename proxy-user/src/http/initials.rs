@@ -52,15 +52,21 @@ impl Hellos {
         }
     }
 
+    /// Forgets what has come of a hello that a client is to send again.
+    pub fn forget(&self, client: SocketAddr, chosen: &[u8]) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.clients.remove(&(client, SmallVec::from_slice(chosen)));
+    }
+
     /// Waits for the hello of a client whose first packet has come, and forgets it; None where it is none, or nothing of it
-    /// was seen. `chosen` is the connection id that the packet went to; after a Retry it went to another one, and the latest
-    /// hello from that address counts.
-    pub async fn take(&self, client: SocketAddr, chosen: &[u8]) -> Option<ClientHello> {
+    /// was seen. `chosen` is the connection id that the packet went to; where the client was `retried`, it went to another one
+    /// that nobody tells, and the only other hello from that address counts: of several it is none.
+    pub async fn take(&self, client: SocketAddr, chosen: &[u8], retried: bool) -> Option<ClientHello> {
         loop {
             let arrived = self.arrived.notified();
             let found = {
                 let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-                let key = table.key((client, SmallVec::from_slice(chosen)))?;
+                let key = table.key((client, SmallVec::from_slice(chosen)), retried)?;
                 let found = table.clients.get(&key)?.found();
                 if found != Found::More {
                     table.clients.remove(&key);
@@ -77,13 +83,19 @@ impl Hellos {
 }
 
 impl Table {
-    /// Where the hello of a client stands.
-    fn key(&self, client: Client) -> Option<Client> {
-        if self.clients.contains_key(&client) {
-            return Some(client);
+    /// Where the hello of a client stands. After a Retry what still comes for the first connection id does not count, and of
+    /// several others none can be trusted to be the one that TLS reads: all are forgotten.
+    fn key(&mut self, client: Client, retried: bool) -> Option<Client> {
+        if !retried {
+            return self.clients.contains_key(&client).then_some(client);
         }
-        let mut latest = self.order.iter().rev().filter(|(address, _)| *address == client.0);
-        latest.find(|key| self.clients.contains_key(key)).cloned()
+        let mut others = self.clients.keys().filter(|key| key.0 == client.0 && key.1 != client.1);
+        let found = others.next().cloned();
+        if others.next().is_some() {
+            self.clients.retain(|key, _| key.0 != client.0);
+            return None;
+        }
+        found
     }
 
     /// What has come of a client's hello; a new client may take the place of the oldest.
@@ -157,11 +169,11 @@ mod tests {
         let (front, back) = HELLO.split_at(20);
         let hellos = Hellos::default();
         hellos.see(client(), &packet(1, 20, back));
-        let waiting = hellos.take(client(), &CHOSEN);
+        let waiting = hellos.take(client(), &CHOSEN, false);
         let (hello, ()) = tokio::join!(waiting, async { hellos.see(client(), &packet(0, 0, front)) });
         let hello = hello.unwrap();
         assert_eq!((hello.ciphers, hello.ja4.as_str()), (vec![0x1301], "q12i010000_0f2cb44170f4_000000000000"));
-        assert_eq!(hellos.take(client(), &CHOSEN).await, None, "it is taken once");
+        assert_eq!(hellos.take(client(), &CHOSEN, false).await, None, "it is taken once");
     }
 
     #[tokio::test]
@@ -171,11 +183,30 @@ mod tests {
         *broken.last_mut().unwrap() ^= 1;
         hellos.see(client(), &broken);
         hellos.see(client(), &[0x40; 50]);
-        assert_eq!(hellos.take(client(), &CHOSEN).await, None);
-        hellos.see(client(), &packet(0, 0, HELLO));
-        assert!(hellos.take(client(), &[1; 20]).await.is_some(), "after a Retry");
+        assert_eq!(hellos.take(client(), &CHOSEN, false).await, None);
         hellos.see(client(), &packet(0, 0, b"\x02\0\0\0"));
-        assert_eq!(hellos.take(client(), &CHOSEN).await, None);
+        assert_eq!(hellos.take(client(), &CHOSEN, false).await, None);
+        hellos.see(client(), &packet(0, 0, HELLO));
+        hellos.see(client(), &packet(1, 20, b"another's"));
+        assert_eq!(hellos.take(client(), &CHOSEN, false).await, None, "two hellos in one");
+    }
+
+    #[tokio::test]
+    async fn after_a_retry_only_the_new_hello_counts() {
+        let hellos = Hellos::default();
+        let first = [1; 20];
+        hellos.see(client(), &packet(0, 0, HELLO));
+        assert_eq!(hellos.take(client(), &first, false).await, None, "another connection's");
+        assert_eq!(hellos.take(client(), &CHOSEN, true).await, None, "the one before the Retry");
+        assert!(hellos.take(client(), &first, true).await.is_some());
+        hellos.see(client(), &packet(0, 0, HELLO));
+        hellos.forget(client(), &CHOSEN);
+        assert_eq!(hellos.take(client(), &first, true).await, None);
+        // Of two new ones nobody knows which TLS reads.
+        hellos.see(client(), &packet(0, 0, HELLO));
+        hellos.table.lock().unwrap().assembly((client(), SmallVec::from_slice(&[2; 8])));
+        assert_eq!(hellos.take(client(), &first, true).await, None);
+        assert!(hellos.table.lock().unwrap().clients.is_empty());
     }
 
     #[test]

@@ -29,8 +29,9 @@ use crate::stages::exchange::Exchange;
 use crate::stats::bump;
 use crate::tls::Servers;
 use crate::worker::Worker;
+use crate::worker::accept;
 use crate::worker::connection::{Connection, ListenerInfo, Order};
-use crate::worker::hello::{self, Admission};
+use crate::worker::hello::{self, Admission, Over};
 use crate::worker::hold::hold;
 
 /// Flow-control window of one request stream.
@@ -110,9 +111,10 @@ impl Endpoint {
                 incoming.refuse();
                 continue;
             }
-            if !incoming.remote_address_validated() && self.quic.open_connections() > UNVALIDATED_HANDSHAKES {
-                // Only fails for a client that is validated.
-                let _ = incoming.retry();
+            // Those whose hello is waited for are not open yet.
+            let waiting = self.quic.open_connections().max(connections.len());
+            if !incoming.remote_address_validated() && waiting > UNVALIDATED_HANDSHAKES {
+                prove(incoming, &self.hellos);
                 continue;
             }
             let local = SocketAddr::new(incoming.local_ip().unwrap_or(self.local.ip()), self.local.port());
@@ -125,21 +127,36 @@ impl Endpoint {
     }
 }
 
+/// Lets a client that is not validated show that it receives what is sent to its address, and begin again.
+fn prove(incoming: quinn::Incoming, hellos: &Hellos) {
+    hellos.forget(incoming.remote_address(), &incoming.orig_dst_cid());
+    // Only fails for a client that has done so.
+    let _ = incoming.retry();
+}
+
 async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Arc<Hellos>) {
     let limits = connection.worker.live();
     let handshake = limits.snapshot.config.timeouts.handshake.0;
     if limits.snapshot.policies.wants_hello() {
-        let hello =
-            tokio::time::timeout(handshake, hellos.take(incoming.remote_address(), &incoming.orig_dst_cid())).await;
-        if let Ok(Some(hello)) = hello {
-            match hello::judge(&connection, hello, true) {
-                Admission::Accepted => {}
-                Admission::Refused | Admission::Reset => return incoming.refuse(),
-                Admission::Held(time) => {
-                    hold(&connection.worker, time).await;
-                    return incoming.ignore();
-                }
+        let (validated, retried) = (incoming.remote_address_validated(), !incoming.may_retry());
+        let chosen = incoming.orig_dst_cid();
+        let hello = tokio::time::timeout(handshake, hellos.take(incoming.remote_address(), &chosen, retried)).await;
+        let Ok(Some(hello)) = hello else {
+            if !validated {
+                // A flood may have taken the place of its hello: a real client sends it again.
+                return prove(incoming, &hellos);
             }
+            accept::failed(&connection, "no readable ClientHello in time");
+            return incoming.refuse();
+        };
+        match hello::judge(&connection, hello, Over::Quic { validated }) {
+            Admission::Accepted => {}
+            Admission::Refused | Admission::Reset => return incoming.refuse(),
+            Admission::Held(time) => {
+                hold(&connection.worker, time).await;
+                return incoming.ignore();
+            }
+            Admission::Unproven => return prove(incoming, &hellos),
         }
     }
     let quic = match incoming.accept() {

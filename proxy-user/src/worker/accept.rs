@@ -84,7 +84,8 @@ fn start(
     }
 }
 
-fn failed(connection: &Connection, error: &str) {
+/// Counts a handshake that came to nothing.
+pub(crate) fn failed(connection: &Connection, error: &str) {
     bump(&connection.worker.stats.tls_errors, 1);
     tracing::debug!(client = %connection.client, listener = connection.listener.name, error, "TLS handshake failed");
 }

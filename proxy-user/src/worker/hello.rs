@@ -12,6 +12,7 @@ use proxy_core::policy::{Action, ConnectionView, RequestView};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::accept;
 use super::connection::Connection;
 use super::hold::hold;
 use crate::stages::policy::feedback;
@@ -22,6 +23,18 @@ use crate::stats::bump;
 const FIRST_BYTES: usize = 2_048;
 /// A fatal alert, `access_denied` (RFC 8446 section 6.2), in a record of its own.
 const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+
+/// What a hello came over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// TCP, whose handshake has shown that the source is real.
+    Tcp,
+    /// QUIC; `validated` if the client has shown that it receives what is sent to its address (RFC 9000 section 8.1).
+    Quic {
+        /// Whether the source is real.
+        validated: bool,
+    },
+}
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,19 +47,29 @@ pub enum Admission {
     Reset,
     /// It is held for a while, then reset.
     Held(Duration),
+    /// It would be refused and its source dropped by the kernel, but nobody knows yet that it came from there.
+    Unproven,
 }
 
 /// Asks the policies about a TCP connection whose hello comes within `limit`, and says whether its handshake may go on. What
-/// is no hello is left to TLS to complain about; what is too long to be one is refused.
+/// cannot be read as a hello is refused: TLS takes more than is read here, such as an alert before the hello, and nobody
+/// shall pass unseen by that.
 pub async fn admits(connection: &Connection, stream: &TcpStream, limit: Duration) -> bool {
     let mut bytes = vec![0; FIRST_BYTES];
     let (hello, count) = match tokio::time::timeout(limit, peek(stream, &mut bytes)).await {
         Ok(Ok((Found::Hello(hello), count))) => (hello, count),
-        Ok(Ok((Found::Not(_), _))) => return true,
-        // It left, is too slow, or sends too much.
-        Ok(Ok((Found::More | Found::TooLarge, _)) | Err(_)) | Err(_) => return false,
+        other => {
+            let why = match other {
+                Ok(Ok((Found::Not(why), _))) => why,
+                Ok(Ok((Found::TooLarge, _))) => "a ClientHello that is too long",
+                Ok(_) => "the client left before its ClientHello was whole",
+                Err(_) => "no ClientHello in time",
+            };
+            accept::failed(connection, why);
+            return false;
+        }
     };
-    match judge(connection, *hello, false) {
+    match judge(connection, *hello, Over::Tcp) {
         Admission::Accepted => return true,
         Admission::Refused => {
             // What was not read when a socket closes turns the end into a reset, and the alert would be lost. Whether the
@@ -59,6 +82,8 @@ pub async fn admits(connection: &Connection, stream: &TcpStream, limit: Duration
             hold(&connection.worker, time).await;
             connection.cut();
         }
+        // Whoever sends over TCP is where it says.
+        Admission::Unproven => {}
     }
     false
 }
@@ -91,8 +116,9 @@ async fn peek(stream: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<(Found, usi
 }
 
 /// Asks the policies about a hello, which the connection keeps for its requests, and does what follows from their answer
-/// but for refusing: verdicts, counters, a line of the log.
-pub fn judge(connection: &Connection, hello: ClientHello, quic: bool) -> Admission {
+/// but for refusing: verdicts, counters, a line of the log. Verdicts are about real sources only: anybody can write a hello
+/// in another's name.
+pub fn judge(connection: &Connection, hello: ClientHello, over: Over) -> Admission {
     let worker = &connection.worker;
     let live = worker.live();
     let policies = &live.snapshot.policies;
@@ -100,7 +126,7 @@ pub fn judge(connection: &Connection, hello: ClientHello, quic: bool) -> Admissi
     let view = RequestView {
         wall_ms: policy::wall_ms(policies),
         connection: ConnectionView { hello: Some(&hello), places: policies.places() },
-        ..RequestView::of_hello(client, local, &connection.listener.name, quic, &hello)
+        ..RequestView::of_hello(client, local, &connection.listener.name, over != Over::Tcp, &hello)
     };
     let decision = policies.evaluate_hello(&view);
     let admission = match decision.action {
@@ -113,6 +139,9 @@ pub fn judge(connection: &Connection, hello: ClientHello, quic: bool) -> Admissi
         // The other two are not decided here.
         Action::Block { .. } | Action::Challenge { .. } | Action::Redirect { .. } => Admission::Refused,
     };
+    if over == (Over::Quic { validated: false }) && !decision.pushes.is_empty() {
+        return Admission::Unproven;
+    }
     bump(&worker.stats.blocked, 1);
     if !decision.pushes.is_empty() {
         feedback::write(worker, &live.snapshot, client, &decision.pushes, Instant::now());

@@ -1,5 +1,6 @@
 //! The crypto stream of a client's Initials put together: pieces come in any order, twice, and overlapping (RFC 9000
-//! section 7.5).
+//! section 7.5). Those that say different things of one place are of nobody who means well: which of them TLS reads is not
+//! known here, so that there is no hello then.
 
 use smallvec::SmallVec;
 
@@ -15,10 +16,12 @@ pub struct Assembly {
     /// What of `bytes` has come, as `start..end` in order, with gaps between.
     pieces: SmallVec<[(usize, usize); 4]>,
     full: bool,
+    torn: bool,
 }
 
 impl Assembly {
-    /// Takes a piece; what goes beyond the bounds makes the hello [`Found::TooLarge`].
+    /// Takes a piece; what goes beyond the bounds makes the hello [`Found::TooLarge`], what contradicts an earlier one
+    /// [`Found::Not`].
     pub fn add(&mut self, offset: u64, piece: &[u8]) {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let end = start.saturating_add(piece.len());
@@ -29,6 +32,10 @@ impl Assembly {
         if piece.is_empty() {
             return;
         }
+        self.torn |= self.pieces.iter().any(|&(from, to)| {
+            let (from, to) = (from.max(start), to.min(end));
+            from < to && self.bytes.get(from..to) != piece.get(from - start..to - start)
+        });
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
@@ -51,6 +58,9 @@ impl Assembly {
 
     /// What it comes to so far.
     pub fn found(&self) -> Found {
+        if self.torn {
+            return Found::Not("pieces that contradict each other");
+        }
         if self.full {
             return Found::TooLarge;
         }

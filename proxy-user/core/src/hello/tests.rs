@@ -106,6 +106,13 @@ fn what_is_no_hello() {
     let mut assembly = Assembly::default();
     (0..100).for_each(|n| assembly.add(n * 2 + 1, &[0]));
     assert_eq!(assembly.found(), Found::TooLarge, "too many gaps");
+    let whole = message(&chrome());
+    let (before, behind) = (&whole[..50], &whole[40..]);
+    let mut assembly = Assembly::default();
+    assembly.add(40, behind);
+    assembly.add(0, &[&before[..49], &[!before[49]]].concat());
+    assembly.add(0, before);
+    assert!(matches!(assembly.found(), Found::Not(_)), "two hellos in one");
 }
 
 fn any_hello() -> impl Strategy<Value = ClientHello> {

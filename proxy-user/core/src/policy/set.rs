@@ -252,6 +252,14 @@ impl PolicySet {
         decision
     }
 
+    /// Whether a rule on the body may be asked about this request, once `decision` was made about its header: one that no
+    /// `skip` has left out, of a policy that looks at the request.
+    pub fn awaits_body(&self, request: &RequestView<'_>, decision: &Decision) -> bool {
+        let rules = self.body.iter().filter(|place| !decision.skipped.contains(place));
+        let mut policies = rules.filter_map(|place| self.policies.get(self.requests.get(*place)?.policy));
+        policies.any(|policy| policy.looks_at(request))
+    }
+
     /// Evaluates the rules on the body of a request whose header no rule has ended the evaluation of.
     pub fn evaluate_body(&self, request: &RequestView<'_>, now_ns: u64, decision: &mut Decision) {
         let found = self.body_index.candidates(request);

@@ -61,6 +61,10 @@ pub(super) async fn inspect(exchange: &mut Exchange, body: &mut RequestBody) {
     if exchange.decision.action != Action::Pass {
         return;
     }
+    let policies = &exchange.live.snapshot.policies;
+    if !policies.awaits_body(&view(exchange, BodyView::default()), &exchange.decision) {
+        return;
+    }
     let limit = exchange.live.snapshot.config.limits.inspect.0;
     let there = !body.is_empty();
     let (bytes, truncated) = body.read_ahead(usize::try_from(limit).unwrap_or(usize::MAX)).await;

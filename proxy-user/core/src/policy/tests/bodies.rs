@@ -22,7 +22,7 @@ fn post(set: &PolicySet, body: Option<&str>, truncated: bool) -> Decision {
     };
     let before = RequestView { body: BodyView::default(), ..request };
     let mut decision = set.evaluate(&before, 1);
-    if decision.action == Action::Pass {
+    if decision.action == Action::Pass && set.awaits_body(&before, &decision) {
         set.evaluate_body(&request, 1, &mut decision);
     }
     decision
