@@ -16,8 +16,8 @@ use crate::store::{self, Current, Store};
 #[derive(Debug)]
 pub(super) struct History {
     store: Result<Store, String>,
-    /// The newest signed bundle that was in force: without a store, since the start.
-    newest: Option<Mark>,
+    /// What is in force, whether it could be written or not; its newest bundle only ever grows.
+    current: Current,
 }
 
 /// What is to be logged of a change.
@@ -34,14 +34,14 @@ pub(super) struct Change<'a> {
 }
 
 impl History {
-    /// Opens the store in `state_dir`.
-    pub fn open(state_dir: &Path) -> Self {
+    /// Opens the store in `state_dir`. Where that fails, what was `left` in force there is held to all the same.
+    pub fn open(state_dir: &Path, left: Current) -> Self {
         let store = Store::open(state_dir).map_err(|error| format!("{error:#}"));
         if let Err(why) = &store {
             tracing::warn!(why, "policies are not kept: there will be no rollback and no audit log");
         }
-        let newest = store.as_ref().ok().and_then(|store| store.current().newest);
-        Self { store, newest }
+        let current = store.as_ref().map_or(left, Store::current);
+        Self { store, current }
     }
 
     /// Why there is no store.
@@ -59,7 +59,7 @@ impl History {
 
     /// What is in force.
     pub fn current(&self) -> Current {
-        self.store.as_ref().map(Store::current).unwrap_or_default()
+        self.current
     }
 
     /// Keeps a set that compiled; the number that it has, none where there is no store, or nothing worth keeping yet.
@@ -102,19 +102,24 @@ impl History {
     /// # Errors
     /// They are an older bundle, or another one of the same number.
     pub fn follows(&self, sources: &Sources) -> Result<(), String> {
-        sources.mark().map_or(Ok(()), |mark| follows(self.newest, mark))
+        sources.mark().map_or(Ok(()), |mark| follows(self.current.newest, mark))
     }
 
-    /// Says that a kept set is in force; what goes wrong is logged, since it is in force all the same.
-    pub fn in_force(&mut self, revision: Option<u64>, held: bool, mark: Option<Mark>) {
-        let newer = mark.filter(|mark| self.newest.is_none_or(|newest| mark.revision > newest.revision));
-        self.newest = newer.or(self.newest);
-        let newest = self.newest;
-        if let Ok(store) = &mut self.store
-            && let Err(error) = store.set_current(Current { revision, held, newest })
-        {
-            tracing::error!(error = format!("{error:#}"), "which policies are in force could not be written");
-        }
+    /// Says that a set is in force: from now on here, and on disk, where a set that is not kept leaves the one before.
+    ///
+    /// # Errors
+    /// It could not be written, which is logged: the next start does not know of it.
+    pub fn in_force(&mut self, revision: Option<u64>, held: bool, mark: Option<Mark>) -> Result<(), String> {
+        let before = self.current.newest;
+        let newer = mark.filter(|mark| before.is_none_or(|newest| mark.revision > newest.revision));
+        self.current = Current { revision, held, newest: newer.or(before) };
+        let Ok(store) = &mut self.store else { return Ok(()) };
+        let revision = revision.or(store.current().revision);
+        store.set_current(Current { revision, ..self.current }).map_err(|error| {
+            let error = format!("which policies are in force could not be written: {error:#}");
+            tracing::error!("{error}");
+            error
+        })
     }
 
     /// Writes edits of lists that were made.
@@ -149,22 +154,27 @@ impl History {
 }
 
 /// What an earlier run of the daemon left.
+#[derive(Default)]
 pub(super) struct Left {
     /// What was in force.
     pub current: Current,
-    /// The set, where it can still be loaded.
-    pub sources: Sources,
+    /// The set, where it can still be read and is signed as the config asks.
+    pub sources: Option<Sources>,
 }
 
-/// What an earlier run of the daemon left in force, checked as the config asks.
-pub(super) fn left_in_force(config: &Config, base: &Path) -> Option<Left> {
-    let read = store::peek(&base.join(&config.state_dir)).map_err(|error| format!("{error:#}"));
-    let found = read.and_then(|found| {
-        let left = |(current, texts)| Sources::new(texts, config).map(|sources| Left { current, sources });
-        found.map(left).transpose()
-    });
-    found.unwrap_or_else(|error| {
-        tracing::error!(error, "the revision that was in force cannot be used");
-        None
-    })
+/// What an earlier run of the daemon left in force, checked as the config asks. Which bundle was the newest is known whatever
+/// became of the texts.
+pub(super) fn left_in_force(config: &Config, base: &Path) -> Left {
+    let state_dir = base.join(&config.state_dir);
+    let unusable = |error: String| tracing::error!(error, "the revision that was in force cannot be used");
+    let current = match store::peek(&state_dir) {
+        Ok(current) => current,
+        Err(error) => {
+            unusable(format!("{error:#}"));
+            return Left::default();
+        }
+    };
+    let texts = current.revision.map(|number| store::peek_texts(&state_dir, number));
+    let sources = texts.map(|texts| Sources::new(texts.map_err(|error| format!("{error:#}"))?, config));
+    Left { current, sources: sources.and_then(|sources| sources.map_err(unusable).ok()) }
 }

@@ -34,7 +34,7 @@ use crate::tls::watch::{Stamps, Watch};
 use history::History;
 use load::{Loaded, load_after};
 use policies::Sources;
-use revisions::first_load;
+use revisions::{First, first_load};
 use workers::Workers;
 
 /// Commands that may wait for the supervisor.
@@ -92,7 +92,7 @@ struct Daemon {
 
 impl Daemon {
     fn start(options: &Options) -> anyhow::Result<Self> {
-        let (mut loaded, begin, list_edits) = first_load(&options.config)?;
+        let First { mut loaded, begin, edits: list_edits, left } = first_load(&options.config)?;
         // First of all: whoever holds the admin socket is the daemon, and its kernel half is not to be touched.
         let control = control::open(&loaded.config)?;
         let (kernel, missing) = load_kernel(&loaded.config)?;
@@ -108,7 +108,7 @@ impl Daemon {
         }
         warn_of(&loaded.policies);
         let config = Arc::clone(&loaded.config);
-        let mut history = History::open(&loaded.base.join(&config.state_dir));
+        let mut history = History::open(&loaded.base.join(&config.state_dir), left);
         history.started(&mut loaded.sources, loaded.policies.rules().len(), begin);
         let certificates = Certificates::new(loaded.certificates);
         let tls = if config.certificates.is_empty() { None } else { Some(Servers::new(&certificates)?) };
@@ -266,10 +266,8 @@ impl Daemon {
         let current = self.history.current();
         let held = current.held.then(|| self.sources.clone());
         let mut loaded = load_after(&self.path, &known, Some(&before.policies), held, &self.edits)?;
-        if current.held && loaded.config.require_signature && self.sources.mark().is_none() {
-            return Err(
-                "the revision that is held is not signed, which the config requires (`require_signature`)".to_owned()
-            );
+        if current.held {
+            self.sources.may_stay(&loaded.config)?;
         }
         self.history.follows(&loaded.sources).or_else(|fault| if current.held { Ok(()) } else { Err(fault) })?;
         let kernel = match &self.shared.kernel {

@@ -15,7 +15,7 @@ use nix::net::if_::if_nametoindex;
 use proxy_core::config::{Config, Geo};
 use proxy_core::geo::{Databases, MAX_FILE_BYTES};
 use proxy_core::policy::{self, Edits, ListFault, ListFiles, MAX_LIST_FILE_BYTES, PolicySet};
-use proxy_core::store::bundle::{Bundle, Mark};
+use proxy_core::store::bundle::{Bundle, Mark, PublicKey};
 use proxy_core::store::{ListText, Texts};
 
 /// Most policy files that a config's patterns may find; the compiler has bounds of its own.
@@ -28,6 +28,8 @@ pub struct Sources {
     lists: Arc<ListFiles>,
     /// What identifies the signed bundle that they came in.
     mark: Option<Mark>,
+    /// The key that signed it.
+    signer: Option<PublicKey>,
     /// As they came, until they are kept: lists may be large.
     came: Texts,
 }
@@ -57,13 +59,16 @@ impl Sources {
         if !faults.is_empty() {
             return Err(faults.join("\n"));
         }
+        // A config that names no policies asks for none; patterns that find nothing may be all that somebody left.
+        if !config.policies.is_empty() {
+            some_signed(&sources, config).map_err(|fault| format!("/policies: {fault}"))?;
+        }
         if let Some(signed) = bundled(&sources, config)? {
-            let came = Texts { files: sources, lists: Vec::new() };
-            return Ok(Self::of(signed.0, came, Some(signed.1)));
+            return Ok(Self::signed(signed, Texts { files: sources, lists: Vec::new() }));
         }
         let (lists, list_texts) = read_lists(&sources);
         let came = Texts { files: sources.clone(), lists: list_texts };
-        Ok(Self { files: sources, lists: Arc::new(lists), mark: None, came })
+        Ok(Self { files: sources, lists: Arc::new(lists), mark: None, signer: None, came })
     }
 
     /// Texts that came by another way than the config's files, a signed bundle among them.
@@ -71,19 +76,39 @@ impl Sources {
     /// # Errors
     /// The config requires a signature, and there is no good one; or there is one, and it is not good.
     pub fn new(texts: Texts, config: &Config) -> Result<Self, String> {
+        some_signed(&texts.files, config)?;
         match bundled(&texts.files, config)? {
-            Some((inside, mark)) => Ok(Self::of(inside, texts, Some(mark))),
+            Some(signed) => Ok(Self::signed(signed, texts)),
             None => Ok(Self::unsigned(texts)),
         }
     }
 
     /// Texts that are no bundle.
     pub fn unsigned(texts: Texts) -> Self {
-        Self::of(texts.clone(), texts, None)
+        Self { lists: Arc::new(parse_lists(&texts)), files: texts.files.clone(), mark: None, signer: None, came: texts }
     }
 
-    fn of(inside: Texts, came: Texts, mark: Option<Mark>) -> Self {
-        Self { lists: Arc::new(parse_lists(&inside)), files: inside.files, mark, came }
+    fn signed(Signed { inside, mark, signer }: Signed, came: Texts) -> Self {
+        let lists = Arc::new(parse_lists(&inside));
+        Self { lists, files: inside.files, mark: Some(mark), signer: Some(signer), came }
+    }
+
+    /// Whether they may stay in force under another config than the one that they were taken by.
+    ///
+    /// # Errors
+    /// It requires a signature, and they have none; or it no longer trusts the key that signed them.
+    pub(super) fn may_stay(&self, config: &Config) -> Result<(), String> {
+        match self.signer {
+            None if config.require_signature => {
+                Err("the revision that is held is not signed, which the config requires (`require_signature`)"
+                    .to_owned())
+            }
+            Some(signer) if !config.trusted_keys.contains(&signer) => Err(format!(
+                "the revision that is held is signed by {signer}, which is no longer among the trusted keys: bring in \
+                 policies that another key signed (`tidegate policy apply`) before `trusted_keys` drops this one"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The lists that the policies name.
@@ -154,8 +179,27 @@ fn places(files: &Geo) -> Result<Databases, String> {
         .map_err(|(key, error)| format!("/geo/{key}: this is no file in MaxMind's format: {error}"))
 }
 
+/// A bundle whose signature is good.
+struct Signed {
+    inside: Texts,
+    mark: Mark,
+    signer: PublicKey,
+}
+
+/// No files are nobody's: where the config requires a signature, taking all policies away needs one too.
+fn some_signed(files: &[(String, String)], config: &Config) -> Result<(), String> {
+    if config.require_signature && files.is_empty() {
+        return Err(
+            "no policies, which nobody has signed, and the config requires a signature (`require_signature`); a \
+                    signed bundle of a policy without effect takes others away"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
 /// What a signed bundle holds, where the files are one. A bundle stands alone; one that nobody signed is refused.
-fn bundled(files: &[(String, String)], config: &Config) -> Result<Option<(Texts, Mark)>, String> {
+fn bundled(files: &[(String, String)], config: &Config) -> Result<Option<Signed>, String> {
     let found = files.iter().find_map(|(name, text)| Bundle::read(text).map(|bundle| (name, bundle)));
     let Some((name, bundle)) = found else {
         return match files.first() {
@@ -171,9 +215,9 @@ fn bundled(files: &[(String, String)], config: &Config) -> Result<Option<(Texts,
         return Err(named(format!("a bundle holds a whole set, and stands here among {} files", files.len())));
     }
     let bundle = bundle.map_err(named)?;
-    let (signed, payload) = (bundle.verify(&config.trusted_keys).map_err(named)?, bundle.payload().map_err(named)?);
-    match signed {
-        Some(_) => Ok(Some((payload.policies, bundle.mark().map_err(named)?))),
+    let (verified, payload) = (bundle.verify(&config.trusted_keys).map_err(named)?, bundle.payload().map_err(named)?);
+    match verified {
+        Some(signer) => Ok(Some(Signed { inside: payload.policies, mark: bundle.mark().map_err(named)?, signer })),
         None => Err(named("nobody has signed this bundle yet: `tidegate policy sign` does".to_owned())),
     }
 }
@@ -306,28 +350,4 @@ fn find(pattern: &str, base: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_find_files_by_name_and_missing_files_are_faults() {
-        let base = std::env::temp_dir().join(format!("tidegate-policies-{}", std::process::id()));
-        std::fs::create_dir_all(base.join("d")).unwrap();
-        for name in ["d/b.json", "d/a.json", "d/c.txt"] {
-            std::fs::write(base.join(name), "x").unwrap();
-        }
-        let names = |pattern: &str| {
-            let found = find(pattern, &base).unwrap();
-            found.iter().map(|file| file.strip_prefix(&base).unwrap().display().to_string()).collect::<Vec<_>>()
-        };
-        assert_eq!(names("d/*.json"), ["d/a.json", "d/b.json"]);
-        assert_eq!(names("none/*.json"), Vec::<String>::new());
-        let text = r#"{"listeners":[{"name":"a","address":"127.0.0.1:80","protocol":"http"}],
-            "routes":[{"upstream":"o"}],"upstreams":{"o":{"servers":["http://127.0.0.1:1"]}},
-            "policies":["d/*.json","d/a.json","none.json","[z"]}"#;
-        let config = proxy_core::config::parse(text).unwrap();
-        let fault = Sources::read(&config, &base).unwrap_err();
-        assert!(fault.contains("none.json: No such file") && fault.contains("/policies/3: `[z`"), "{fault}");
-        std::fs::remove_dir_all(&base).unwrap();
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use proxy_core::store::audit::Act;
 use proxy_core::store::bundle::follows;
 use proxy_core::store::{Origin, Who};
 
-use super::history::{Change, History, left_in_force};
+use super::history::{Change, History, Left, left_in_force};
 use super::load::{Loaded, load_after, read_config};
 use super::policies::{Sources, unpacked};
 use super::{Daemon, warn_of};
@@ -19,7 +19,7 @@ use crate::kernel::Applied;
 use crate::shared::{Applying, Kept, Proposal, Snapshot};
 use crate::stages::Stages;
 use crate::stages::hooks::Compiled;
-use crate::store;
+use crate::store::{self, Current};
 
 /// Which policies a daemon starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,18 +32,31 @@ pub(super) enum Begin {
     LastGood,
 }
 
+/// What a daemon starts with.
+pub(super) struct First {
+    /// Config and policies.
+    pub loaded: Loaded,
+    /// Whose policies they are.
+    pub begin: Begin,
+    /// Of their lists, at run time.
+    pub edits: Edits,
+    /// What the run before left in force.
+    pub left: Current,
+}
+
 /// Loads what the daemon starts with: a held revision, else the config's policies, else, where these have faults, what
 /// was in force before.
-pub(super) fn first_load(path: &Path) -> anyhow::Result<(Loaded, Begin, Edits)> {
+pub(super) fn first_load(path: &Path) -> anyhow::Result<First> {
     // What is wrong with the config is said below, with whatever else is.
     let read = read_config(path).ok();
-    let left = read.as_ref().and_then(|(config, base)| left_in_force(config, base));
+    let Left { current: left, sources } =
+        read.as_ref().map(|(config, base)| left_in_force(config, base)).unwrap_or_default();
     let edits = read.map(|(config, base)| store::peek_edits(&base.join(config.state_dir))).unwrap_or_default();
-    let newest = left.as_ref().and_then(|left| left.current.newest);
     let load = |sources: Option<Sources>| load_after(path, &[], None, sources, &edits);
-    if let Some(left) = left.as_ref().filter(|left| left.current.held) {
-        match load(Some(left.sources.clone())) {
-            Ok(loaded) => return Ok((loaded, Begin::Held, edits)),
+    if left.held {
+        let unread = || "it cannot be read, or is not signed as the config asks".to_owned();
+        match sources.clone().ok_or_else(unread).and_then(|sources| load(Some(sources))) {
+            Ok(loaded) => return Ok(First { loaded, begin: Begin::Held, edits, left }),
             Err(faults) => {
                 tracing::error!(
                     "the held revision cannot be loaded, the config's policies are tried instead:\n{faults}"
@@ -52,18 +65,18 @@ pub(super) fn first_load(path: &Path) -> anyhow::Result<(Loaded, Begin, Edits)> 
         }
     }
     let in_order = |loaded: Loaded| match loaded.sources.mark() {
-        Some(mark) => follows(newest, mark).map(|()| loaded),
+        Some(mark) => follows(left.newest, mark).map(|()| loaded),
         None => Ok(loaded),
     };
     let faults = match load(None).and_then(in_order) {
-        Ok(loaded) => return Ok((loaded, Begin::Files, edits)),
+        Ok(loaded) => return Ok(First { loaded, begin: Begin::Files, edits, left }),
         Err(faults) => faults,
     };
-    if let Some(left) = left
-        && let Ok(loaded) = load(Some(left.sources))
+    if let Some(sources) = sources
+        && let Ok(loaded) = load(Some(sources))
     {
         tracing::error!("the policies have faults, those that were in force before stay:\n{faults}");
-        return Ok((loaded, Begin::LastGood, edits));
+        return Ok(First { loaded, begin: Begin::LastGood, edits, left });
     }
     Err(anyhow!("{faults}"))
 }
@@ -76,13 +89,15 @@ impl History {
 
     /// The daemon starts with a set.
     pub(super) fn started(&mut self, sources: &mut Sources, rules: usize, begin: Begin) {
+        let before = self.current();
+        let lost = (begin == Begin::Files && before.held).then_some("the revision that was held could not be loaded");
         if begin == Begin::Files {
             self.took(sources, rules, Origin::Start, Who::default());
         }
         sources.forget_texts();
         let current = self.current();
-        if current.revision.is_some() {
-            self.log(Change { act: Act::Start, who: Who::default(), outcome: Ok(current.revision), what: None });
+        if current.revision.is_some() || lost.is_some() {
+            self.log(Change { act: Act::Start, who: Who::default(), outcome: Ok(current.revision), what: lost });
         }
     }
 
@@ -94,10 +109,12 @@ impl History {
 
     /// The config's files are in force; that they cannot be kept is no reason not to use them.
     fn took(&mut self, sources: &Sources, rules: usize, origin: Origin, who: Who) {
-        match self.keep(sources, rules, origin, who) {
-            Ok(number) => self.in_force(number, false, sources.mark()),
-            Err(error) => tracing::error!(error, "the policies are in force, and not kept"),
+        let kept = self.keep(sources, rules, origin, who);
+        if let Err(error) = &kept {
+            tracing::error!(error, "the policies are in force, and not kept");
         }
+        // What goes wrong is logged there.
+        drop(self.in_force(kept.unwrap_or_default(), false, sources.mark()));
     }
 }
 
@@ -142,13 +159,15 @@ impl Daemon {
         // Compiled first: only what is sound is kept, and only what is kept comes into force.
         let policies = self.compiled(&sources)?;
         let rules = policies.rules().len();
-        let warnings = policies.warnings().iter().map(ToString::to_string).collect();
+        let mut warnings: Vec<String> = policies.warnings().iter().map(ToString::to_string).collect();
         let next = self.history.next_number();
         let number = self.history.keep(&sources, rules, origin, who)?;
         let (generation, kernel) = self.swap(policies).inspect_err(|_| self.history.forget(number, next))?;
-        self.history.in_force(number, held, sources.mark());
+        let written = self.history.in_force(number, held, sources.mark());
         sources.forget_texts();
         self.sources = sources;
+        let held = held && written.is_ok();
+        warnings.extend(written.err().map(|error| format!("reloads keep these policies, a restart does not: {error}")));
         Ok(Applying { generation, kernel, revision: number, held, rules, warnings })
     }
 
@@ -182,7 +201,8 @@ impl Daemon {
         if let Some(number) = number {
             return store.revision(number).map(|revision| revision.number).ok_or_else(|| store.unknown(number));
         }
-        let current = store.current().revision.ok_or("no revision is in force: there is nothing to go back from")?;
+        let current =
+            self.history.current().revision.ok_or("no revision is in force: there is nothing to go back from")?;
         let earlier = store.revisions().iter().rev().find(|revision| revision.number < current);
         earlier.map(|revision| revision.number).ok_or_else(|| format!("no revision before {current} is kept"))
     }
@@ -202,7 +222,7 @@ impl Daemon {
     /// What is kept.
     pub(super) fn history(&self) -> Result<wire::History, String> {
         let store = self.history.store()?;
-        let current = store.current();
+        let current = self.history.current();
         Ok(wire::History {
             current: current.revision,
             held: current.held,
@@ -214,10 +234,73 @@ impl Daemon {
     /// Texts of a revision, or of the one in force.
     pub(super) fn texts(&self, number: Option<u64>) -> Result<wire::RevisionTexts, String> {
         let store = self.history.store()?;
-        let number =
-            number.or(store.current().revision).ok_or("no revision is in force yet: no policies were loaded")?;
+        let current = self.history.current().revision;
+        let number = number.or(current).ok_or("no revision is in force yet: no policies were loaded")?;
         let policies = unpacked(store.texts(number).map_err(|error| format!("{error:#}"))?);
         let revision = store.revision(number).cloned().ok_or_else(|| store.unknown(number))?;
         Ok(wire::RevisionTexts { revision, policies })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_core::digest::Digest;
+    use proxy_core::store::bundle::{Bundle, Payload, SecretKey};
+    use proxy_core::store::{Revision, Texts};
+
+    use super::*;
+    use crate::store::Store;
+
+    fn bundle(revision: u64, key: &SecretKey) -> Texts {
+        let policy =
+            r#"{"schema":"tidegate.policy/v1","id":"p","rules":[{"id":"r","when":"true","action":{"type":"log"}}]}"#;
+        let policies = Texts { files: vec![("p.json".to_owned(), policy.to_owned())], lists: Vec::new() };
+        let mut bundle = Bundle::new(&Payload { revision, created: jiff::Timestamp::UNIX_EPOCH, policies });
+        bundle.sign(key);
+        Texts { files: vec![("b.json".to_owned(), bundle.text())], lists: Vec::new() }
+    }
+
+    #[test]
+    fn an_older_bundle_is_refused_whatever_became_of_the_newest_ones_texts() {
+        let dir = std::env::temp_dir().join(format!("tidegate-first-load-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        let key = SecretKey::new([7; 32]).unwrap();
+        let config = serde_json::json!({
+            "listeners": [{ "name": "a", "address": "127.0.0.1:1", "protocol": "http" }],
+            "routes": [{ "upstream": "o" }], "upstreams": { "o": { "servers": ["http://127.0.0.1:1"] } },
+            "policies": ["b.json"], "state_dir": "state", "gate": { "enabled": false },
+            "require_signature": true, "trusted_keys": [key.public()],
+        });
+        let path = dir.join("c.json");
+        std::fs::write(&path, config.to_string()).unwrap();
+        let mut store = Store::open(&dir.join("state")).unwrap();
+        let held = bundle(2, &key);
+        let revision = Revision::new(1, &held, 1, Origin::Apply, Who::default(), jiff::Timestamp::UNIX_EPOCH);
+        store.add(revision, &held).unwrap();
+        let config = read_config(&path).unwrap().0;
+        let newest = Sources::new(held.clone(), &config).unwrap().mark();
+        let left = Current { revision: Some(1), held: true, newest };
+        store.set_current(left).unwrap();
+        std::fs::write(dir.join("b.json"), &bundle(1, &key).files[0].1).unwrap();
+        assert_eq!(first_load(&path).unwrap().begin, Begin::Held);
+
+        let object = Digest::of(held.files[0].1.as_bytes()).to_string();
+        std::fs::write(store::directory(&dir.join("state")).join("objects").join(object), "altered").unwrap();
+        let refused = first_load(&path).err().map(|error| error.to_string());
+        assert!(refused.as_ref().is_some_and(|why| why.contains("2 was in force already")), "{refused:?}");
+        std::fs::write(dir.join("b.json"), &bundle(3, &key).files[0].1).unwrap();
+        let first = first_load(&path).unwrap();
+        assert_eq!((first.begin, first.left), (Begin::Files, left));
+
+        // The store is another's: what was left holds in memory.
+        let mut history = History::open(&dir.join("state"), first.left);
+        assert!(history.missing().is_some() && history.current() == left);
+        let older = Sources::new(bundle(1, &key), &config).unwrap();
+        assert!(history.follows(&older).is_err() && history.follows(&first.loaded.sources).is_ok());
+        history.in_force(None, false, first.loaded.sources.mark()).unwrap();
+        let again = Sources::new(held, &config).unwrap();
+        assert!(history.follows(&again).is_err() && !history.current().held);
+        std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -24,8 +24,8 @@ pub(super) fn make_directory(path: &Path) -> anyhow::Result<()> {
 
 /// Writes a file beside its place and puts it there, so that whoever reads finds the old or the new one, after a crash too.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let new = path.with_extension("new");
     let written = || -> io::Result<()> {
-        let new = path.with_extension("new");
         let mut file = File::options().write(true).create(true).truncate(true).mode(FILE_MODE).open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -35,7 +35,22 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
             None => Ok(()),
         }
     };
-    written().with_context(|| format!("writing {}", path.display()))
+    let result = written().inspect_err(|_| {
+        // There is none where it could not be made, or has its name already.
+        let _ = fs::remove_file(&new);
+    });
+    result.with_context(|| format!("writing {}", path.display()))
+}
+
+/// Appends to a file; on disk when this returns, or the file is as long as before.
+pub(super) fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    let written = file.write_all(bytes).and_then(|()| file.sync_data());
+    written.inspect_err(|_| {
+        if let Err(error) = file.set_len(before) {
+            tracing::error!(%error, "what was written of a line could not be taken back");
+        }
+    })
 }
 
 /// Reads a file that has at most so many bytes.

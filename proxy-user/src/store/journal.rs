@@ -1,21 +1,22 @@
 //! The journal of edits of lists: appended to, and written anew when most of it is over.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-use proxy_core::policy::{Edit, Edits, MAX_EDIT_BYTES, MAX_EDITS};
+use anyhow::{Context as _, bail};
+use proxy_core::policy::{Edit, Edits};
 
-use super::files::{FILE_MODE, read_bounded, write_whole};
+use super::files::{FILE_MODE, append_whole, read_bounded, write_whole};
 
 /// Name of the journal.
 const JOURNAL_FILE: &str = "lists.jsonl";
 /// More lines than twice the edits and these, and it is written anew.
 const SLACK_LINES: usize = 4_096;
-/// Largest journal that is read: every edit with the longest item, twice.
-const MAX_JOURNAL_BYTES: u64 = (2 * MAX_EDITS + SLACK_LINES) as u64 * (MAX_EDIT_BYTES as u64 / 4 + 160);
+/// Largest journal: more is not written, since it would not be read back. As many edits as there may be fit, twice, where
+/// their items and the names of their lists have 300 bytes or so.
+const MAX_JOURNAL_BYTES: u64 = 1 << 30;
 
 /// The journal, open for appending.
 #[derive(Debug)]
@@ -30,8 +31,7 @@ impl Journal {
     pub(super) fn open(directory: &Path) -> anyhow::Result<(Self, Edits)> {
         let path = directory.join(JOURNAL_FILE);
         let text = text(&path)?;
-        let (mut edits, broken) = Edits::read(text.lines());
-        edits.expire(jiff::Timestamp::now());
+        let (edits, broken) = Edits::read(text.lines(), jiff::Timestamp::now());
         let mut journal = Self { file: append(&path)?, path, lines: text.lines().count() };
         if broken > 0 || !(text.is_empty() || text.ends_with('\n')) {
             journal.rewrite(&edits)?;
@@ -49,8 +49,11 @@ impl Journal {
             text.push_str(&edit.line());
             text.push('\n');
         }
-        self.file.write_all(text.as_bytes()).context("writing the lists' journal")?;
-        self.file.sync_data().context("writing the lists' journal")?;
+        let before = self.file.metadata().context("reading the lists' journal")?.len();
+        if before + text.len() as u64 > MAX_JOURNAL_BYTES {
+            return self.rewrite(edits);
+        }
+        append_whole(&mut self.file, text.as_bytes()).context("writing the lists' journal")?;
         self.lines += made.len();
         if self.lines > 2 * edits.len() + SLACK_LINES { self.rewrite(edits) } else { Ok(()) }
     }
@@ -60,6 +63,11 @@ impl Journal {
         for line in edits.journal() {
             text.push_str(&line);
             text.push('\n');
+        }
+        if text.len() as u64 > MAX_JOURNAL_BYTES {
+            bail!(
+                "what was edited in lists takes more than {MAX_JOURNAL_BYTES} bytes: have lists of that size in files"
+            );
         }
         write_whole(&self.path, text.as_bytes())?;
         self.file = append(&self.path)?;
@@ -71,11 +79,10 @@ impl Journal {
 /// What a journal says, those edits that stand.
 pub(super) fn read(directory: &Path) -> anyhow::Result<Edits> {
     let path = directory.join(JOURNAL_FILE);
-    let (mut edits, broken) = Edits::read(text(&path)?.lines());
+    let (edits, broken) = Edits::read(text(&path)?.lines(), jiff::Timestamp::now());
     if broken > 0 {
         tracing::warn!(broken, path = %path.display(), "lines of the lists' journal cannot be read and are left out");
     }
-    edits.expire(jiff::Timestamp::now());
     Ok(edits)
 }
 

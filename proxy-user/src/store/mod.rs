@@ -35,7 +35,7 @@ pub use journal::Journal;
 
 /// Largest manifest of a revision: names and digests of as many files as a set may have.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
-/// Largest text that is read back.
+/// Largest text that is kept and read back.
 const MAX_OBJECT_BYTES: u64 = 64 << 20;
 
 /// Which revision is in force.
@@ -70,15 +70,21 @@ pub fn directory(state_dir: &Path) -> PathBuf {
 /// What was in force when the last daemon ended: read without the lock, and nothing is made.
 ///
 /// # Errors
-/// It cannot be read, or was altered.
-pub fn peek(state_dir: &Path) -> anyhow::Result<Option<(Current, Texts)>> {
+/// It cannot be read.
+pub fn peek(state_dir: &Path) -> anyhow::Result<Current> {
+    read_current(&directory(state_dir))
+}
+
+/// The texts of a revision, read in the same way.
+///
+/// # Errors
+/// They cannot be read, or were altered.
+pub fn peek_texts(state_dir: &Path, number: u64) -> anyhow::Result<Texts> {
     let directory = directory(state_dir);
-    let current = read_current(&directory)?;
-    let Some(number) = current.revision else { return Ok(None) };
     let path = directory.join("revisions").join(format!("{number}.json"));
     let text = read_bounded(&path, MAX_MANIFEST_BYTES).with_context(|| format!("reading {}", path.display()))?;
     let revision = serde_json::from_slice(&text).with_context(|| format!("in {}", path.display()))?;
-    Ok(Some((current, read_revision(&directory, &revision)?)))
+    read_revision(&directory, &revision)
 }
 
 /// What was edited in lists before; what cannot be read is said and left out.
@@ -169,16 +175,24 @@ impl Store {
     /// Writes a revision and its texts. It is not in force before [`Self::set_current`] says so.
     ///
     /// # Errors
-    /// Something cannot be written; what is in force stays.
+    /// Something cannot be written, or is too long to be read back; what is in force stays.
     pub fn add(&mut self, revision: Revision, texts: &Texts) -> anyhow::Result<()> {
-        let files = texts.files.iter().map(|(_, text)| text);
-        for text in files.chain(texts.lists.iter().map(|list| &list.text)) {
+        let files = texts.files.iter().map(|(name, text)| (name, text));
+        let all: Vec<_> = files.chain(texts.lists.iter().map(|list| (&list.name, &list.text))).collect();
+        if let Some((name, text)) = all.iter().find(|(_, text)| text.len() as u64 > MAX_OBJECT_BYTES) {
+            bail!("{name} has {} bytes, at most {MAX_OBJECT_BYTES} are kept: divide it", text.len());
+        }
+        let manifest = serde_json::to_vec_pretty(&revision)?;
+        if manifest.len() as u64 > MAX_MANIFEST_BYTES {
+            bail!("the names of {} files take more than {MAX_MANIFEST_BYTES} bytes: use fewer or shorter", all.len());
+        }
+        for (_, text) in all {
             let path = object_path(&self.directory, Digest::of(text.as_bytes()));
             if !path.exists() {
                 write_whole(&path, text.as_bytes())?;
             }
         }
-        write_whole(&self.revision_path(revision.number), &serde_json::to_vec_pretty(&revision)?)?;
+        write_whole(&self.revision_path(revision.number), &manifest)?;
         self.revisions.push(revision);
         Ok(())
     }
@@ -195,10 +209,9 @@ impl Store {
     /// # Errors
     /// It cannot be written.
     pub fn set_current(&mut self, current: Current) -> anyhow::Result<()> {
-        if current != self.current {
-            write_whole(&self.directory.join("current.json"), &serde_json::to_vec(&current)?)?;
-            self.current = current;
-        }
+        // Always: after a failure, what is on disk may be either.
+        write_whole(&self.directory.join("current.json"), &serde_json::to_vec(&current)?)?;
+        self.current = current;
         let removed = keep::superfluous(&self.revisions, current.revision);
         self.revisions.retain(|revision| !removed.contains(&revision.number));
         self.forget(&removed);

@@ -87,6 +87,28 @@ fn altered_and_broken_files_are_told() {
 }
 
 #[test]
+fn what_cannot_be_written_or_read_back_is_told_and_leaves_nothing() {
+    let dir = scratch("unwritten");
+    let mut store = Store::open(&dir).unwrap();
+    put(&mut store, "one");
+    let long = texts(&"x".repeat(usize::try_from(MAX_OBJECT_BYTES).unwrap() + 1));
+    let revision = Revision::new(2, &long, 1, Origin::Apply, Who::default(), jiff::Timestamp::UNIX_EPOCH);
+    assert!(store.add(revision, &long).unwrap_err().to_string().contains("at most"));
+    assert_eq!((store.revisions().len(), objects(&dir)), (1, 2));
+    // A directory is never replaced by a file.
+    let current = directory(&dir).join("current.json");
+    fs::remove_file(&current).unwrap();
+    fs::create_dir(&current).unwrap();
+    let other = Current { revision: None, held: false, newest: None };
+    assert!(store.set_current(other).is_err());
+    assert!(store.current().held && !current.with_extension("new").exists());
+    fs::remove_dir(&current).unwrap();
+    store.set_current(other).unwrap();
+    assert_eq!(store.current(), other);
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
 fn the_audit_log_goes_on_over_starts_and_torn_lines() {
     let dir = scratch("audit");
     let event = || audit::Event {
@@ -132,5 +154,23 @@ fn the_audit_log_goes_on_over_starts_and_torn_lines() {
     let mut store = Store::open(&dir).unwrap();
     store.audit().append(&event()).unwrap();
     assert_eq!((check().first, check().faults), (6, Vec::new()));
+
+    // And while the daemon runs.
+    let away = directory(&dir).join("audit.1");
+    fs::rename(&file, &away).unwrap();
+    store.audit().append(&event()).unwrap();
+    assert_eq!((check().first, check().faults), (7, Vec::new()));
+    assert_eq!(fs::read_to_string(&away).unwrap().lines().count(), 1);
+    drop(store);
+
+    // Gone on with by somebody else: the log goes on from its head, and it shows.
+    let (lines, _) = (0..3).fold((String::new(), audit::Head::default()), |(text, head), _| {
+        let (line, head) = head.append(&event());
+        (format!("{text}{line}\n"), head)
+    });
+    fs::write(&file, lines.repeat(4)).unwrap();
+    let store = Store::open(&dir).unwrap();
+    assert_eq!(store.audit_head().seq, 7);
+    assert!(!check().faults.is_empty());
     fs::remove_dir_all(dir).unwrap();
 }

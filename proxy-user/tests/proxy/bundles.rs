@@ -89,13 +89,22 @@ fn only_what_a_trusted_key_signed_is_taken_and_nothing_older() {
     assert_eq!(edge.ask(&["policy", "rollback"]).0, 0, "the operator may go back");
     assert_eq!(statuses(&edge), [403, 200]);
 
+    // What is held is held to the keys of the config that is to come, too.
+    let foreign = std::fs::read_to_string(edge.directory().join("other.key")).unwrap();
+    let other = proxy_core::store::bundle::SecretKey::read(&foreign).unwrap().public().to_string();
+    edge.reload(|config| config["trusted_keys"] = json!([other]));
+    edge.wait_log("no longer among the trusted keys", 1);
+
     // The config's own files, in the same way.
-    edge.reload(|config| config["policies"] = json!(["two.json"]));
-    edge.wait_log("reloaded", 2);
+    edge.reload(|config| {
+        config["trusted_keys"] = json!([good]);
+        config["policies"] = json!(["two.json"]);
+    });
+    edge.wait_log("reloaded", 3);
     assert_eq!(edge.ask(&["policy", "apply"]).0, 0);
     assert_eq!(statuses(&edge), [200, 403]);
     edge.reload(|config| config["policies"] = json!(["one.json"]));
-    edge.wait_log("not reloaded", 1);
+    edge.wait_log("not reloaded", 2);
     assert_eq!(statuses(&edge), [200, 403]);
 }
 

@@ -125,6 +125,21 @@ fn what_has_faults_changes_nothing_and_everything_is_logged() {
 }
 
 #[test]
+fn a_held_revision_stays_where_the_store_cannot_be_opened() {
+    let (_origin, mut edge) = start();
+    done(&edge, &["policy", "apply", "b.json"]);
+    let lock = edge.directory().join("state/policies/lock");
+    std::fs::remove_file(&lock).unwrap();
+    std::fs::create_dir(&lock).unwrap();
+    edge.restart();
+    edge.wait_log("policies are not kept", 1);
+    assert_eq!(statuses(&edge), [200, 403, 200]);
+    let said = done(&edge, &["reload"]);
+    assert!(said.contains("revision 2 of the policies stays"), "{said}");
+    assert_eq!(statuses(&edge), [200, 403, 200]);
+}
+
+#[test]
 fn differences_are_shown_rule_by_rule() {
     let (_origin, edge) = start();
     write(&edge, "a", &path("/z"));

@@ -19,6 +19,9 @@ const MAX_RATE: u64 = 100_000;
 /// Blocks that say nothing of their own.
 const PLAIN_BLOCKS: [&str; 3] = ["http", "server", "events"];
 
+/// Names of a server that stand for no host of their own, but for whatever no other server has.
+const EVERY_HOST: [&str; 3] = ["_", "", "*"];
+
 /// A block that is open.
 #[derive(Clone, Default)]
 struct Block {
@@ -30,13 +33,19 @@ struct Block {
     allowed: Vec<String>,
     /// `allow all` stood here: nothing behind it decides.
     decided: bool,
+    /// The server that it stands in has no name, or only one that stands for every host.
+    nameless: bool,
     status: Option<u16>,
 }
 
 pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), String> {
     let mut zones = HashMap::new();
-    let mut blocks = vec![Block::default()];
-    for (number, words, end) in directives(text)? {
+    let all = directives(text)?;
+    let mut root = Block::default();
+    root.names(&all);
+    let mut blocks = vec![root];
+    for (at, (number, words, end)) in all.iter().enumerate() {
+        let (number, end) = (*number, *end);
         if draft.full(number) {
             break;
         }
@@ -56,7 +65,12 @@ pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), String> {
                 if block.is_none() {
                     draft.refuse(number, &shown, "what stands in this block is taken as if it stood outside");
                 }
-                blocks.push(block.unwrap_or_else(|| blocks.last().cloned().unwrap_or_default()));
+                let mut block = block.unwrap_or_else(|| blocks.last().cloned().unwrap_or_default());
+                if words == ["server"] {
+                    block.nameless = true;
+                }
+                block.names(all.get(at + 1..).unwrap_or_default());
+                blocks.push(block);
             }
             (_, words) => {
                 if let Some(block) = blocks.last_mut() {
@@ -68,10 +82,49 @@ pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), String> {
     Ok(())
 }
 
+impl Block {
+    /// Takes up the names that stand in it, which hold for what is before them too. `inside` begins behind its brace.
+    fn names(&mut self, inside: &[(usize, Vec<String>, char)]) {
+        let mut hosts = Vec::new();
+        let mut any = false;
+        let mut depth = 0_usize;
+        for (_, words, end) in inside {
+            match (end, words.as_slice()) {
+                ('{', _) => depth += 1,
+                ('}', _) if depth == 0 => break,
+                ('}', _) => depth -= 1,
+                (_, [word, names @ ..]) if depth == 0 && word == "server_name" => {
+                    any |= !names.is_empty();
+                    hosts.extend(
+                        names.iter().filter(|name| !EVERY_HOST.contains(&name.as_str())).map(|name| host(name)),
+                    );
+                }
+                _ => {}
+            }
+        }
+        if !hosts.is_empty() {
+            self.conditions.push(format!("({})", hosts.join(" or ")));
+        }
+        if any {
+            self.nameless = hosts.is_empty();
+        }
+    }
+}
+
+/// The condition that a name of a server stands for.
+fn host(name: &str) -> String {
+    if let Some(pattern) = name.strip_prefix('~') {
+        return format!("http.host matches {}", quoted(pattern));
+    }
+    let name = name.strip_prefix('.').map_or_else(|| name.to_owned(), |rest| format!("*{rest}"));
+    format!("http.host wildcard {}", quoted(&name))
+}
+
 /// A block inside of those that are open; None where it is of a kind that is not known.
 fn open(blocks: &[Block], words: &[&str]) -> Option<Block> {
     let outer = blocks.last().cloned().unwrap_or_default();
-    let mut inner = Block { conditions: outer.conditions, note: outer.note, status: outer.status, ..Block::default() };
+    let Block { conditions, note, nameless, status, .. } = outer;
+    let mut inner = Block { conditions, note, nameless, status, ..Block::default() };
     let path = "http.request.uri.path";
     let condition = match words {
         [plain] if PLAIN_BLOCKS.contains(plain) => return Some(inner),
@@ -100,19 +153,12 @@ fn directive(
         if all.is_empty() { "true".to_owned() } else { all.join(" and ") }
     };
     match words {
-        ["server_name", names @ ..] if !names.is_empty() => {
-            let host = |name: &&str| match name.strip_prefix('~') {
-                Some(pattern) => format!("http.host matches {}", quoted(pattern)),
-                None => format!(
-                    "http.host wildcard {}",
-                    quoted(&name.strip_prefix('.').map_or_else(|| (*name).to_owned(), |rest| format!("*{rest}")))
-                ),
-            };
-            let hosts: Vec<String> = names.iter().filter(|name| **name != "_").map(host).collect();
-            if !hosts.is_empty() {
-                block.conditions.push(format!("({})", hosts.join(" or ")));
-            }
-        }
+        ["allow" | "deny" | "limit_req", ..] if block.nameless => draft.refuse(
+            number,
+            shown,
+            "its server has no `server_name` that tells hosts: it would hold for every host. Name them, or take the \
+             line out of `server`, where every host is meant",
+        ),
         ["allow" | "deny", _] if block.decided => {
             draft.refuse(number, shown, "a line before it decides everything: it is never reached");
         }
@@ -167,7 +213,8 @@ fn directive(
             let note = block.note.iter().cloned().chain([note]).collect::<Vec<_>>().join("; ");
             draft.rule(number, shown, vec![(rule, Some(note))]);
         }
-        [] => {}
+        // Names were looked at when the block was opened.
+        [] | ["server_name", _, ..] => {}
         _ => draft.refuse(number, shown, "no access rule: only `allow`, `deny` and `limit_req` are taken"),
     }
 }

@@ -152,6 +152,20 @@ fn an_excerpt_of_nginx() {
 }
 
 #[test]
+fn rules_of_an_nginx_server_stay_with_its_names() {
+    for nameless in ["server { server_name _; deny all; }", "server { listen 80; location / { deny all; } }"] {
+        let report = done(Product::Nginx, nameless);
+        assert_eq!((report.policy, report.lines.last().map(|line| line.outcome)), (None, Some(Outcome::Refused)));
+    }
+    let report = done(Product::Nginx, "server { deny all; server_name a.example _; server_name b.example; }");
+    assert_eq!(report.count(Outcome::Mapped), 1, "{:?}", report.lines);
+    let at = |host: &str| json!({ "ip.src": "192.0.2.1", "http.host": host });
+    let expected = [(at("a.example"), "block"), (at("b.example"), "block"), (at("c.example"), "pass")];
+    behaves(&report, &expected);
+    assert_eq!(done(Product::Nginx, "deny all;").count(Outcome::Mapped), 1, "an excerpt without servers");
+}
+
+#[test]
 fn names_are_made_of_what_people_wrote() {
     let mut draft = Draft::new("x");
     for (wanted, id) in [("Block WP!", "block-wp"), ("", "rule"), ("§§", "rule"), ("a.b_c", "a.b_c")] {

@@ -129,16 +129,30 @@ pub struct Edits {
 pub(super) static NO_EDITS: Edits = Edits { lists: BTreeMap::new(), count: 0 };
 
 impl Edits {
-    /// From a journal's lines, the last of an item counts. Lines that are none are left out, and counted.
-    pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> (Self, usize) {
-        let (mut edits, mut broken) = (Self::default(), 0);
+    /// From a journal's lines, the last of an item counts; what is over by `now` is forgotten. Lines that are none, and items
+    /// beyond [`MAX_EDITS`], are left out, and counted.
+    pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>, now: Timestamp) -> (Self, usize) {
+        Self::read_most(lines, now, MAX_EDITS)
+    }
+
+    fn read_most<'a>(lines: impl IntoIterator<Item = &'a str>, now: Timestamp, most: usize) -> (Self, usize) {
+        let (mut edits, mut left_out) = (Self::default(), 0);
         for line in lines {
-            match serde_json::from_str(line) {
-                Ok(edit) if edits.count < MAX_EDITS => drop(edits.put(&edit)),
-                _ => broken += 1,
+            let Ok(mut edit) = serde_json::from_str::<Edit>(line) else {
+                left_out += 1;
+                continue;
+            };
+            if edit.until.is_some_and(|until| until <= now) {
+                edit.edit = EditKind::Forget;
+            }
+            let known = || edits.lists.get(&edit.list).is_some_and(|items| items.contains_key(&edit.item));
+            if edit.edit == EditKind::Forget || edits.count < most || known() {
+                edits.put(&edit);
+            } else {
+                left_out += 1;
             }
         }
-        (edits, broken)
+        (edits, left_out)
     }
 
     /// Makes an edit; tells the one that puts things back as they were.
@@ -267,96 +281,4 @@ pub fn edit_item(kind: ItemKind, text: &str) -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
-
-    fn edit(list: &str, item: &str, edit: EditKind, until: Option<i64>) -> Edit {
-        let until = until.map(|seconds| Timestamp::from_second(seconds).expect("a time"));
-        Edit { list: list.to_owned(), item: item.to_owned(), edit, until }
-    }
-
-    #[test]
-    fn edits_stand_until_their_time_and_can_be_put_back() {
-        let mut edits = Edits::default();
-        let undo = edits.put(&edit("p/l", "a", EditKind::Add, Some(10)));
-        assert_eq!((undo.edit, edits.len()), (EditKind::Forget, 1));
-        let back = edits.put(&edit("p/l", "a", EditKind::Remove, None));
-        assert_eq!((back.edit, back.until), (EditKind::Add, Some(Timestamp::from_second(10).expect("a time"))));
-        edits.put(&back);
-        let later = Timestamp::from_second(10).expect("a time");
-        assert_eq!((edits.next_expiry(NOW), edits.next_expiry(later)), (Some(later), None));
-        assert!(
-            edits.standing("p/l", "a", NOW).is_some_and(|s| s.added) && edits.standing("p/l", "a", later).is_none()
-        );
-        edits.put(&undo);
-        assert!(edits.is_empty() && edits.of("p/l", NOW).next().is_none());
-        edits.put(&edit("p/l", "a", EditKind::Add, Some(10)));
-        edits.expire(later);
-        assert!(edits.is_empty());
-    }
-
-    #[test]
-    fn the_journal_gives_the_same_again() {
-        let lines = [
-            edit("p/l", "a", EditKind::Add, None),
-            edit("p/l", "b", EditKind::Remove, Some(99)),
-            edit("p/m", "a", EditKind::Add, None),
-            edit("p/m", "a", EditKind::Forget, None),
-        ];
-        let text: Vec<String> = lines.iter().map(Edit::line).collect();
-        let (edits, broken) = Edits::read(text.iter().map(String::as_str).chain(["{", "torn"]));
-        assert_eq!((edits.len(), broken), (2, 2));
-        let journal: Vec<String> = edits.journal().collect();
-        assert_eq!(journal, text[..2]);
-    }
-
-    #[test]
-    fn lists_are_edited() {
-        let mut edits = Edits::default();
-        for (item, kind) in [("192.0.2.7", EditKind::Remove), ("203.0.113.0/24", EditKind::Add)] {
-            edits.put(&edit("p/l", item, kind, None));
-        }
-        let networks = |text: &str| RangeSet::new(network_ranges(text.parse().expect("a network")));
-        let own = Arc::new(networks("192.0.2.0/24"));
-        let over = edits.over_ranges("p/l", NOW, &own);
-        let number = |text: &str| crate::ranges::number(text.parse().expect("an address"));
-        let is = |text: &str| over.contains(number(text));
-        assert_eq!([is("192.0.2.6"), is("192.0.2.7"), is("203.0.113.9")], [true, false, true]);
-        assert!(Arc::ptr_eq(&edits.over_ranges("p/other", NOW, &own), &own));
-        let mut strings: HashSet<Box<[u8]>> = HashSet::from([b"192.0.2.7"[..].into()]);
-        edits.over_strings("p/l", NOW, &mut strings);
-        assert_eq!(strings, HashSet::from([b"203.0.113.0/24"[..].into()]));
-    }
-
-    #[test]
-    fn an_edit_that_says_what_the_policy_says_is_none() {
-        let strings = HashSet::from([b"own"[..].into()]);
-        let list = ListSummary::new("p/l".to_owned(), 1, NamedList::Text(Arc::new(strings)));
-        let (added, removed) = (Standing { added: true, until: None }, Standing { added: false, until: None });
-        let edit = |item: &str, add, before| list.edit(item.to_owned(), add, None, before).edit;
-        assert_eq!(edit("new", true, None), EditKind::Add);
-        assert_eq!(edit("new", false, Some(added)), EditKind::Forget);
-        assert_eq!(edit("own", false, None), EditKind::Remove);
-        assert_eq!(edit("own", true, Some(removed)), EditKind::Forget);
-        assert_eq!(edit("own", false, Some(added)), EditKind::Remove);
-        let networks = Arc::new(RangeSet::new(network_ranges("192.0.2.0/24".parse().expect("a network"))));
-        let list = ListSummary::new("p/n".to_owned(), 1, NamedList::Cidr(networks));
-        let edit = |item: &str, add, before| list.edit(item.to_owned(), add, None, before).edit;
-        assert_eq!(edit("192.0.2.7", false, Some(added)), EditKind::Remove, "the policy's network holds it");
-        assert_eq!(edit("203.0.113.7", false, Some(added)), EditKind::Forget);
-        assert_eq!(edit("203.0.113.7", false, None), EditKind::Remove, "it may lie in a network that was added");
-    }
-
-    #[test]
-    fn items_are_checked() {
-        assert_eq!(edit_item(ItemKind::Cidr, "192.0.2.1/32").as_deref(), Ok("192.0.2.1"));
-        assert_eq!(edit_item(ItemKind::Cidr, "2001:DB8::/32").as_deref(), Ok("2001:db8::/32"));
-        assert!(edit_item(ItemKind::Cidr, "192.0.2.1/24").is_err() && edit_item(ItemKind::Cidr, "x").is_err());
-        assert!(
-            edit_item(ItemKind::String, "").is_err()
-                && edit_item(ItemKind::String, &"x".repeat(MAX_EDIT_BYTES + 1)).is_err()
-        );
-    }
-}
+mod tests;

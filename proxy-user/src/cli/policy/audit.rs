@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use proxy_core::digest::Digest;
-use proxy_core::store::audit::check;
+use proxy_core::store::audit::{check, holds};
 use proxy_user::daemon::load;
 use proxy_user::store::{self, AUDIT_FILE, HEAD_FILE};
 
@@ -51,6 +51,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let directory = store::directory(&state);
     let path = directory.join(AUDIT_FILE);
+    // Before the log: a daemon may be writing both.
+    let head = if args.verify { store::read_head(&directory.join(HEAD_FILE))? } else { None };
     let bytes =
         fs::read(&path).with_context(|| format!("reading {}; see `state_dir` in the config", path.display()))?;
     // What is no text is no entry either: it shows as a fault.
@@ -59,9 +61,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         output::stdout().write_all(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut checked = check(text.lines(), store::read_head(&directory.join(HEAD_FILE))?);
+    let mut checked = check(text.lines(), head);
     if let Some(head) = args.head
-        && !text.lines().any(|line| line.contains(&format!("\"hash\":\"{head}\"")))
+        && !holds(text.lines(), head)
     {
         checked.faults.push(format!("no entry has the hash {head}: the log is another one, or was written anew"));
     }
