@@ -5,7 +5,7 @@
 //! algorithm L), at most [`PROBES`] further on. The table has two slots for each verdict that it may hold, so that chains
 //! stay short. The home is a keyed hash: who does not know the key cannot crowd a part of the table.
 
-use crate::abi::{HostKey, PREFIX_MARK, VERDICT_TAKEN};
+use crate::abi::{PREFIX_MARK, VERDICT_TAKEN};
 use crate::addr::Addr;
 
 /// Slots that a look-up tries. In a table half full the chance that an entry finds no place in them is below one in 10^9.
@@ -23,54 +23,38 @@ const MIX_AGAIN: u64 = 0x1656_67b1_9e37_79f9;
 
 /// The first slot of a key in a table of `1 << bits`.
 #[inline(always)]
-pub const fn home(key: &HostKey, seed: u64, bits: u32) -> u32 {
-    let (hi, lo) = words(key);
+pub const fn home(key: Addr, seed: u64, bits: u32) -> u32 {
+    let Addr { hi, lo } = key;
     let mut mixed = (lo ^ seed).wrapping_mul(MIX);
     mixed ^= mixed >> 29;
     ((mixed ^ hi).wrapping_mul(MIX_AGAIN) >> ((64 - bits) & 63)) as u32
 }
 
-/// A key as two words in memory order.
-#[inline(always)]
-pub const fn words(key: &HostKey) -> (u64, u64) {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = key.addr;
-    (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p]))
-}
-
-/// The key of two words.
-#[inline(always)]
-pub const fn key(hi: u64, lo: u64) -> HostKey {
-    let [a, b, c, d, e, f, g, h] = hi.to_ne_bytes();
-    let [i, j, k, l, m, n, o, p] = lo.to_ne_bytes();
-    HostKey { addr: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] }
-}
-
 /// Whether a verdict with this key is one on a source.
 #[inline(always)]
-pub const fn is_on(key: (u64, u64), source: Addr, v6_mask: u64) -> bool {
-    (key.0 == source.hi && key.1 == source.lo)
-        || (key.0 == u64::from_ne_bytes(PREFIX_MARK) && key.1 == source.hi & v6_mask.to_be())
+pub const fn is_on(key: Addr, source: Addr, v6_mask: u64) -> bool {
+    (key.hi == source.hi && key.lo == source.lo)
+        || (key.hi == u64::from_ne_bytes(PREFIX_MARK) && key.lo == source.hi & v6_mask.to_be())
 }
 
 /// What is looked at in a slot.
 #[derive(Clone, Copy)]
 pub struct Head {
-    /// Its key, as [`words`].
-    pub key: (u64, u64),
+    /// Its key, a [`crate::abi::HostKey`] in words.
+    pub key: Addr,
     /// [`crate::abi::VerdictValue::flags`].
     pub flags: u32,
 }
 
 /// The slot that holds `key`, which may have expired or been removed since. `head` reads a slot.
 #[inline(always)]
-pub fn find(wanted: &HostKey, seed: u64, bits: u32, head: impl Fn(u32) -> Option<Head>) -> Option<u32> {
-    let (hi, lo) = words(wanted);
+pub fn find(wanted: Addr, seed: u64, bits: u32, head: impl Fn(u32) -> Option<Head>) -> Option<u32> {
     let mask = (1_u32 << (bits & 31)) - 1;
     let mut slot = home(wanted, seed, bits);
     let mut tried = 0;
     while tried < PROBES {
         let Head { key, flags } = head(slot)?;
-        if key.1 == lo && key.0 == hi && flags & VERDICT_TAKEN != 0 {
+        if key.lo == wanted.lo && key.hi == wanted.hi && flags & VERDICT_TAKEN != 0 {
             return Some(slot);
         }
         if flags & VERDICT_TAKEN == 0 {
@@ -92,17 +76,18 @@ mod tests {
         let host = Addr { hi: 0x2001_0db8_0000_1234_u64.to_be(), lo: 7 };
         let other = Addr { hi: 0x2001_0db9_0000_1234_u64.to_be(), lo: 7 };
         let v4 = Addr::from_v4_word(9);
-        for on in [host.host_key(), host.prefix_key(mask)] {
-            assert!(is_on(words(&on), host, mask) && !is_on(words(&on), other, mask) && !is_on(words(&on), v4, mask));
+        for key in [host.host_key(), host.prefix_key(mask)] {
+            let on = Addr::from_bytes(key.addr);
+            assert!(is_on(on, host, mask) && !is_on(on, other, mask) && !is_on(on, v4, mask));
         }
-        assert!(is_on(words(&v4.host_key()), v4, mask) && !is_on(words(&v4.host_key()), host, mask));
+        assert!(is_on(v4, v4, mask) && !is_on(v4, host, mask));
     }
 
     #[test]
     fn words_and_back() {
         let host = Addr::from_bytes([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]).host_key();
-        let (hi, lo) = words(&host);
-        assert_eq!(key(hi, lo), host);
+        let Addr { hi, lo } = Addr::from_bytes(host.addr);
+        assert_eq!(Addr { hi, lo }.host_key(), host);
         assert_eq!(
             (hi, lo),
             (u64::from_ne_bytes([1, 2, 3, 4, 5, 6, 7, 8]), { u64::from_ne_bytes([9, 10, 11, 12, 13, 14, 15, 16]) })
@@ -122,9 +107,9 @@ mod tests {
                 for n in 0..1_u32 << (BITS - 1) {
                     let host = Addr::from_v4_word((0x2000_0000 + n).to_be());
                     let prefix = Addr { hi: (0x2001_0db8_0000_0000 | u64::from(n)).to_be(), lo: 0 };
-                    let key = if v6 { prefix.prefix_key(u64::MAX) } else { host.host_key() };
-                    let mut slot = home(&key, seed, BITS) as usize;
-                    moved += u32::from(home(&key, seed ^ 0x55, BITS) as usize != slot);
+                    let key = if v6 { Addr::from_bytes(prefix.prefix_key(u64::MAX).addr) } else { host };
+                    let mut slot = home(key, seed, BITS) as usize;
+                    moved += u32::from(home(key, seed ^ 0x55, BITS) as usize != slot);
                     let mut chain = 0;
                     while taken[slot] {
                         slot = (slot + 1) % taken.len();
@@ -141,13 +126,12 @@ mod tests {
 
     #[test]
     fn a_look_up_ends_at_the_first_free_slot_and_after_its_probes() {
-        let host = Addr::from_v4_word(7).host_key();
-        let other = words(&Addr::from_v4_word(8).host_key());
-        let start = home(&host, 3, 13);
+        let (host, other) = (Addr::from_v4_word(7), Addr::from_v4_word(8));
+        let start = home(host, 3, 13);
         let at = |distance: u32, free: u32| {
-            find(&host, 3, 13, |slot| {
+            find(host, 3, 13, |slot| {
                 let place = slot.wrapping_sub(start) & 0x1fff;
-                let key = if place == distance { words(&host) } else { other };
+                let key = if place == distance { host } else { other };
                 Some(Head { key, flags: if place == free { 0 } else { VERDICT_TAKEN } })
             })
         };

@@ -45,7 +45,7 @@ pub mod kind {
 }
 
 /// Largest window scale (RFC 7323 section 2.3).
-const MAX_SCALE: u8 = 14;
+pub const MAX_SCALE: u8 = 14;
 /// Bits of the `TSval` that carry options, `TSBITS` of the kernel.
 const COOKIE_TS_MASK: u32 = 0x3f;
 /// "The client scales no windows", `TS_OPT_WSCALE_MASK`.

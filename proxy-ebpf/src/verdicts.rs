@@ -13,15 +13,15 @@ use crate::maps::{GATE, VERDICTS};
 /// The slot of a verdict that stands, expired or not. Nearly always the first that is looked at.
 #[inline(always)]
 pub fn find(key: &HostKey, gate: &GateConfig) -> Option<NonNull<VerdictSlot>> {
-    let (hi, lo) = slots::words(key);
-    let home = slots::home(key, gate.verdict_seed, slots::slot_bits(gate.verdict_bits));
+    let wanted = Addr::from_bytes(key.addr);
+    let home = slots::home(wanted, gate.verdict_seed, slots::slot_bits(gate.verdict_bits));
     let mut slot = VERDICTS.get_ptr_mut(home)?;
     let Head { key, flags } = head(slot);
     if flags & VERDICT_TAKEN == 0 {
         return None;
     }
-    if key != (hi, lo) {
-        slot = VERDICTS.get_ptr_mut(find_verdict(hi, lo))?;
+    if key != wanted {
+        slot = VERDICTS.get_ptr_mut(find_verdict(wanted.hi, wanted.lo))?;
     }
     // SAFETY: a slot of `VERDICTS`, aligned words that the daemon may write meanwhile: each field is one load.
     let expires_ns = unsafe { (&raw const (*slot).value.expires_ns).read_volatile() };
@@ -66,8 +66,8 @@ pub fn mark_drop(verdict: NonNull<VerdictSlot>, length: u64) {
 extern "C" fn find_verdict(hi: u64, lo: u64) -> u32 {
     let Some(gate) = GATE.get(0) else { return u32::MAX };
     let bits = slots::slot_bits(gate.verdict_bits);
-    let found =
-        slots::find(&slots::key(hi, lo), gate.verdict_seed, bits, |slot| VERDICTS.get_ptr(slot).map(|slot| head(slot)));
+    let wanted = Addr { hi, lo };
+    let found = slots::find(wanted, gate.verdict_seed, bits, |slot| VERDICTS.get_ptr(slot).map(|slot| head(slot)));
     found.unwrap_or(u32::MAX)
 }
 
@@ -78,6 +78,6 @@ fn head(slot: *const VerdictSlot) -> Head {
     unsafe {
         let key: *const u64 = (&raw const (*slot).key).cast();
         let flags = (&raw const (*slot).value.flags).read_volatile();
-        Head { key: (key.read_volatile(), key.add(1).read_volatile()), flags }
+        Head { key: Addr { hi: key.read_volatile(), lo: key.add(1).read_volatile() }, flags }
     }
 }

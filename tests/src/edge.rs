@@ -15,7 +15,7 @@ use crate::process::{self, Daemon, Finished, eventually};
 use crate::scratch::Scratch;
 use crate::street::{EDGE_V4, EDGE_V6, ORIGIN_V4, Street, WAN};
 use crate::tools;
-use crate::ward::{self, BPFFS, Item};
+use crate::ward::{BPFFS, Pins};
 
 /// What to ask bpftool for a slot of `VERDICTS`.
 pub fn verdict_look_up(pins: &Path, slot: u64) -> Result<Vec<String>> {
@@ -57,18 +57,6 @@ pub struct Edge {
     scratch: Scratch,
 }
 
-/// Removes its directory in bpffs when dropped.
-#[derive(Debug)]
-struct Pins(PathBuf);
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        if let Err(error) = ward::release(Item::Pins(self.0.clone())) {
-            eprintln!("{error:#}");
-        }
-    }
-}
-
 impl Edge {
     /// The usual edge, serving.
     pub fn start() -> Result<Self> {
@@ -90,21 +78,10 @@ impl Edge {
         let authority = Authority::new(scratch.path())?;
         let origin = Origin::start(Some(&street.origin), ORIGIN_V4, PORTS, &authority, scratch.path())?;
         let leaf = authority.leaf("edge", &[SITE, TLS_SITE], 1)?;
-        let pins = Path::new(BPFFS).join(scratch.name());
-        ward::guard(Item::Pins(pins.clone()));
+        let pins = Pins::guard(Path::new(BPFFS).join(scratch.name()));
         std::fs::create_dir(scratch.path().join("policies"))?;
-        let config = config(scratch.path(), &pins, &leaf, &origin.upstreams());
-        Ok(Self {
-            daemon: None,
-            origin,
-            street,
-            authority,
-            leaf,
-            config,
-            wrapper: Vec::new(),
-            pins: Pins(pins),
-            scratch,
-        })
+        let config = config(scratch.path(), pins.path(), &leaf, &origin.upstreams());
+        Ok(Self { daemon: None, origin, street, authority, leaf, config, wrapper: Vec::new(), pins, scratch })
     }
 
     /// The directory of its config.
@@ -114,7 +91,7 @@ impl Edge {
 
     /// The directory of its pins.
     pub fn pins(&self) -> &Path {
-        &self.pins.0
+        self.pins.path()
     }
 
     /// Its config file.

@@ -14,7 +14,7 @@ use crate::netns::{End, Netns, wire};
 use crate::process::{self, Daemon, eventually, patient};
 use crate::scratch::Scratch;
 use crate::tools;
-use crate::ward::{self, BPFFS, Item};
+use crate::ward::{BPFFS, Pins};
 
 /// How long the daemon may take to serve or to end, and one command to answer: software-emulated machines are slow.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,18 +35,6 @@ pub struct Porch {
     pub config: Value,
     pins: Pins,
     scratch: Scratch,
-}
-
-/// Removes its directory in bpffs when dropped.
-#[derive(Debug)]
-struct Pins(PathBuf);
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        if let Err(error) = ward::release(Item::Pins(self.0.clone())) {
-            eprintln!("{error:#}");
-        }
-    }
 }
 
 /// How a connection to the listener went.
@@ -73,20 +61,19 @@ impl Porch {
                 End { netns: &far, name: &format!("far{n}"), addresses: &[&far_end] },
             )?;
         }
-        let pins = Path::new(BPFFS).join(scratch.name());
-        ward::guard(Item::Pins(pins.clone()));
+        let pins = Pins::guard(Path::new(BPFFS).join(scratch.name()));
         let config = json!({
             "workers": 1,
             "require_ebpf": true,
             "listeners": [{ "name": "web", "address": format!("0.0.0.0:{PORT}"), "protocol": "http" }],
             "routes": [{ "upstream": "none" }],
             "upstreams": { "none": { "servers": ["http://127.0.0.1:9"] } },
-            "gate": { "interfaces": ["wan0"], "mode": "driver", "pins": pins },
+            "gate": { "interfaces": ["wan0"], "mode": "driver", "pins": pins.path() },
             "admin": { "socket": scratch.path().join("admin.sock") },
             "state_dir": "state",
             "access_log": { "enabled": false },
         });
-        Ok(Self { daemon: None, edge, far, config, pins: Pins(pins), scratch })
+        Ok(Self { daemon: None, edge, far, config, pins, scratch })
     }
 
     /// The edge's address on a pair.
@@ -101,7 +88,7 @@ impl Porch {
 
     /// The directory of its pins.
     pub fn pins(&self) -> &Path {
-        &self.pins.0
+        self.pins.path()
     }
 
     fn config_file(&self) -> Result<PathBuf> {

@@ -137,6 +137,31 @@ pub fn release(item: Item) -> Result<()> {
     Ok(())
 }
 
+/// A directory in bpffs, which is removed when this is dropped.
+#[derive(Debug)]
+pub struct Pins(PathBuf);
+
+impl Pins {
+    /// Guards it from now on.
+    pub fn guard(path: PathBuf) -> Self {
+        guard(Item::Pins(path.clone()));
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if let Err(error) = release(Item::Pins(self.0.clone())) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
 /// Ends this process before its time.
 fn stop() {
     finish();

@@ -1,10 +1,8 @@
 //! The TCP options of a SYN, one at a time: kinds in their order, MSS, window scale, and what is odd about them.
 
 use super::{Syn, quirk};
-use crate::syn_ack::{MAX_OPTIONS, kind};
+use crate::syn_ack::{MAX_OPTIONS, MAX_SCALE, kind};
 
-/// Largest window scale (RFC 7323 section 2.3).
-const MAX_SCALE: u8 = 14;
 /// Places are counted by six bits; so many bytes behind the last of them can be read without a further check.
 const PLACES: usize = 64;
 

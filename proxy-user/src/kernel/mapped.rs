@@ -8,10 +8,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context, Result};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
-
-/// Bytes that are mapped at a time, whole pages: some tens of microseconds.
-const STEP: usize = 1 << 20;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Types that may lie in memory that others write at any time.
 ///
@@ -37,27 +34,13 @@ unsafe impl<T: Shared> Sync for Mapped<T> {}
 
 impl<T: Shared> Mapped<T> {
     /// Maps the `len` entries of an array that was made with `BPF_F_MMAPABLE`.
-    ///
-    /// A large one is mapped in steps: the kernel enters all pages of a call at once (`remap_vmalloc_range_partial`), and one
-    /// that is not preemptible does nothing else on this CPU meanwhile, not even take packets in: milliseconds for 32 MiB.
     pub fn new(array: impl AsFd, len: u32) -> Result<Self> {
-        let size = len as usize * size_of::<T>();
-        let bytes = NonZeroUsize::new(size).context("an array without entries")?;
-        // SAFETY: a new mapping without any memory, at an address that the kernel chooses.
-        let base = unsafe { mmap_anonymous(None, bytes, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE) };
-        let base = base.context("reserving addresses for a map")?;
-        let mapped = Self { base: base.cast(), len: len as usize, owns: PhantomData };
-        for offset in (0..size).step_by(STEP) {
-            let at = base.addr().checked_add(offset).context("addresses beyond the last one")?;
-            let length = NonZeroUsize::new(STEP.min(size - offset)).context("a step without entries")?;
-            let at_byte = i64::try_from(offset).context("a map too large to map")?;
-            let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-            let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
-            // SAFETY: takes the place of a part of the mapping just made, which nobody else knows; the kernel refuses what
-            // lies beyond the array's memory.
-            unsafe { mmap(Some(at), length, protection, flags, &array, at_byte) }.context("mapping a map")?;
-        }
-        Ok(mapped)
+        let bytes = NonZeroUsize::new(len as usize * size_of::<T>()).context("an array without entries")?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new shared mapping of a live descriptor at an address that the kernel chooses; it refuses a length
+        // beyond the array's memory.
+        let base = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, array, 0) }.context("mapping a map")?;
+        Ok(Self { base: base.cast(), len: len as usize, owns: PhantomData })
     }
 
     /// The entries.

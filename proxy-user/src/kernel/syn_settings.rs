@@ -2,6 +2,7 @@
 
 use proxy_common::abi::{SynSettings, syn_policy};
 use proxy_common::syn::SYN_TIMESTAMPS;
+use proxy_common::syn_ack::MAX_SCALE;
 use proxy_core::config::{Gate, SynMode};
 
 use super::attach::LinkFacts;
@@ -11,8 +12,6 @@ use super::sysctl;
 pub const SYNCOOKIES: &str = "net/ipv4/tcp_syncookies";
 /// Bytes of an IP packet where no interface says otherwise.
 const ETHERNET_MTU: u32 = 1_500;
-/// Largest window scale, RFC 7323 section 2.3.
-const MAX_SCALE: u32 = 14;
 
 /// What the host says that bears on cookies.
 #[derive(Clone, Debug, Default)]
@@ -95,7 +94,7 @@ impl Host {
     fn options(&self) -> u32 {
         match self.receive_buffer {
             Some(bytes) if self.timestamps == 2 && self.sack && self.scaling => {
-                let scale = bytes.max(1).ilog2().saturating_sub(15).min(MAX_SCALE);
+                let scale = bytes.max(1).ilog2().saturating_sub(15).min(MAX_SCALE.into());
                 SYN_TIMESTAMPS | scale
             }
             _ => 0,
@@ -112,7 +111,10 @@ mod tests {
         let host = Host { mtu: 1_500, timestamps: 2, sack: true, scaling: true, receive_buffer: Some(6 << 20) };
         // net/ipv4/tcp_output.c: ilog2(6 MiB) is 22, less 15.
         assert_eq!(host.options(), SYN_TIMESTAMPS | 7);
-        assert_eq!(Host { receive_buffer: Some(1 << 40), ..host.clone() }.options(), SYN_TIMESTAMPS | MAX_SCALE);
+        assert_eq!(
+            Host { receive_buffer: Some(1 << 40), ..host.clone() }.options(),
+            SYN_TIMESTAMPS | u32::from(MAX_SCALE)
+        );
         assert_eq!(Host { receive_buffer: Some(0), ..host.clone() }.options(), SYN_TIMESTAMPS);
         for without in [
             Host { timestamps: 1, ..host.clone() },

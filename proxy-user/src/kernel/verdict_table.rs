@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use proxy_common::abi::{HostKey, VERDICT_TAKEN, VerdictSlot, VerdictValue, verdict_bits, verdict_slots};
+use proxy_common::addr::Addr;
 use proxy_common::slots::{self, Head, PROBES};
 
 use super::mapped::{Mapped, Shared};
@@ -95,7 +96,7 @@ impl VerdictTable {
         let mut standing = self.writing();
         let (slot, new) = self.place_for(key, *standing < self.most).ok_or(Full)?;
         slot.expires_ns.store(0, Ordering::Release);
-        let (hi, lo) = slots::words(key);
+        let Addr { hi, lo } = Addr::from_bytes(key.addr);
         slot.key[0].store(hi, Ordering::Release);
         slot.key[1].store(lo, Ordering::Release);
         slot.created_ns.store(value.created_ns, Ordering::Relaxed);
@@ -155,7 +156,8 @@ impl VerdictTable {
     }
 
     fn find(&self, key: &HostKey) -> Option<u32> {
-        slots::find(key, self.seed, self.bits, |slot| self.slots.entries().get(slot as usize).map(Slot::head))
+        let wanted = Addr::from_bytes(key.addr);
+        slots::find(wanted, self.seed, self.bits, |slot| self.slots.entries().get(slot as usize).map(Slot::head))
     }
 
     /// The slot to write a source's verdict to, and whether that makes one verdict more, which needs `room`.
@@ -168,7 +170,7 @@ impl VerdictTable {
         if !room {
             return None;
         }
-        let home = slots::home(key, self.seed, self.bits);
+        let home = slots::home(Addr::from_bytes(key.addr), self.seed, self.bits);
         (0..PROBES)
             .filter_map(|distance| slots.get((home + distance) as usize & (slots.len() - 1)))
             .find(|slot| slot.expires_ns.load(Ordering::Acquire) == 0)
@@ -206,7 +208,7 @@ impl VerdictTable {
 
 impl Slot {
     fn head(&self) -> Head {
-        let key = (self.key[0].load(Ordering::Acquire), self.key[1].load(Ordering::Acquire));
+        let key = Addr { hi: self.key[0].load(Ordering::Acquire), lo: self.key[1].load(Ordering::Acquire) };
         Head { key, flags: self.flags.load(Ordering::Acquire) }
     }
 
@@ -224,7 +226,7 @@ impl Slot {
             drop_bytes: self.drop_bytes.load(Ordering::Acquire),
         };
         let whole = expires_ns != 0 && before.flags & VERDICT_TAKEN != 0 && self.head().key == before.key;
-        whole.then(|| (slots::key(before.key.0, before.key.1), value))
+        whole.then(|| (before.key.host_key(), value))
     }
 }
 
@@ -235,7 +237,6 @@ mod tests {
 
     use nix::sys::memfd::{MFdFlags, memfd_create};
     use nix::unistd::ftruncate;
-    use proxy_common::addr::Addr;
 
     use super::*;
 

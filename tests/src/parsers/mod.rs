@@ -51,6 +51,11 @@ pub const REGRESSIONS: &[(&str, &str, &[u8])] = &[
     ),
 ];
 
+/// Texts as inputs.
+fn texts<const N: usize>(texts: [&str; N]) -> Vec<Vec<u8>> {
+    texts.map(|text| text.as_bytes().to_vec()).into()
+}
+
 /// Most changes of one input.
 const CHANGES: usize = 6;
 /// Longest input.

@@ -8,14 +8,14 @@ use proxy_core::config;
 use proxy_core::files::{self, Reply, Validators};
 use proxy_core::route::{Request, Router, Template};
 
+use super::texts;
+
 /// A path, and under it a line each: `Range`, `If-Range`, `If-None-Match`, `If-Modified-Since`, `Accept-Encoding`.
 pub(super) fn wants() -> Vec<Vec<u8>> {
-    [
+    texts([
         "/a/b.txt\nbytes=0-1,-5\n\"x\"\nW/\"y\", *\nSun, 06 Nov 1994 08:49:37 GMT\ngzip;q=0.5, br, *;q=0",
         "/.well-known/%2e%2E/%2f\nbytes=5-\nSun, 06 Nov 1994 08:49:37 GMT\n\n\nidentity;q=0",
-    ]
-    .map(|text| text.as_bytes().to_vec())
-    .to_vec()
+    ])
 }
 
 pub(super) fn want(bytes: &[u8]) -> Result<()> {
@@ -42,7 +42,7 @@ pub(super) fn want(bytes: &[u8]) -> Result<()> {
 }
 
 pub(super) fn targets() -> Vec<Vec<u8>> {
-    ["/users/7/a%2fb/%41?x=1&%61=%zz", "*", "/api/%7e?a", "//x"].map(|text| text.as_bytes().to_vec()).to_vec()
+    texts(["/users/7/a%2fb/%41?x=1&%61=%zz", "*", "/api/%7e?a", "//x"])
 }
 
 /// A table with something of each kind; made once for all inputs.

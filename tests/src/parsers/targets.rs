@@ -18,7 +18,7 @@ use proxy_user::events::packet_file;
 use proxy_user::http::wire::Framing;
 use serde_json::{Value, json};
 
-use super::{Target, requests};
+use super::{Target, requests, texts};
 use crate::tables::World;
 use crate::{check_rows, verdict_table};
 
@@ -137,16 +137,14 @@ fn capture(bytes: &[u8]) -> Result<()> {
 }
 
 fn policies() -> Vec<Vec<u8>> {
-    [
+    texts([
         include_str!("../../../policies/examples/api-methods.json"),
         include_str!("../../../policies/examples/cidr-allow-deny.json"),
         include_str!("../../../policies/examples/login-abuse.json"),
         include_str!("../../../policies/examples/packet-ports.json"),
         include_str!("../../../policies/examples/rate-limit.json"),
         include_str!("../../../policies/examples/scanner-paths.json"),
-    ]
-    .map(|text| text.as_bytes().to_vec())
-    .into()
+    ])
 }
 
 fn compiles(text: &str) -> Result<()> {
@@ -172,15 +170,12 @@ fn expressions() -> Vec<Vec<u8>> {
         let rules = file["rules"].as_array().cloned().unwrap_or_default();
         found.extend(rules.iter().filter_map(|rule| rule["when"].as_str().map(|when| when.as_bytes().to_vec())));
     }
-    found.extend(
-        [
+    found.extend(texts([
             "not (ip.src in {192.0.2.0/24 2001:db8::/32}) and (tcp.dstport in {80 443..445} or udp.dstport eq 53)",
             "ip.proto eq \"tcp\" and tcp.flags.syn and not tcp.flags.ack and ip.ttl lt 5",
             "http.request.uri.path matches \"^/(a|b)+\\.php$\" || http.host contains \"x\" xor http.request.method in {\"GET\" \"PUT\"}",
             "lower(http.request.uri.path) eq r#\"/wp-login.php\"# and http.user_agent wildcard \"*bot*\"",
-        ]
-        .map(|text| text.as_bytes().to_vec()),
-    );
+    ]));
     found
 }
 
@@ -194,7 +189,7 @@ fn expression(bytes: &[u8]) -> Result<()> {
 }
 
 fn configs() -> Vec<Vec<u8>> {
-    [
+    texts([
         include_str!("../../../policies/tidegate.json"),
         r#"{"workers":2,"listeners":[{"name":"w","address":"0.0.0.0:443","protocol":"https","http3":true}],
             "certificates":[{"cert":"c.pem","key":"k.pem"}],"routes":[{"hosts":["*.a.test"],"path":"/","upstream":"u"}],
@@ -203,9 +198,7 @@ fn configs() -> Vec<Vec<u8>> {
             "checks":{"land":"count"},"own_addresses":["192.0.2.1","2001:db8::1"],
             "syn_cookies":{"mode":"auto","threshold":100,"release":10,"hold":"1m"}}}"#,
         include_str!("../../../policies/invalid-config/meaning.json"),
-    ]
-    .map(|text| text.as_bytes().to_vec())
-    .into()
+    ])
 }
 
 fn configuration(bytes: &[u8]) -> Result<()> {
@@ -220,7 +213,7 @@ fn configuration(bytes: &[u8]) -> Result<()> {
 
 /// Method, path with query, body; a line each.
 fn calls() -> Vec<Vec<u8>> {
-    [
+    texts([
         "GET\n/v1/status\n",
         "GET\n/v1/verdicts?limit=10\n",
         "POST\n/v1/verdicts\n{\"source\":\"192.0.2.1\",\"ttl\":\"10m\"}",
@@ -229,9 +222,7 @@ fn calls() -> Vec<Vec<u8>> {
         "POST\n/v1/explain\n{\"packet\":\"0a0b\",\"length\":60}",
         "POST\n/v1/workers/1/stop\n",
         "POST\n/v1/reload\n",
-    ]
-    .map(|text| text.as_bytes().to_vec())
-    .into()
+    ])
 }
 
 fn call(bytes: &[u8]) -> Result<()> {
@@ -249,14 +240,12 @@ fn call(bytes: &[u8]) -> Result<()> {
 }
 
 fn requests() -> Vec<Vec<u8>> {
-    [
+    texts([
         "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
         "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: b\r\n\r\n",
         "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5;x=\"y\"\r\nhello\r\n0\r\nTrail: x\r\n\r\n",
         "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
-    ]
-    .map(|text| text.as_bytes().to_vec())
-    .into()
+    ])
 }
 
 /// What is said of a connection must not hang on how its bytes were cut.
@@ -390,20 +379,18 @@ fn rulesets() -> Vec<Vec<u8>> {
 }
 
 fn bans() -> Vec<Vec<u8>> {
-    [
-        &br#"[{"decisions":[{"scope":"Ip","value":"192.0.2.1","type":"ban","duration":"1h"}]}]"#[..],
-        b"id,source,ip,reason,action\n7,crowdsec,Ip:192.0.2.1,x,ban,DE\n",
-        b"[{'sshd': ['192.0.2.1', '2001:db8::1']}]",
-        b"192.0.2.1 2026-11-22 12:00:00 + 600\n",
-    ]
-    .map(<[u8]>::to_vec)
-    .into()
+    texts([
+        r#"[{"decisions":[{"scope":"Ip","value":"192.0.2.1","type":"ban","duration":"1h"}]}]"#,
+        "id,source,ip,reason,action\n7,crowdsec,Ip:192.0.2.1,x,ban,DE\n",
+        "[{'sshd': ['192.0.2.1', '2001:db8::1']}]",
+        "192.0.2.1 2026-11-22 12:00:00 + 600\n",
+    ])
 }
 
 fn accesses() -> Vec<Vec<u8>> {
     let text = "limit_req_zone $binary_remote_addr zone=a:1m rate=2r/s;\nserver { server_name a.b; deny 192.0.2.1; \
                 location ~ \"^/x{1}\" { allow 192.0.2.0/24; deny all; } limit_req zone=a burst=5; }";
-    vec![text.as_bytes().to_vec()]
+    texts([text])
 }
 
 fn cloudflare(bytes: &[u8]) -> Result<()> {
