@@ -12,8 +12,9 @@ use crate::progress::Progress;
 use crate::toolchain::{self, Compiler, LINKER_LLVMS, LINKER_VERSION, Origin, Toolchain};
 use crate::{apt, run, tree};
 
-/// The HTTP/3 client of the tests: not quinn, so that two implementations meet.
-const AIOQUIC: &str = "aioquic>=1.2,<2";
+/// The foreign clients of the tests, as pip and as Python name them: none shares code with Tidegate.
+const CLIENTS: [(&str, &str); 3] =
+    [("aioquic>=1.2,<2", "aioquic"), ("h2>=4.1,<5", "h2"), ("websockets>=14,<16", "websockets")];
 
 /// Programs that the end-to-end tests and the demo run, and the package of each.
 const TEST_PROGRAMS: [(&str, &str); 11] = [
@@ -50,7 +51,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let toolchain = for_build(progress)?;
     if args.test {
         let python = for_tests(progress)?;
-        progress.note(&format!("HTTP/3 client: aioquic in {}", python.display()));
+        progress.note(&format!("foreign clients of the tests: {}", python.display()));
     }
     progress.note(&format!("kernel programs: {}, {}", toolchain.compiler.describe(), toolchain.linker.display()));
     Ok(ExitCode::SUCCESS)
@@ -189,23 +190,28 @@ pub fn for_tests(progress: Progress) -> Result<PathBuf> {
     python(progress)
 }
 
-/// A Python with aioquic, in an environment of its own.
+/// A Python with the foreign clients, in an environment of its own.
 fn python(progress: Progress) -> Result<PathBuf> {
     let venv = tree::cache()?.join("venv");
     let python = venv.join("bin/python");
-    if has_modules(&python, "aioquic") {
+    let modules = CLIENTS.map(|(_, module)| module).join(", ");
+    if has_modules(&python, &modules) {
         return Ok(python);
     }
     if base_python().is_none() {
         apt::install(&["python3", "python3-venv"], progress)?;
     }
     let base = base_python().context("python3 has no venv module: install your distribution's python3-venv")?;
-    progress.step("Making a Python environment with aioquic", || {
-        run::quietly(run::command(base).args(["-m", "venv", "--clear"]).arg(&venv))?;
-        run::quietly(run::command(&python).args(["-m", "pip", "install", "--quiet", AIOQUIC]))
+    progress.step("Making a Python environment with clients for the tests", || {
+        // One that lacks something is added to: others may be using it.
+        if !has_modules(&python, "pip") {
+            run::quietly(run::command(base).args(["-m", "venv", "--clear"]).arg(&venv))?;
+        }
+        let packages = CLIENTS.map(|(package, _)| package);
+        run::quietly(run::command(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))
     })?;
-    if !has_modules(&python, "aioquic") {
-        bail!("{} cannot import aioquic although pip installed it", python.display());
+    if !has_modules(&python, &modules) {
+        bail!("{} cannot import {modules} although pip installed it", python.display());
     }
     Ok(python)
 }

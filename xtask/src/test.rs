@@ -71,13 +71,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress { quiet: false };
     let all = !(args.unit || args.verdicts || args.e2e || args.kernels);
     let toolchain = setup::for_build(progress)?;
-    let python = if all || args.e2e { Some(setup::for_tests(progress)?) } else { None };
+    let python = if all || args.e2e || args.unit { Some(setup::for_tests(progress)?) } else { None };
     let built = build::workspace(&toolchain, build::TEST_PROFILE, &["proxy-user", "tidegate-tests"], progress)?;
     let mut tally = Tally::default();
     let mut good = true;
     if all || args.unit {
         progress.announce("Unit tests");
-        good &= unit(args, &built, &mut tally)?;
+        good &= unit(args, &built, python.as_deref(), &mut tally)?;
     }
     if all || args.verdicts || args.e2e {
         progress.announce("Verdict table and end-to-end tests");
@@ -101,12 +101,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(if good && tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn unit(args: &Args, built: &Built, tally: &mut Tally) -> Result<bool> {
+fn unit(args: &Args, built: &Built, python: Option<&Path>, tally: &mut Tally) -> Result<bool> {
     let mut cargo = run::cargo();
     cargo.args(["test", "--profile", build::TEST_PROFILE, "--workspace", "--no-fail-fast"]);
     cargo.args(["--exclude", "proxy-ebpf", "--exclude", "tidegate-tests"]);
     build::embed(&mut cargo, &built.object);
     cargo.args(&args.filter);
+    // Tests of the daemon on loopback have foreign clients, too.
+    cargo.envs(python.map(|python| ("TIDEGATE_TEST_PYTHON", python)));
     tallied(&mut cargo, tally)
 }
 

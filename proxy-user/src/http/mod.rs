@@ -8,4 +8,5 @@ pub mod initials;
 pub mod quic;
 pub mod reply;
 pub mod tcp;
+pub mod upgrade;
 pub mod wire;

@@ -13,6 +13,7 @@ use crate::stages::exchange::Journey;
 use crate::stages::files::body::FileBody;
 use crate::stages::filter::{Filters, Polled};
 use crate::upstream::pool::Lease;
+use crate::upstream::tunnel::OriginStream;
 
 /// What is sent.
 pub enum Payload {
@@ -24,27 +25,35 @@ pub enum Payload {
     File(Box<FileBody>),
     /// The origin's body and the connection that it comes on.
     Origin(Incoming, Lease),
+    /// No body: the connection goes on as a tunnel.
+    Tunnel(Box<OriginStream>),
 }
 
 /// A response body on its way to the client.
 pub struct ResponseBody {
     payload: Payload,
     filters: Filters,
-    journey: Journey,
+    /// None where the request goes on without this body.
+    journey: Option<Journey>,
 }
 
 impl ResponseBody {
     /// A body that passes `filters` and ends `journey`.
     pub fn new(payload: Payload, filters: Filters, journey: Journey) -> Self {
-        let mut body = Self { payload, filters, journey };
+        let mut body = Self { payload, filters, journey: Some(journey) };
         body.settle();
         body
+    }
+
+    /// No body, of a request that goes on as something else.
+    pub fn ended() -> Self {
+        Self { payload: Payload::Empty, filters: Filters::default(), journey: None }
     }
 
     /// Gives the origin's connection back as soon as the body has been read, which may be before it is asked for more.
     fn settle(&mut self) {
         let ended = match &self.payload {
-            Payload::Empty => true,
+            Payload::Empty | Payload::Tunnel(_) => true,
             Payload::Full(text) => text.is_empty(),
             Payload::File(file) => file.left() == 0,
             Payload::Origin(body, _) => body.is_end_stream(),
@@ -55,16 +64,19 @@ impl ResponseBody {
     }
 
     fn end(&mut self) {
-        self.journey.complete = true;
+        let Some(journey) = &mut self.journey else { return };
+        journey.complete = true;
         if let Payload::Origin(_, lease) = std::mem::replace(&mut self.payload, Payload::Empty)
-            && self.journey.exchange.body_finished()
+            && journey.exchange.body_finished()
         {
             lease.give_back();
         }
     }
 
     fn fail(&mut self, fault: Fault) -> Polled {
-        self.journey.exchange.fault.set(Some(fault));
+        if let Some(journey) = &self.journey {
+            journey.exchange.fault.set(Some(fault));
+        }
         self.payload = Payload::Empty;
         Poll::Ready(Some(Err(fault)))
     }
@@ -73,7 +85,7 @@ impl ResponseBody {
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Polled {
         let this = self;
         let frame = match &mut this.payload {
-            Payload::Empty => return Poll::Ready(None),
+            Payload::Empty | Payload::Tunnel(_) => return Poll::Ready(None),
             Payload::Full(text) => Frame::data(std::mem::take(text)),
             Payload::File(file) => match file.read() {
                 Ok(Some(piece)) => Frame::data(piece),
@@ -99,7 +111,9 @@ impl ResponseBody {
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
-                    lease.deadline.set_if_clear(this.journey.exchange.read_timeout());
+                    if let Some(journey) = &this.journey {
+                        lease.deadline.set_if_clear(journey.exchange.read_timeout());
+                    }
                     if lease.deadline.poll_passed(cx).is_ready() {
                         return this.fail(Fault::upstream(Kind::ReadTimeout, "the origin's response stalled"));
                     }
@@ -130,8 +144,8 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let this = &mut *self;
         let polled = if this.filters.is_empty() { this.poll_payload(cx) } else { this.poll_filtered(cx) };
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            this.journey.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if let (Poll::Ready(Some(Ok(frame))), Some(journey)) = (&polled, &mut this.journey) {
+            journey.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
         }
         polled
     }
@@ -139,7 +153,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.payload {
             _ if !self.filters.is_empty() => false,
-            Payload::Empty => true,
+            Payload::Empty | Payload::Tunnel(_) => true,
             Payload::Full(text) => text.is_empty(),
             Payload::File(file) => file.left() == 0,
             Payload::Origin(body, _) => body.is_end_stream(),
@@ -149,7 +163,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.payload {
             _ if !self.filters.is_empty() => SizeHint::default(),
-            Payload::Empty => SizeHint::with_exact(0),
+            Payload::Empty | Payload::Tunnel(_) => SizeHint::with_exact(0),
             Payload::Full(text) => SizeHint::with_exact(text.len() as u64),
             Payload::File(file) => SizeHint::with_exact(file.left()),
             Payload::Origin(body, _) => body.size_hint(),

@@ -1,18 +1,20 @@
 //! HTTP/1 and HTTP/2 over a TCP or TLS stream, by hyper. Which of the two: ALPN says, or in clear text the first bytes.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -97,10 +99,25 @@ async fn serve_h1<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Co
     drop(live);
     let io = TokioIo::new(Watched { stream, connection: Rc::clone(&connection) });
     let for_requests = Rc::clone(&connection);
-    let service = service_fn(move |request| handle(Rc::clone(&for_requests), request));
-    let mut server = std::pin::pin!(builder.serve_connection(io, service));
-    let result = drive(&connection, server.as_mut(), http1::Connection::graceful_shutdown).await;
-    ended(&connection, "HTTP/1", result);
+    let in_flight = Rc::new(InFlight::default());
+    let service = service_fn(move |request| in_flight.begin(handle(Rc::clone(&for_requests), request)));
+    let mut server = builder.serve_connection(io, service);
+    let outcome = drive(&connection, &mut server, http1::Connection::poll_without_shutdown, |server| {
+        Pin::new(server).graceful_shutdown();
+    })
+    .await;
+    if let Ok(true) = outcome {
+        let parts = server.into_parts();
+        let mut stream = parts.io.into_inner().stream;
+        let tunnel = connection.tunnel.take();
+        if let Some(tunnel) = tunnel {
+            let mut client = Early { bytes: parts.read_buf, stream };
+            return tunnel.run(&mut client).await;
+        }
+        // The client may have left already.
+        let _ = stream.shutdown().await;
+    }
+    ended(&connection, "HTTP/1", outcome.map(drop));
 }
 
 async fn serve_h2<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Connection>, stream: I) {
@@ -116,35 +133,87 @@ async fn serve_h2<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Co
         .max_send_buf_size(H2_SEND_BUFFER)
         .max_pending_accept_reset_streams(H2_PENDING_RESETS)
         .max_local_error_reset_streams(H2_LOCAL_RESETS)
+        .enable_connect_protocol()
         .keep_alive_interval(H2_PING_INTERVAL)
         .keep_alive_timeout(H2_PING_TIMEOUT);
     drop(live);
     let for_requests = Rc::clone(&connection);
     let service = service_fn(move |request| handle(Rc::clone(&for_requests), request));
     let mut server = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let result = drive(&connection, server.as_mut(), http2::Connection::graceful_shutdown).await;
-    ended(&connection, "HTTP/2", result);
+    let outcome = drive(
+        &connection,
+        &mut server,
+        |server, cx| server.as_mut().poll(cx),
+        |server| server.as_mut().graceful_shutdown(),
+    )
+    .await;
+    ended(&connection, "HTTP/2", outcome.map(drop));
 }
 
 /// Polls a connection until it ends, and does meanwhile what the worker orders; `finish` begins its graceful end.
-async fn drive<S: Future<Output = hyper::Result<()>>>(
+/// Whether it ended by itself.
+async fn drive<S>(
     connection: &Connection,
-    mut server: Pin<&mut S>,
-    finish: impl Fn(Pin<&mut S>),
-) -> hyper::Result<()> {
+    server: &mut S,
+    poll: impl Fn(&mut S, &mut Context<'_>) -> Poll<hyper::Result<()>>,
+    finish: impl Fn(&mut S),
+) -> hyper::Result<bool> {
     poll_fn(|cx| {
         loop {
-            if let Poll::Ready(result) = server.as_mut().poll(cx) {
-                return Poll::Ready(result);
+            if let Poll::Ready(result) = poll(server, cx) {
+                return Poll::Ready(result.map(|()| true));
             }
             match connection.poll_order(cx) {
                 Order::None => return Poll::Pending,
-                Order::Finish => finish(server.as_mut()),
-                Order::Close => return Poll::Ready(Ok(())),
+                Order::Finish => finish(server),
+                Order::Close => return Poll::Ready(Ok(false)),
             }
         }
     })
     .await
+}
+
+/// The one request that an HTTP/1 connection serves at a time, in a place of its own: hyper hands a connection back for
+/// another protocol only where the futures that it holds can be moved, and boxing each would cost an allocation.
+struct InFlight<F>(RefCell<Pin<Box<Option<F>>>>);
+
+/// hyper's handle of it.
+struct Handle<F>(Rc<InFlight<F>>);
+
+impl<F> Default for InFlight<F> {
+    fn default() -> Self {
+        Self(RefCell::new(Box::pin(None)))
+    }
+}
+
+impl<F> InFlight<F> {
+    fn begin(self: &Rc<Self>, future: F) -> Handle<F> {
+        self.0.borrow_mut().as_mut().set(Some(future));
+        Handle(Rc::clone(self))
+    }
+}
+
+impl<F: Future> Future for Handle<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.0.0.borrow_mut().as_mut().as_pin_mut() {
+            Some(future) => future.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<F> Drop for Handle<F> {
+    fn drop(&mut self) {
+        self.0.0.borrow_mut().as_mut().set(None);
+    }
+}
+
+/// A client's stream, and what it has sent of another protocol already.
+struct Early<I> {
+    bytes: Bytes,
+    stream: I,
 }
 
 /// One request of HTTP/1 or 2.
@@ -183,6 +252,31 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
 struct Watched<I> {
     stream: I,
     connection: Rc<Connection>,
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Early<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        if self.bytes.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let count = self.bytes.len().min(buf.remaining());
+        buf.put_slice(&self.bytes.split_to(count));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Early<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {

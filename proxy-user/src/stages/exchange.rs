@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::context::Context;
 use crate::http::body::Progress;
 use crate::http::fault::{Fault, STATUS_CLIENT_GONE};
+use crate::http::upgrade::Upgrade;
 use crate::stats::HttpVersion;
 use crate::worker::connection::Connection;
 use crate::worker::{Live, Worker};
@@ -39,6 +40,8 @@ pub struct Exchange {
     pub version: HttpVersion,
     /// Host without port, lower case.
     pub host: Host,
+    /// The change of protocol that it asks for, where one may come of it.
+    pub upgrade: Option<Box<Upgrade>>,
     /// Whether there is a request body, and how far it has come.
     pub body: Option<Rc<Progress>>,
     /// What the policies said.
@@ -116,6 +119,7 @@ impl Exchange {
             request,
             version,
             host: Host::default(),
+            upgrade: None,
             body,
             decision: Decision::default(),
             route: None,
@@ -170,6 +174,18 @@ impl Exchange {
     pub fn response_timeout(&self) -> Duration {
         let own = self.route().and_then(|route| route.timeouts.response);
         own.unwrap_or(self.live.snapshot.config.timeouts.response).0
+    }
+
+    /// How long connecting to the origin may take.
+    pub fn connect_timeout(&self) -> Duration {
+        let own = self.route().and_then(|route| route.timeouts.connect);
+        own.unwrap_or(self.live.snapshot.config.timeouts.connect).0
+    }
+
+    /// How long an upgraded connection may be silent.
+    pub fn tunnel_timeout(&self) -> Duration {
+        let own = self.route().and_then(|route| route.timeouts.tunnel);
+        own.unwrap_or(self.live.snapshot.config.timeouts.tunnel).0
     }
 
     /// How long the origin may take between two pieces of its response.

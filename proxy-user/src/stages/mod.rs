@@ -22,6 +22,7 @@ use http::header::CONTENT_LENGTH;
 use http::{Method, Response, request, response};
 
 use crate::http::body::RequestBody;
+use crate::http::fault as http_fault;
 use crate::http::reply::{Payload, ResponseBody};
 use crate::upstream;
 use exchange::{Exchange, Journey};
@@ -162,6 +163,14 @@ pub async fn run(exchange: Box<Exchange>, mut body: RequestBody) -> Response<Res
     if !wants_content {
         payload = without_content(&mut head, payload);
     }
+    if let Payload::Tunnel(origin) = payload {
+        return upstream::tunnel::begin(head, *origin, journey);
+    }
+    if head.status.is_success() && journey.exchange.upgrade.as_ref().is_some_and(|upgrade| upgrade.is_stream()) {
+        // In HTTP/2 this would open the WebSocket.
+        let fault = http_fault::Fault::downstream(http_fault::Kind::Refused, "there is no WebSocket here");
+        (head, payload) = local(journey.exchange.fail(fault));
+    }
     journey.exchange.status = Some(head.status);
     Response::from_parts(head, ResponseBody::new(payload, filters, journey))
 }
@@ -182,11 +191,7 @@ fn pass(exchange: &mut Exchange, hooks: &[impl Fn(&mut Exchange) -> Flow]) -> Op
     })
 }
 
-async fn forward(
-    exchange: &mut Exchange,
-    hooks: &Hooks,
-    mut body: RequestBody,
-) -> Result<Answer, crate::http::fault::Fault> {
+async fn forward(exchange: &mut Exchange, hooks: &Hooks, mut body: RequestBody) -> Result<Answer, http_fault::Fault> {
     if !body.is_empty() {
         body.limit(exchange.body_limit());
         // What was read ahead may have ended it already.

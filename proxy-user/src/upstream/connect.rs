@@ -1,6 +1,7 @@
 //! A new connection to a server: address look-up (cached for a bounded time), TCP, TLS, HTTP/1.1.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,10 +12,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::pool::{Lease, Pool};
+use super::pool::{Lease, Pool, Turn};
+use super::tunnel::{self, Handover};
 use crate::http::body::RequestBody;
 use crate::http::fault::{Fault, Kind};
-use crate::worker::Worker;
+use crate::stages::exchange::Exchange;
 use crate::worker::deadlines::Deadlines;
 
 /// How long looked-up addresses are used. `getaddrinfo` does not tell the records' own time.
@@ -52,9 +54,15 @@ impl Addresses {
 
 impl Pool {
     /// A new connection to one server, within `timeouts.connect`.
-    pub(super) async fn connect(self: &Rc<Self>, server: usize, worker: &Worker) -> Result<Lease, Fault> {
-        let limit = worker.live().snapshot.config.timeouts.connect.0;
-        let opened = tokio::time::timeout(limit, self.open(server, &worker.deadlines)).await;
+    pub(super) async fn connect(
+        self: &Rc<Self>,
+        server: usize,
+        turn: Option<Turn>,
+        exchange: &Exchange,
+        handover: &mut Option<Handover>,
+    ) -> Result<Lease, Fault> {
+        let limit = exchange.connect_timeout();
+        let opened = tokio::time::timeout(limit, self.open(server, turn, &exchange.worker.deadlines, handover)).await;
         let (fault, reason) = match opened {
             Ok(Ok(lease)) => return Ok(lease),
             Ok(Err(error)) => {
@@ -71,7 +79,13 @@ impl Pool {
         Err(fault)
     }
 
-    pub(super) async fn open(self: &Rc<Self>, server: usize, deadlines: &Deadlines) -> anyhow::Result<Lease> {
+    pub(super) async fn open(
+        self: &Rc<Self>,
+        server: usize,
+        turn: Option<Turn>,
+        deadlines: &Deadlines,
+        handover: &mut Option<Handover>,
+    ) -> anyhow::Result<Lease> {
         let state = self.state(server).ok_or_else(|| anyhow::anyhow!("no such server"))?;
         let url = &state.server.url;
         let stream = if let Some(ip) = url.ip() {
@@ -84,25 +98,40 @@ impl Pool {
         let sender = match (&state.server.tls_name, &self.origin().tls) {
             (Some(name), Some(config)) => {
                 let stream = TlsConnector::from(std::sync::Arc::clone(config)).connect(name.clone(), stream).await?;
-                handshake(stream).await?
+                handshake(stream, handover.take()).await?
             }
-            _ => handshake(stream).await?,
+            _ => handshake(stream, handover.take()).await?,
         };
-        Ok(self.opened(server, sender, deadlines))
+        Ok(self.opened(server, turn, sender, deadlines))
     }
 }
 
 /// hyper's two ends: the sender, and the connection's task on this worker.
 async fn handshake<I: AsyncRead + AsyncWrite + Unpin + 'static>(
     stream: I,
+    handover: Option<Handover>,
 ) -> hyper::Result<http1::SendRequest<RequestBody>> {
     let (sender, connection) =
         http1::Builder::new().max_buf_size(BUFFER).handshake::<_, RequestBody>(TokioIo::new(stream)).await?;
+    let Some(handover) = handover else {
+        tokio::task::spawn_local(async move { told(connection.await) });
+        return Ok(sender);
+    };
+    let mut connection = connection;
     tokio::task::spawn_local(async move {
-        // Whoever waits for a response gets the error; an idle connection that fails is simply gone.
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "origin connection ended");
+        let ended = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+        if ended.is_ok() {
+            let parts = connection.into_parts();
+            tunnel::hand_over(parts.io, parts.read_buf, handover);
         }
+        told(ended);
     });
     Ok(sender)
+}
+
+fn told(ended: hyper::Result<()>) {
+    // Whoever waits for a response gets the error; an idle connection that fails is simply gone.
+    if let Err(error) = ended {
+        tracing::debug!(%error, "origin connection ended");
+    }
 }

@@ -5,6 +5,7 @@ pub mod connect;
 pub mod origin;
 pub mod pool;
 mod probe;
+pub mod tunnel;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -22,8 +23,8 @@ use crate::http::fault::{Fault, Kind};
 use crate::http::reply::Payload;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
-use crate::worker::Worker;
 use pool::{Lease, Pool};
+use tunnel::Handover;
 
 /// Times that one request is sent at most, each but the last on a kept connection that turned out to be closed.
 const MAX_SENDS: u32 = 3;
@@ -41,6 +42,10 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
     let hash = pool.hash(|key| key.hash(&asked(exchange), exchange.connection.client.ip()));
     let mut order = pool.order(exchange.started, hash);
     let headers = std::mem::take(&mut exchange.request.headers);
+    if let Some(upgrade) = exchange.upgrade.take() {
+        // Boxed: requests that stay what they are shall not carry the room for it.
+        return Box::pin(tunnel::forward(exchange, pool, upgrade, headers, (order, hash))).await;
+    }
     let copy = repeatable.then(|| headers.clone());
     let mut request = head(exchange, headers, body)?;
     let mut sends = 0;
@@ -49,9 +54,8 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
     loop {
         sends += 1;
         let fresh = sends >= MAX_SENDS;
-        let mut lease = pool.lease(&exchange.worker, &order, fresh).await?;
-        let (server, began) = (lease.server_index(), pool.moment(exchange.started));
-        pool.begin(&mut lease, began);
+        let mut lease = pool.lease(exchange, &mut order, hash, fresh, &mut None).await?;
+        let server = lease.server_index();
         exchange.server = Some(lease.server());
         let reused = lease.reused;
         bump(if reused { &exchange.worker.stats.upstream_reused } else { &exchange.worker.stats.upstream_connects }, 1);
@@ -59,7 +63,7 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
             Ok(Ok(response)) => {
                 exchange.upstream_us = Some(exchange.started.elapsed().as_micros() as u64);
                 let status = response.status();
-                pool.tell(server, began, !FAILURES.contains(&status));
+                lease.tell(!FAILURES.contains(&status));
                 if pool.origin().retries.on_status.contains(&status.as_u16())
                     && let Some(copy) = &copy
                     && retries.again(pool, &mut order, server)
@@ -71,7 +75,7 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
             }
             Ok(Err(failed)) => failed,
             Err(fault) => {
-                pool.tell(server, began, false);
+                lease.tell(false);
                 if let Some(copy) = &copy
                     && retries.again(pool, &mut order, server)
                 {
@@ -99,7 +103,7 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
         let again = match (again, &copy) {
             (Some(again), _) => Some(again),
             (None, copy) => {
-                pool.tell(server, began, false);
+                lease.tell(false);
                 match copy {
                     Some(copy) if retries.again(pool, &mut order, server) => {
                         Some(head(exchange, copy.clone(), RequestBody::empty())?)
@@ -108,13 +112,16 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
                 }
             }
         };
-        request = again.ok_or_else(|| {
-            if error.is_parse() {
-                Fault::upstream(Kind::Protocol, "the origin's response is not valid HTTP")
-            } else {
-                Fault::upstream(Kind::Closed, "the origin closed the connection without a response")
-            }
-        })?;
+        request = again.ok_or_else(|| unanswered(&error))?;
+    }
+}
+
+/// The fault of a request to which nothing came that could be passed on.
+fn unanswered(error: &hyper::Error) -> Fault {
+    if error.is_parse() {
+        Fault::upstream(Kind::Protocol, "the origin's response is not valid HTTP")
+    } else {
+        Fault::upstream(Kind::Closed, "the origin closed the connection without a response")
     }
 }
 
@@ -155,6 +162,7 @@ type Sent = Result<http::Response<Incoming>, TrySendError<Request<RequestBody>>>
 
 /// Sends, and waits for the response header: so long as the request body moves, and then `timeouts.response`.
 async fn send(lease: &mut Lease, request: Request<RequestBody>, exchange: &Exchange) -> Result<Sent, Fault> {
+    lease.sent();
     let patience = exchange.response_timeout();
     lease.deadline.set(patience);
     let mut answer = std::pin::pin!(lease.sender.try_send_request(request));
@@ -209,24 +217,37 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 impl Pool {
-    /// A connection: a kept one unless `fresh`, else a new one to the next server of the order that can be reached.
-    async fn lease(self: &Rc<Self>, worker: &Worker, order: &Order, fresh: bool) -> Result<Lease, Fault> {
-        let mut failed = if order.is_empty() {
-            Fault::upstream(Kind::Busy, "all servers of the upstream are busy")
-        } else {
-            Fault::upstream(Kind::Connect, "no server of the upstream can be reached")
-        };
-        for server in order.iter().copied() {
-            if !fresh && let Some(lease) = self.take_idle(server).await {
-                return Ok(lease);
+    /// A connection: a kept one unless `fresh`, else a new one to the next server of the order that has room and can be
+    /// reached. While none has room, the request waits in the upstream's queue, if it has one.
+    async fn lease(
+        self: &Rc<Self>,
+        exchange: &Exchange,
+        order: &mut Order,
+        hash: u64,
+        fresh: bool,
+        handover: &mut Option<Handover>,
+    ) -> Result<Lease, Fault> {
+        loop {
+            let mut failed = None;
+            for server in order.iter().copied() {
+                let Ok(mut turn) = self.turn(server) else { continue };
+                if !fresh && let Some(lease) = self.take_idle(server, &mut turn).await {
+                    return Ok(lease);
+                }
+                // Boxed: the state of a connect with TLS is large, and inline every request's future would carry, and move,
+                // the room for it.
+                match Box::pin(self.connect(server, turn, exchange, handover)).await {
+                    Ok(lease) => return Ok(lease),
+                    Err(fault) => failed = Some(fault),
+                }
             }
-            // Boxed: the state of a connect with TLS is large, and inline every request's future would carry, and move, the
-            // room for it.
-            match Box::pin(self.connect(server, worker)).await {
-                Ok(lease) => return Ok(lease),
-                Err(fault) => failed = fault,
+            if let Some(fault) = failed {
+                return Err(fault);
             }
+            if Box::pin(self.queue()).await.is_err() {
+                return Err(Fault::upstream(Kind::Busy, "all servers of the upstream are busy"));
+            }
+            *order = self.order(Instant::now(), hash);
         }
-        Err(failed)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proxy_core::balance::{Ejection, Rules};
-use proxy_core::config::{Balancing, Config, Probing, Retries, Scheme, ServerUrl, Upstream};
+use proxy_core::config::{Balancing, Config, Probing, Queue, Retries, Scheme, ServerUrl, Upstream};
 use proxy_core::route::{Key, hash_bytes};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -26,6 +26,8 @@ pub struct Origin {
     pub rules: Rules,
     /// What a consistent hash goes by.
     pub key: Key,
+    /// How many requests wait while no server has room.
+    pub queue: Option<Queue>,
     /// When a request is sent again.
     pub retries: Retries,
     /// How servers are asked whether they are well.
@@ -84,7 +86,8 @@ impl Origin {
         let rules = rules(&upstream.balance, &servers);
         let key = upstream.balance.hash_by.as_ref().map(Key::new).unwrap_or_default();
         let (retries, health) = (upstream.retries.clone(), upstream.health.clone());
-        Ok(Self { name: name.to_owned(), servers, keepalive, tls, rules, key, retries, health, ca })
+        let queue = upstream.balance.queue.clone();
+        Ok(Self { name: name.to_owned(), servers, keepalive, tls, rules, key, queue, retries, health, ca })
     }
 
     /// Whether connections made for `self` are as good for `other`.
@@ -92,7 +95,7 @@ impl Origin {
         self.name == other.name
             && self.servers == other.servers
             && self.keepalive == other.keepalive
-            && (&self.rules, &self.key) == (&other.rules, &other.key)
+            && (&self.rules, &self.key, &self.queue) == (&other.rules, &other.key, &other.queue)
             && (&self.retries, &self.health) == (&other.retries, &other.health)
             && self.tls.is_some() == other.tls.is_some()
             && self.ca == other.ca

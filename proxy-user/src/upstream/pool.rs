@@ -1,4 +1,5 @@
-//! Kept connections of one worker to one upstream, and its balancer: the most recently used connection of a server first, a bound on how many stay idle. A connection comes back only after its response was read to the end.
+//! Kept connections of one worker to one upstream, and its balancer: the most recently used connection of a server first, a
+//! bound on how many stay idle. A connection comes back only after its response was read to the end.
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher as _, RandomState};
@@ -7,9 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::SendRequest;
-use proxy_core::balance::{Balancer, Order, RetryBudget, Standing};
+use proxy_core::balance::{Balancer, Given, Order, RetryBudget, Standing};
 use proxy_core::config::{Balance, Probing};
 use proxy_core::route::Key;
+use tokio::sync::Notify;
 
 use super::connect::Addresses;
 use super::origin::{Origin, Server};
@@ -32,6 +34,9 @@ pub struct Pool {
     /// What the balancer's time counts from.
     start: Instant,
     probed: Cell<Instant>,
+    /// Requests that wait for a server to have room.
+    waiting: Cell<u32>,
+    room: Notify,
 }
 
 /// One server of the pool.
@@ -58,21 +63,28 @@ pub struct Lease {
     pub reused: bool,
     pool: Rc<Pool>,
     server: usize,
-    /// Held until the request is over.
+    /// Held until the request is over; none where the balancer is not told.
     turn: Option<Turn>,
 }
 
 /// A request that a server was given, until it is over.
-struct Turn {
+pub(super) struct Turn {
     pool: Rc<Pool>,
-    server: usize,
+    given: Given,
+    sent: Instant,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.pool.balancer.borrow_mut().ended(self.server);
+        self.pool.balancer.borrow_mut().ended(self.given);
+        if self.pool.waiting.get() > 0 {
+            self.pool.room.notify_one();
+        }
     }
 }
+
+/// A server has as many requests as it may.
+pub(super) struct Full;
 
 impl Pool {
     /// Without connections.
@@ -94,6 +106,8 @@ impl Pool {
             random: Cell::new(RandomState::new().hash_one(&origin.name) | 1),
             start,
             probed: Cell::new(start),
+            waiting: Cell::new(0),
+            room: Notify::new(),
             origin,
         }
     }
@@ -133,7 +147,7 @@ impl Pool {
     }
 
     /// The kept connection that was used last, if one is still open.
-    pub(super) async fn take_idle(self: &Rc<Self>, server: usize) -> Option<Lease> {
+    pub(super) async fn take_idle(self: &Rc<Self>, server: usize, turn: &mut Option<Turn>) -> Option<Lease> {
         let state = self.servers.get(server)?;
         loop {
             let mut kept = state.idle.borrow_mut().pop()?;
@@ -147,7 +161,7 @@ impl Pool {
                     reused: true,
                     pool,
                     server,
-                    turn: None,
+                    turn: turn.take(),
                 });
             }
         }
@@ -156,11 +170,12 @@ impl Pool {
     pub(super) fn opened(
         self: &Rc<Self>,
         server: usize,
+        turn: Option<Turn>,
         sender: SendRequest<RequestBody>,
         deadlines: &Deadlines,
     ) -> Lease {
         self.balancer.borrow_mut().succeeded_connecting(server, self.time(deadlines.now()));
-        Lease { sender, deadline: deadlines.add(), reused: false, pool: Rc::clone(self), server, turn: None }
+        Lease { sender, deadline: deadlines.add(), reused: false, pool: Rc::clone(self), server, turn }
     }
 
     pub(super) fn unreachable(&self, server: usize) {
@@ -172,25 +187,24 @@ impl Pool {
         at.saturating_duration_since(self.start).as_nanos() as u64
     }
 
-    /// The request on this connection counts as open at its server until the connection is let go.
-    pub(super) fn begin(self: &Rc<Self>, lease: &mut Lease, at: Instant) {
-        if self.told {
-            self.balancer.borrow_mut().began(lease.server, self.time(at));
-            lease.turn = Some(Turn { pool: Rc::clone(self), server: lease.server });
+    /// Gives a server a request, which counts as open there from now on, connecting included.
+    pub(super) fn turn(self: &Rc<Self>, server: usize) -> Result<Option<Turn>, Full> {
+        if !self.told {
+            return Ok(None);
         }
+        let now = Instant::now();
+        let given = self.balancer.borrow_mut().began(server, self.time(now)).ok_or(Full)?;
+        Ok(Some(Turn { pool: Rc::clone(self), given, sent: now }))
     }
 
-    /// Now, where anybody goes by it; else what is at hand.
-    pub(super) fn moment(&self, at_hand: Instant) -> Instant {
-        if self.told { Instant::now() } else { at_hand }
-    }
-
-    /// How a request that was sent at [`Pool::moment`] went, where anybody goes by it.
-    pub(super) fn tell(&self, server: usize, sent: Instant, well: bool) {
-        if self.told {
-            let now = Instant::now();
-            self.balancer.borrow_mut().answered(server, self.time(now), now.saturating_duration_since(sent), well);
-        }
+    /// Waits until a server may have room, in the upstream's queue.
+    ///
+    /// # Errors
+    /// There is no queue, it is full, or its time is over.
+    pub(super) async fn queue(&self) -> Result<(), Full> {
+        let queue = self.origin.queue.as_ref().filter(|queue| self.waiting.get() < queue.requests).ok_or(Full)?;
+        let _place = Place::take(&self.waiting);
+        tokio::time::timeout(queue.time.0, self.room.notified()).await.map_err(|_| Full)
     }
 
     /// A request was sent for the first time.
@@ -240,6 +254,22 @@ impl Pool {
     }
 }
 
+/// A place in the queue, until it is let go.
+struct Place<'p>(&'p Cell<u32>);
+
+impl<'p> Place<'p> {
+    fn take(waiting: &'p Cell<u32>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
 impl Lease {
     /// The server's `host:port`.
     pub fn server(&self) -> Rc<str> {
@@ -248,6 +278,24 @@ impl Lease {
 
     pub(super) fn server_index(&self) -> usize {
         self.server
+    }
+
+    /// The request is sent now: latency counts from here.
+    pub(super) fn sent(&mut self) {
+        if let Some(turn) = &mut self.turn
+            && !self.reused
+        {
+            turn.sent = Instant::now();
+        }
+    }
+
+    /// How the request went, where anybody goes by it.
+    pub(super) fn tell(&self, well: bool) {
+        if let Some(Turn { sent, .. }) = &self.turn {
+            let now = Instant::now();
+            let took = now.saturating_duration_since(*sent);
+            self.pool.balancer.borrow_mut().answered(self.server, self.pool.time(now), took, well);
+        }
     }
 
     /// Keeps the connection for another request. Only after the response was read to its end and the request was sent.

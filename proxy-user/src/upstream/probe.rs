@@ -25,7 +25,7 @@ impl Pool {
 
     /// Whether the answer is 2xx or 3xx, over a connection of its own.
     async fn ask(self: &Rc<Self>, server: usize, health: &Probing, deadlines: &Deadlines) -> anyhow::Result<bool> {
-        let mut lease = self.open(server, deadlines).await?;
+        let mut lease = self.open(server, None, deadlines, &mut None).await?;
         let host = HeaderValue::from_str(&lease.server())?;
         let mut request = Request::get(health.path.as_str()).body(RequestBody::empty())?;
         request.headers_mut().insert(HOST, host);

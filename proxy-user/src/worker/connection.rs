@@ -13,6 +13,7 @@ use proxy_core::policy::{ConnectionView, PolicySet};
 
 use super::Worker;
 use super::deadlines::Deadline;
+use crate::http::upgrade::Tunnel;
 use crate::http::wire::Framing;
 
 /// After a connection was told to end, how long it may take.
@@ -77,6 +78,8 @@ pub struct Connection {
     pub local: SocketAddr,
     hello: OnceCell<Box<ClientHello>>,
     cut: Cell<bool>,
+    /// What an HTTP/1 connection goes on as, once it was told so.
+    pub(crate) tunnel: RefCell<Option<Box<Tunnel>>>,
     /// HTTP/1 framing beside hyper's.
     pub(crate) framing: RefCell<Framing>,
     served: Cell<u64>,
@@ -100,6 +103,7 @@ impl Connection {
             local: SocketAddr::new(local.ip().to_canonical(), local.port()),
             hello: OnceCell::new(),
             cut: Cell::new(false),
+            tunnel: RefCell::default(),
             framing: RefCell::default(),
             served: Cell::new(0),
             open: Cell::new(0),

@@ -73,9 +73,11 @@ impl Health {
         self.back
     }
 
-    /// A request was given to it.
-    pub fn tried(&mut self, now: u64) {
-        self.trial = self.ejected_until.is_some_and(|until| now >= until);
+    /// A request is given to it, before anything is done for the request. Whether it is the one that tries the server.
+    pub fn tried(&mut self, now: u64) -> bool {
+        let trial = !self.trial && self.ejected_until.is_some_and(|until| now >= until);
+        self.trial |= trial;
+        trial
     }
 
     /// The request that tried it is over. Without news of it, the next one tries.

@@ -49,6 +49,21 @@ pub struct Balancer {
     table: Option<Box<[u16; PLACES]>>,
 }
 
+/// A request that a server was given; handed back when it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Given {
+    server: usize,
+    /// Whether it is the one that tries a server which was left alone.
+    trial: bool,
+}
+
+impl Given {
+    /// The server.
+    pub const fn server(self) -> usize {
+        self.server
+    }
+}
+
 #[derive(Debug, Default)]
 struct Server {
     weight: u32,
@@ -111,20 +126,27 @@ impl Balancer {
         order
     }
 
-    /// A request was given to a server.
-    pub fn began(&mut self, server: usize, now: u64) {
-        if let Some(server) = self.servers.get_mut(server) {
-            server.active += 1;
-            server.health.tried(now);
-        }
+    /// A request is given to a server, before a connection is looked for. None where the server has as many as it may.
+    pub fn began(&mut self, server: usize, now: u64) -> Option<Given> {
+        let most = self.rules.max_requests.unwrap_or(u32::MAX);
+        let state = self.servers.get_mut(server).filter(|state| state.active < most)?;
+        state.active += 1;
+        Some(Given { server, trial: state.health.tried(now) })
     }
 
     /// And is over, however it went.
-    pub fn ended(&mut self, server: usize) {
-        if let Some(server) = self.servers.get_mut(server) {
+    pub fn ended(&mut self, given: Given) {
+        if let Some(server) = self.servers.get_mut(given.server) {
             server.active = server.active.saturating_sub(1);
-            server.health.trial_over();
+            if given.trial {
+                server.health.trial_over();
+            }
         }
+    }
+
+    /// Requests that a server has now.
+    pub fn active(&self, server: usize) -> u32 {
+        self.servers.get(server).map_or(0, |server| server.active)
     }
 
     /// A server answered after this time: well, or with what counts as a failure.

@@ -51,12 +51,13 @@ fn weight_0_is_a_spare() {
 #[test]
 fn least_requests_go_where_fewest_are_open() {
     let mut balancer = Balancer::new(rules(Balance::LeastRequests, &[1, 1, 2]));
+    let mut given = Vec::new();
     for _ in 0..40 {
         let server = balancer.order(0, 0, 0)[0];
-        balancer.began(server, 0);
+        given.extend(balancer.began(server, 0));
     }
     assert_eq!(balancer.servers.iter().map(|server| server.active).collect::<Vec<_>>(), [10, 10, 20]);
-    (0..5).for_each(|_| balancer.ended(1));
+    given.into_iter().filter(|given| given.server() == 1).take(5).for_each(|given| balancer.ended(given));
     assert_eq!(balancer.order(0, 0, 0)[0], 1);
 }
 
@@ -73,7 +74,7 @@ fn peak_ewma_prefers_the_quick_and_forgives() {
     balancer.answered(1, 60 * SECOND, Duration::from_millis(100), true);
     assert_eq!(shares(&mut balancer, 100, 60 * SECOND), [100, 0]);
     // What is open counts, too.
-    (0..1_000).for_each(|_| balancer.began(0, 60 * SECOND));
+    assert!((0..1_000).all(|_| balancer.began(0, 60 * SECOND).is_some()));
     assert_eq!(shares(&mut balancer, 100, 60 * SECOND), [0, 100]);
 }
 
@@ -115,14 +116,14 @@ fn failures_in_a_row_open_the_circuit_and_a_trial_closes_it() {
     // The time is over: one request tries it, the others stay away until there is news.
     let tried = 10 * SECOND;
     assert_eq!(balancer.standing(0, tried), Standing::Well);
-    balancer.began(0, tried);
+    let trial = balancer.began(0, tried).unwrap();
     assert_eq!(shares(&mut balancer, 4, tried), [0, 4]);
     balancer.answered(0, tried, Duration::ZERO, false);
-    balancer.ended(0);
+    balancer.ended(trial);
     assert_eq!(balancer.standing(0, 29 * SECOND), Standing::Ejected, "twice as long, for one failure");
-    balancer.began(0, 30 * SECOND);
+    let trial = balancer.began(0, 30 * SECOND).unwrap();
     balancer.answered(0, 30 * SECOND, Duration::ZERO, true);
-    balancer.ended(0);
+    balancer.ended(trial);
     assert_eq!(shares(&mut balancer, 4, 30 * SECOND), [2, 2]);
     (0..3).for_each(|_| balancer.failed(0, 31 * SECOND));
     assert_eq!(balancer.standing(0, 40 * SECOND), Standing::Ejected);
@@ -132,10 +133,14 @@ fn failures_in_a_row_open_the_circuit_and_a_trial_closes_it() {
 #[test]
 fn a_trial_without_news_is_followed_by_another() {
     let mut balancer = breaker(2);
+    // From before it was left alone.
+    let old = balancer.began(0, 0).unwrap();
     (0..3).for_each(|_| balancer.failed(0, 0));
-    balancer.began(0, 10 * SECOND);
+    let trial = balancer.began(0, 10 * SECOND).unwrap();
     assert_eq!(balancer.standing(0, 10 * SECOND), Standing::Ejected);
-    balancer.ended(0);
+    balancer.ended(old);
+    assert_eq!(balancer.standing(0, 10 * SECOND), Standing::Ejected, "the end of another request is no news");
+    balancer.ended(trial);
     assert_eq!(balancer.standing(0, 10 * SECOND), Standing::Well);
 }
 
@@ -183,12 +188,11 @@ fn probes_take_a_server_out_and_bring_it_back() {
 #[test]
 fn a_server_has_no_more_requests_than_it_may() {
     let mut balancer = Balancer::new(Rules { max_requests: Some(2), ..rules(Balance::RoundRobin, &[1, 1]) });
-    for server in [0, 0, 1] {
-        balancer.began(server, 0);
-    }
+    let given: Vec<Given> = [0, 0, 1].into_iter().map(|server| balancer.began(server, 0).unwrap()).collect();
+    assert_eq!(balancer.began(0, 0), None, "whatever order it was found in");
     assert_eq!(balancer.order(0, 0, 0).to_vec(), [1]);
-    balancer.began(1, 0);
+    assert!(balancer.began(1, 0).is_some());
     assert!(balancer.order(0, 0, 0).is_empty());
-    balancer.ended(0);
+    balancer.ended(given[0]);
     assert_eq!(balancer.order(0, 0, 0).to_vec(), [0]);
 }

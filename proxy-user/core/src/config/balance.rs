@@ -13,6 +13,8 @@ pub const MAX_WEIGHT: u32 = 1_000;
 pub const MAX_STREAK: u32 = 1_000;
 /// Most times that a request is sent again.
 pub const MAX_ATTEMPTS: u32 = 8;
+/// Upper bound of `balance.queue.requests`.
+pub const MAX_QUEUE: u32 = 65_536;
 /// Upper bound of `retries.per_second`.
 pub const MAX_RETRIES: u32 = 1_000_000;
 
@@ -105,6 +107,26 @@ pub struct Balancing {
     /// Open requests of each server, each worker; 503 when none has room.
     #[schemars(range(min = 1))]
     pub max_requests: Option<u32>,
+    /// Let requests wait while all servers have `max_requests`.
+    pub queue: Option<Queue>,
+}
+
+/// Requests that wait for a server to have room, of each worker; the oldest goes on first.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// How many; one more is answered 503 at once.
+    #[schemars(range(min = 1, max = MAX_QUEUE))]
+    pub requests: u32,
+    /// For how long; 503 then.
+    #[serde(rename = "for", default = "Queue::time")]
+    pub time: Span,
+}
+
+impl Queue {
+    fn time() -> Span {
+        Span(Duration::from_secs(1))
+    }
 }
 
 impl Default for Ejecting {

@@ -121,6 +121,9 @@ fn balancing(upstream: &Upstream, pointer: &str, faults: &mut Vec<Fault>) {
     if balance.hash_by.is_some() && balance.prefer != Balance::Hash {
         faults.push(Fault::at_key(at("hash_by"), "this is for `\"prefer\": \"hash\"`"));
     }
+    if balance.queue.is_some() && balance.max_requests.is_none() {
+        faults.push(Fault::at_key(at("queue"), "nothing ever waits without `max_requests`"));
+    }
     let one = |by: &SplitBy| [&by.header, &by.cookie, &by.query].into_iter().flatten().count() == 1;
     if balance.hash_by.as_ref().is_some_and(|by| !one(by)) {
         faults.push(Fault::at(at("hash_by"), "set one of `header`, `cookie` and `query`"));
@@ -137,6 +140,7 @@ fn balancing(upstream: &Upstream, pointer: &str, faults: &mut Vec<Fault>) {
     }
     let times = [
         ("balance/slow_start", balance.slow_start),
+        ("balance/queue/for", balance.queue.as_ref().map(|queue| queue.time)),
         ("balance/ejection/for", balance.ejection.as_ref().map(|ejection| ejection.time)),
         ("health/every", health.as_ref().map(|probe| probe.every)),
         ("health/timeout", health.as_ref().map(|probe| probe.timeout)),

@@ -44,6 +44,8 @@ pub struct Timeouts {
     pub read: Span,
     /// Idle origin connection.
     pub upstream_idle: Span,
+    /// Upgraded connection (WebSocket) on which nothing comes from either side.
+    pub tunnel: Span,
     /// At shutdown: how long open requests may go on; may be 0.
     pub drain: Span,
 }
@@ -78,7 +80,7 @@ const fn secs(n: u64) -> Span {
 
 impl Timeouts {
     /// Each time with its key, and whether it may be zero.
-    pub(super) fn entries(&self) -> [(&'static str, Span, bool); 9] {
+    pub(super) fn entries(&self) -> [(&'static str, Span, bool); 10] {
         [
             ("handshake", self.handshake, false),
             ("header", self.header, false),
@@ -88,6 +90,7 @@ impl Timeouts {
             ("response", self.response, false),
             ("read", self.read, false),
             ("upstream_idle", self.upstream_idle, false),
+            ("tunnel", self.tunnel, false),
             ("drain", self.drain, true),
         ]
     }
@@ -104,6 +107,7 @@ impl Default for Timeouts {
             response: secs(60),
             read: secs(60),
             upstream_idle: secs(60),
+            tunnel: secs(3_600),
             drain: secs(30),
         }
     }

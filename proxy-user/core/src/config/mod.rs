@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::diagnostic::Diagnostic;
-pub use balance::{Balance, Balancing, Ejecting, Probing, Retries};
+pub use balance::{Balance, Balancing, Ejecting, Probing, Queue, Retries};
 pub use checks::{Checks, Mode};
 pub use gate::{Events, FAIL_AFTER, Fail, Gate, KernelLog, Scope, SynCookies, SynMode, XdpMode};
 pub use limits::{Limits, Timeouts};

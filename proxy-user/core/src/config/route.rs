@@ -198,10 +198,14 @@ pub struct Page {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteTimeouts {
+    /// Connecting to an origin, TLS included.
+    pub connect: Option<Span>,
     /// From the request sent to the origin's response header.
     pub response: Option<Span>,
     /// Between two pieces of a response body.
     pub read: Option<Span>,
+    /// Upgraded connection (WebSocket) on which nothing comes from either side.
+    pub tunnel: Option<Span>,
 }
 
 /// Bounds of a route.

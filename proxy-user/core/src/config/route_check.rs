@@ -81,7 +81,10 @@ fn one(config: &Config, route: &Route, at: &str, faults: &mut Vec<Fault>) {
         Err(message) => faults.push(Fault::at(format!("{at}/path"), message)),
     }
     answers(route, at, faults);
-    for (key, time) in [("response", route.timeouts.response), ("read", route.timeouts.read)] {
+    let times = &route.timeouts;
+    let times =
+        [("connect", times.connect), ("response", times.response), ("read", times.read), ("tunnel", times.tunnel)];
+    for (key, time) in times {
         let Some(time) = time else { continue };
         if time.0.is_zero() || time.0 > MAX_TIMEOUT {
             let message = format!("found {time}, expected 1ms to {}", Span(MAX_TIMEOUT));

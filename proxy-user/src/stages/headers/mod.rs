@@ -10,6 +10,7 @@ use super::exchange::Exchange;
 use super::hooks::{self, Hooks, Site};
 use super::{Flow, Stage};
 use crate::http::fault::Kind;
+use crate::http::upgrade::Upgrade;
 use crate::stats::HttpVersion;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -39,7 +40,12 @@ fn to_origin(exchange: &mut Exchange) -> Flow {
     let connection = &exchange.connection;
     let headers = &mut exchange.request.headers;
     let wants_trailers = headers.get_all(TE).iter().any(|te| names(te, "trailers"));
-    strip_hop_by_hop(headers);
+    if let Some(protocol) = strip_hop_by_hop(headers)
+        && exchange.upgrade.is_none()
+    {
+        exchange.upgrade = Upgrade::from_fields(&exchange.request, &protocol).map(Box::new);
+    }
+    let headers = &mut exchange.request.headers;
     // The server side has answered it with 100 by itself.
     headers.remove(EXPECT);
     headers.remove(PROXY);
@@ -82,14 +88,19 @@ fn names(list: &HeaderValue, token: &str) -> bool {
     list.as_bytes().split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// Takes the fields away that end here. The `Upgrade` field, where it is one and `Connection` names it.
+fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let mut upgrade = None;
     if headers.contains_key(CONNECTION) {
         // As many options as fit a header section of the configured size.
         let lists: SmallVec<[HeaderValue; 2]> = headers.get_all(CONNECTION).iter().cloned().collect();
         for option in lists.iter().flat_map(|list| list.as_bytes().split(|b| *b == b',')) {
             let Ok(name) = HeaderName::from_bytes(option.trim_ascii()) else { continue };
             // Framing and routing are not the peer's to take away.
-            if name != HOST && name != CONTENT_LENGTH {
+            if name == UPGRADE {
+                let single = headers.get_all(UPGRADE).iter().count() == 1;
+                upgrade = headers.remove(name).filter(|_| single).or(upgrade);
+            } else if name != HOST && name != CONTENT_LENGTH {
                 headers.remove(name);
             }
         }
@@ -98,6 +109,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
     }
+    upgrade
 }
 
 /// Adds the client to `X-Forwarded-For`, as one field.

@@ -8,6 +8,7 @@ use super::exchange::{Exchange, Host};
 use super::hooks::{self, Hooks, Site};
 use super::{Flow, Stage};
 use crate::http::fault::{Fault, Kind};
+use crate::http::upgrade::Upgrade;
 use crate::stats::HttpVersion;
 
 pub(super) struct Validate;
@@ -39,7 +40,11 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
     if request.headers.len() > limits.headers as usize {
         return Err(Fault::downstream(Kind::HeaderTooLarge, "too many header fields"));
     }
-    if request.method == Method::CONNECT || request.method == Method::TRACE {
+    if request.method == Method::CONNECT {
+        exchange.upgrade = Some(Box::new(Upgrade::from_connect(&mut exchange.request)?));
+    }
+    let request = &exchange.request;
+    if request.method == Method::TRACE {
         return Err(Fault::downstream(Kind::NotImplemented, "this method is not served"));
     }
     if !escapes_are_whole(request.uri.path()) {

@@ -1,0 +1,123 @@
+//! Upgraded connections. The request goes over a connection of its own; if the origin says 101, that connection is handed
+//! over, with what came behind the 101, and from then on bytes are copied. Nothing of the client's goes there before.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, response};
+use hyper_util::rt::TokioIo;
+use proxy_core::balance::Order;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+
+use super::pool::{Lease, Pool};
+use crate::http::body::{Progress, RequestBody};
+use crate::http::fault::{Fault, Kind};
+use crate::http::reply::{Payload, ResponseBody};
+use crate::http::upgrade::{Tunnel, Upgrade};
+use crate::stages::exchange::{Exchange, Journey};
+use crate::worker::relay::{Ended, Passed, relay};
+
+/// A byte stream of whatever kind.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+/// An origin's connection after its 101.
+pub struct OriginStream {
+    /// It.
+    pub io: Box<dyn Stream>,
+    /// What came behind the 101.
+    pub early: Bytes,
+    /// The request counts as open at its server.
+    _lease: Option<Lease>,
+}
+
+/// What a connection's task hands over, and where to.
+pub(super) type Handover = oneshot::Sender<(Box<dyn Stream>, Bytes)>;
+
+/// Sends a request that asks for an upgrade.
+pub(super) async fn forward(
+    exchange: &mut Exchange,
+    pool: &Rc<Pool>,
+    mut upgrade: Box<Upgrade>,
+    mut headers: HeaderMap,
+    (mut order, hash): (Order, u64),
+) -> Result<(response::Parts, Payload), Fault> {
+    upgrade.ask(&mut headers)?;
+    let (handover, handed) = oneshot::channel();
+    let mut lease = pool.lease(exchange, &mut order, hash, true, &mut Some(handover)).await?;
+    exchange.server = Some(lease.server());
+    let request = super::head(exchange, headers, RequestBody::empty())?;
+    let sent = super::send(&mut lease, request, exchange).await?;
+    let response = sent.map_err(|failed| {
+        lease.tell(false);
+        super::unanswered(&failed.into_error())
+    })?;
+    exchange.upstream_us = Some(exchange.started.elapsed().as_micros() as u64);
+    lease.tell(!super::FAILURES.contains(&response.status()));
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let refused = upgrade.is_stream() && response.status().is_success();
+        exchange.upgrade = Some(upgrade);
+        if refused {
+            return Err(Fault::upstream(Kind::Protocol, "the origin answered, but did not change the protocol"));
+        }
+        return super::receive(response, lease);
+    }
+    let granted = upgrade.is_granted(response.headers());
+    exchange.upgrade = Some(upgrade);
+    if !granted {
+        return Err(Fault::upstream(Kind::Protocol, "the origin changed to a protocol that it was not asked for"));
+    }
+    let (head, _) = response.into_parts();
+    let (io, early) =
+        handed.await.map_err(|_| Fault::upstream(Kind::Closed, "the origin closed the connection it had upgraded"))?;
+    Ok((head, Payload::Tunnel(Box::new(OriginStream { io, early, _lease: Some(lease) }))))
+}
+
+/// The end of a connection's task: the stream, if the origin has changed the protocol and somebody waits for it.
+pub(super) fn hand_over<I: Stream + 'static>(io: TokioIo<I>, early: Bytes, to: Handover) {
+    // Nobody waits where the origin answered otherwise.
+    let _ = to.send((Box::new(io.into_inner()), early));
+}
+
+/// Gives the client the answer behind which the tunnel begins.
+pub fn begin(mut head: response::Parts, origin: OriginStream, mut journey: Journey) -> http::Response<ResponseBody> {
+    let exchange = &mut *journey.exchange;
+    let stream = exchange.upgrade.as_mut().and_then(|upgrade| {
+        upgrade.grant(&mut head);
+        upgrade.take_stream()
+    });
+    head.extensions.clear();
+    exchange.status = Some(head.status);
+    let connection = Rc::clone(&exchange.connection);
+    let tunnel = Box::new(Tunnel { origin, journey });
+    match stream {
+        None => drop(connection.tunnel.replace(Some(tunnel))),
+        Some(stream) => drop(tokio::task::spawn_local(async move {
+            match stream.await {
+                Ok(client) => tunnel.run(&mut TokioIo::new(client)).await,
+                Err(error) => tracing::debug!(%error, "the client left before its upgrade"),
+            }
+        })),
+    }
+    http::Response::from_parts(head, ResponseBody::ended())
+}
+
+impl Tunnel {
+    /// Copies until it ends, and then lets the request be logged.
+    pub async fn run<C: AsyncRead + AsyncWrite + Unpin>(mut self: Box<Self>, client: &mut C) {
+        let exchange = &mut self.journey.exchange;
+        let idle = exchange.tunnel_timeout();
+        let deadline = exchange.worker.deadlines.add();
+        let early = std::mem::take(&mut self.origin.early);
+        let (Passed { inwards, outwards }, ended) = relay(client, &mut self.origin.io, early, &deadline, idle).await;
+        tracing::debug!(?ended, inwards, outwards, "tunnel ended");
+        let progress = Progress::default();
+        progress.bytes.set(inwards);
+        exchange.body = Some(Rc::new(progress));
+        self.journey.bytes_out = outwards;
+        // How long a tunnel lasts is its users' business; that one side broke it off is no fault of the exchange.
+        self.journey.complete = !matches!(ended, Ended::Broken(_));
+    }
+}

@@ -1,0 +1,195 @@
+"""A WebSocket client and a WebSocket origin by the `websockets` package, and WebSockets over HTTP/2 by `h2` (RFC 8441).
+
+    ws.py origin                          an origin at a free port, which it prints
+    ws.py h1 HOST:PORT [--ca FILE]        echo, ping, fragments, large messages, close with a code
+    ws.py h2 HOST:PORT                    the same over a stream of HTTP/2 in clear
+    ws.py hold HOST:PORT                  says `open`, then echoes once for each line of its input
+"""
+
+import asyncio
+import json
+import socket
+import ssl
+import sys
+
+import h2.config
+import h2.connection
+import h2.events
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import serve
+from websockets.frames import Frame, Opcode
+
+LARGE = 300_000
+
+
+async def origin():
+    async def talk(socket):
+        if socket.request.path == "/greet":
+            # Right behind the 101, before the client has said anything.
+            await socket.send("welcome")
+        async for message in socket:
+            if message == "seen":
+                await socket.send(json.dumps(list(socket.request.headers.raw_items())))
+            elif message == "bye":
+                await socket.close(4001, "as asked")
+            else:
+                await socket.send(message)
+
+    async with serve(talk, "127.0.0.1", 0, subprotocols=["chat"], max_size=None, ping_interval=None) as server:
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await asyncio.get_running_loop().create_future()
+
+
+def target(authority):
+    host, port = authority.rsplit(":", 1)
+    return host, int(port)
+
+
+async def open_h1(authority, ca, path="/echo"):
+    host, port = target(authority)
+    scheme, context = "ws", None
+    if ca:
+        scheme, context = "wss", ssl.create_default_context(cafile=ca)
+    url = f"{scheme}://first.test:{port}{path}"
+    return await connect(url, host=host, port=port, ssl=context, subprotocols=["chat"], max_size=None, proxy=None)
+
+
+async def by_h1(authority, ca):
+    async with await open_h1(authority, ca) as client:
+        assert client.subprotocol == "chat", client.subprotocol
+        await client.send("hello")
+        assert await client.recv() == "hello"
+        await (await client.ping())
+        await client.send(["in ", "three ", "pieces"])
+        assert await client.recv() == "in three pieces"
+        large = bytes(range(256)) * (LARGE // 256)
+        await client.send(large)
+        assert await client.recv() == large
+        await client.send("seen")
+        fields = {name.lower(): value for name, value in json.loads(await client.recv())}
+        await client.send("bye")
+        await client.wait_closed()
+        assert (client.close_code, client.close_reason) == (4001, "as asked"), client.close_code
+    async with await open_h1(authority, ca, "/greet") as client:
+        assert await client.recv() == "welcome"
+    return fields
+
+
+class Stream:
+    """One WebSocket on an HTTP/2 connection; frames by `websockets`, the rest by `h2`."""
+
+    def __init__(self, authority):
+        self.socket = socket.create_connection(target(authority), timeout=60)
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        self.h2.initiate_connection()
+        self.flush()
+        self.data, self.head, self.ended, self.extended = b"", None, False, False
+        while not self.extended:
+            self.step()
+
+    def flush(self):
+        self.socket.sendall(self.h2.data_to_send())
+
+    def step(self):
+        piece = self.socket.recv(65536)
+        assert piece, "the connection was closed"
+        for event in self.h2.receive_data(piece):
+            if isinstance(event, h2.events.RemoteSettingsChanged):
+                self.extended |= self.h2.remote_settings.enable_connect_protocol == 1
+            elif isinstance(event, h2.events.ResponseReceived):
+                self.head = {name.decode(): value.decode() for name, value in event.headers}
+            elif isinstance(event, h2.events.DataReceived):
+                self.data += event.data
+                self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, (h2.events.StreamEnded, h2.events.StreamReset)):
+                self.ended = True
+        self.flush()
+
+    def ask(self, path, number=1):
+        self.number, self.head, self.ended = number, None, False
+        fields = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":authority", "first.test")]
+        fields += [(":path", path), ("sec-websocket-version", "13"), ("sec-websocket-protocol", "chat")]
+        self.h2.send_headers(number, fields)
+        self.flush()
+        while self.head is None:
+            self.step()
+        return self.head
+
+    def send(self, frame):
+        data = frame.serialize(mask=True)
+        while data:
+            room = min(self.h2.local_flow_control_window(self.number), self.h2.max_outbound_frame_size, len(data))
+            if room == 0:
+                self.step()
+                continue
+            self.h2.send_data(self.number, data[:room])
+            data = data[room:]
+            self.flush()
+
+    def receive(self):
+        message = b""
+        while True:
+            parser = Frame.parse(self.read, mask=False, max_size=None)
+            try:
+                while True:
+                    next(parser)
+            except StopIteration as parsed:
+                message += parsed.value.data
+                if parsed.value.fin:
+                    return parsed.value.opcode, message
+
+    def read(self, count):
+        while len(self.data) < count:
+            self.step()
+        found, self.data = self.data[:count], self.data[count:]
+        return found
+        yield
+
+
+def by_h2(authority):
+    stream = Stream(authority)
+    head = stream.ask("/echo")
+    assert head[":status"] == "200" and head["sec-websocket-protocol"] == "chat", head
+    assert not {"connection", "upgrade", "sec-websocket-accept"} & set(head), head
+    stream.send(Frame(Opcode.TEXT, b"hello"))
+    assert stream.receive() == (Opcode.TEXT, b"hello")
+    large = bytes(range(256)) * (LARGE // 256)
+    stream.send(Frame(Opcode.BINARY, large))
+    assert stream.receive()[1] == large
+    stream.send(Frame(Opcode.TEXT, b"seen"))
+    fields = {name.lower(): value for name, value in json.loads(stream.receive()[1])}
+    stream.send(Frame(Opcode.TEXT, b"bye"))
+    opcode, closed = stream.receive()
+    assert opcode == Opcode.CLOSE and closed[:2] == (4001).to_bytes(2, "big"), closed
+    stream.send(Frame(Opcode.CLOSE, closed))
+    while not stream.ended:
+        stream.step()
+    # Where there is no WebSocket, an answer must not open one.
+    head = stream.ask("/plain", 3)
+    assert head[":status"] not in ("200", "101"), head
+    return fields | {"refused": head[":status"]}
+
+
+async def hold(authority):
+    async with await open_h1(authority, None) as client:
+        print("open", flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            await client.send(line)
+            print(await client.recv(), end="", flush=True)
+
+
+def main():
+    command, rest = sys.argv[1], sys.argv[2:]
+    if command == "origin":
+        asyncio.run(origin())
+    elif command == "h1":
+        print(json.dumps(asyncio.run(by_h1(rest[0], rest[2] if len(rest) > 1 else None))))
+    elif command == "h2":
+        print(json.dumps(by_h2(rest[0])))
+    elif command == "hold":
+        asyncio.run(hold(rest[0]))
+    else:
+        sys.exit(__doc__)
+
+
+main()
