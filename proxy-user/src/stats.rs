@@ -34,7 +34,7 @@ impl HttpVersion {
 pub const DURATION_BOUNDS_US: [u64; 12] =
     [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000, 10_000_000];
 
-/// Names of the status classes, in the order of [`WorkerStats::status`].
+/// Names of the status classes, in the order of [`Outcomes::status`].
 pub const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Plain counters of one worker; written by that worker only, read by anyone. Aligned so that workers share no cache line.
@@ -49,8 +49,8 @@ pub struct WorkerStats {
     pub active: AtomicU64,
     /// Requests by [`HttpVersion`].
     pub requests: [AtomicU64; 3],
-    /// Responses by status class: 1xx to 5xx.
-    pub status: [AtomicU64; 5],
+    /// How they ended.
+    pub outcomes: Outcomes,
     /// Requests that a policy blocked.
     pub blocked: AtomicU64,
     /// Verdicts written to the kernel.
@@ -65,21 +65,38 @@ pub struct WorkerStats {
     pub upstream_connects: AtomicU64,
     /// Requests sent on a kept-alive origin connection.
     pub upstream_reused: AtomicU64,
-    /// Request durations: cumulative-free buckets, the last is beyond the last bound.
-    pub duration: [AtomicU64; DURATION_BOUNDS_US.len() + 1],
-    /// Sum of request durations in microseconds.
-    pub duration_sum_us: AtomicU64,
     /// Requests that can be explained by their id.
     pub seen: Ring,
 }
 
-impl WorkerStats {
-    /// Counts a finished request: its response's status and how long it took. Called by the owning worker only.
+/// How requests ended and how long they took. Written by one thread only, read by anyone.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    /// Responses by status class: 1xx to 5xx.
+    pub status: [AtomicU64; 5],
+    /// Durations: cumulative-free buckets, the last is beyond the last bound.
+    pub duration: [AtomicU64; DURATION_BOUNDS_US.len() + 1],
+    /// Sum of the durations in microseconds.
+    pub duration_sum_us: AtomicU64,
+}
+
+impl Outcomes {
+    /// Counts a finished request.
     pub fn finish(&self, status: u16, took: Duration) {
+        self.answered(status);
+        self.took(took);
+    }
+
+    /// Counts a response.
+    pub fn answered(&self, status: u16) {
         let class = usize::from(status / 100).wrapping_sub(1);
         if let Some(counter) = self.status.get(class) {
             bump(counter, 1);
         }
+    }
+
+    /// Counts a duration.
+    pub fn took(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = DURATION_BOUNDS_US.partition_point(|bound| *bound < us);
         if let Some(counter) = self.duration.get(bucket) {
@@ -100,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_finished_request_lands_in_its_class_and_bucket() {
-        let stats = WorkerStats::default();
+        let stats = Outcomes::default();
         stats.finish(204, Duration::from_micros(100));
         stats.finish(404, Duration::from_micros(101));
         stats.finish(502, Duration::from_secs(3600));

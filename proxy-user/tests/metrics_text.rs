@@ -51,8 +51,8 @@ async fn every_line_is_sound_and_the_figures_are_the_workers() {
     bump(&shared.stats[0].accepted, 11);
     bump(&shared.stats[1].active, 4);
     bump(&shared.stats[1].requests[1], 9);
-    shared.stats[0].finish(200, Duration::from_micros(700));
-    shared.stats[1].finish(503, Duration::from_secs(60));
+    shared.stats[0].outcomes.finish(200, Duration::from_micros(700));
+    shared.stats[1].outcomes.finish(503, Duration::from_secs(60));
     let handle = control::start(shared).unwrap();
     let address = handle.metrics().unwrap();
 

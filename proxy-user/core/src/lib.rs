@@ -21,3 +21,4 @@ pub mod ranges;
 pub mod replay;
 pub mod route;
 pub mod store;
+pub mod trace;

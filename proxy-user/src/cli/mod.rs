@@ -11,6 +11,7 @@ mod events;
 mod explain;
 mod faults;
 mod list;
+mod log;
 mod man;
 mod output;
 mod policy;
@@ -76,6 +77,7 @@ enum Command {
     Verdict(verdict::Args),
     Worker(worker::Args),
     Reload(reload::Args),
+    Log(log::Args),
     Counters(counters::Args),
     Events(events::Args),
     Capture(capture::Args),
@@ -100,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Verdict(args) => verdict::run(&args),
         Command::Worker(args) => worker::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Log(args) => log::run(&args),
         Command::Counters(args) => counters::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Capture(args) => capture::run(&args),

@@ -18,12 +18,13 @@ use tokio::sync::oneshot;
 use super::api::{Call, EditedList, Policies, Refusal, max_body};
 use super::serve::{self, ACCEPT_PAUSE, Answer, BodyError};
 use super::wire::{
-    Count, Counters, Done, Fault, GateState, ListenerState, PoliciesApplied, Reloaded, Rules, Status, Verdicts,
-    WorkerState, Workers,
+    Count, Counters, Done, Fault, GateState, ListenerState, LogFilter, PoliciesApplied, Reloaded, Rules, Status,
+    Verdicts, WorkerState, Workers,
 };
 use crate::events::ask::Ask;
 use crate::events::hub::{Hub, MAX_READERS, SubscribeError};
 use crate::kernel::Kernel;
+use crate::logging;
 use crate::shared::{Command, ListChange, Proposal, Shared};
 use crate::stages::policy::seen::{MAX_SEEN, SAMPLE};
 use crate::stats::{HttpVersion, WorkerStats};
@@ -167,6 +168,7 @@ async fn read(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
             json(&command(shared, |reply| Command::Texts(number, reply)).await?.map_err(not_kept)?)
         }
         Call::Counters => json(&with_kernel(shared, unreadable, count).await?),
+        Call::Log => json(&log_filter()?),
         Call::Workers => json(&Workers { workers: workers(shared) }),
         _ => json(&status(shared).await?),
     }
@@ -221,6 +223,7 @@ async fn change(shared: &Arc<Shared>, who: Who, call: Call) -> Result<Vec<u8>, R
             let change = ListChange { list, add, remove, ttl };
             json(&command(shared, |reply| Command::EditList(who, change, reply)).await?.map_err(no_list)?)
         }
+        Call::SetLog { filter, time } => set_log(&filter, time),
         Call::Rollback(number) => apply(shared, who, Proposal::Revision(number)).await,
         _ => {
             let reloaded = command(shared, |reply| Command::Reload(who, reply)).await?.map_err(|error| {
@@ -242,6 +245,31 @@ async fn apply(shared: &Arc<Shared>, who: Who, proposal: Proposal) -> Result<Vec
         Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error, hint)
     })?;
     json(&PoliciesApplied::from(applied))
+}
+
+fn log_filter() -> Result<LogFilter, Refusal> {
+    let filter = logging::filter().ok_or_else(|| internal("this process writes no log of its own"))?;
+    Ok(LogFilter { filter })
+}
+
+/// Sets the log's filter, and after `time` the one that was there before, unless somebody has set another meanwhile.
+fn set_log(filter: &str, time: Option<Duration>) -> Result<Vec<u8>, Refusal> {
+    let before = log_filter()?.filter;
+    let hint = "nothing was changed; write a level such as `debug`, or `info,proxy_user::tls=debug`";
+    logging::set_filter(filter).map_err(|error| Refusal::bad(format!("{error:#}"), hint))?;
+    let now = log_filter()?;
+    if let Some(time) = time {
+        let ours = now.filter.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            if logging::filter().is_some_and(|filter| filter == ours)
+                && let Err(error) = logging::set_filter(&before)
+            {
+                tracing::error!(%error, "the log's filter was not set back");
+            }
+        });
+    }
+    json(&now)
 }
 
 fn no_list(error: String) -> Refusal {

@@ -14,7 +14,7 @@ use proxy_core::store::Texts;
 use serde::de::DeserializeOwned;
 
 use super::serve::MAX_BODY_BYTES;
-use super::wire::{Apply, EditList, NewVerdict, NewVerdicts, Question, Rollback};
+use super::wire::{Apply, EditList, NewLogFilter, NewVerdict, NewVerdicts, Question, Rollback};
 use crate::events::ask::Ask;
 use crate::events::record::from_hex;
 use crate::kernel::MAX_TTL;
@@ -36,6 +36,8 @@ pub const LOAD_PATH: &str = "/v1/verdicts/load";
 const MAX_REQUEST_ID: usize = 64;
 /// Longest name of a list, with its policy's.
 const MAX_LIST_NAME: usize = 256;
+/// Longest filter of the log, in bytes.
+const MAX_LOG_FILTER: usize = 1_024;
 /// Where policies are loaded.
 pub const APPLY_PATH: &str = "/v1/policies/apply";
 /// Most bytes of its body: a list of a million hosts has about 16 MiB.
@@ -104,6 +106,15 @@ pub enum Call {
     Revisions,
     /// `GET /v1/policies/revisions/{n}`, or `current`.
     Revision(Option<u64>),
+    /// `GET /v1/log`.
+    Log,
+    /// `POST /v1/log`.
+    SetLog {
+        /// The filter.
+        filter: String,
+        /// How long it stands; until it is changed again unless given.
+        time: Option<Duration>,
+    },
     /// `GET /v1/workers`.
     Workers,
     /// `POST /v1/workers/{n}/stop`.
@@ -201,6 +212,11 @@ impl Call {
             [Some("events"), None, ..] => only(method, "GET", || events(query)),
             [Some("workers"), None, ..] => only(method, "GET", || Ok(Self::Workers)),
             [Some("reload"), None, ..] => only(method, "POST", || Ok(Self::Reload)),
+            [Some("log"), None, ..] => match method.as_str() {
+                "GET" => Ok(Self::Log),
+                "POST" => set_log(body),
+                _ => Err(not_allowed(method, "GET, POST")),
+            },
             [Some("rules"), None, ..] => only(method, "GET", || Ok(Self::Rules)),
             [Some("requests"), Some(id), None, _] => only(method, "GET", || request_id(id).map(Self::Request)),
             [Some("lists"), None, ..] => only(method, "GET", || Ok(Self::Lists(None))),
@@ -233,7 +249,7 @@ impl Call {
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 "no such path in the admin API",
-                "paths are /v1/status, /v1/verdicts, /v1/counters, /v1/events, /v1/explain, /v1/lists, /v1/policies, /v1/reload, /v1/requests, /v1/rules and /v1/workers",
+                "paths are /v1/status, /v1/verdicts, /v1/counters, /v1/events, /v1/explain, /v1/lists, /v1/log, /v1/policies, /v1/reload, /v1/requests, /v1/rules and /v1/workers",
             )),
         }
     }
@@ -250,6 +266,7 @@ impl Call {
                 | Self::Request(_)
                 | Self::Rules
                 | Self::Lists(_)
+                | Self::Log
                 | Self::Revisions
                 | Self::Revision(_)
                 | Self::Workers
@@ -338,6 +355,17 @@ fn edit_list(segment: &str, body: &[u8]) -> Result<Call, Refusal> {
     };
     let ttl = ttl.map(span).transpose()?;
     Ok(Call::EditList(EditedList { list, add, remove, ttl }))
+}
+
+fn set_log(body: &[u8]) -> Result<Call, Refusal> {
+    let hint = r#"send {"filter": "info,proxy_user::tls=debug", "for": "10m"}; without `for` it stays"#;
+    let asked: NewLogFilter = serde_json::from_slice(body)
+        .map_err(|error| Refusal::bad(format!("the body is not what is expected: {error}"), hint))?;
+    if asked.filter.len() > MAX_LOG_FILTER {
+        return Err(Refusal::bad(format!("the filter is longer than {MAX_LOG_FILTER} bytes"), hint));
+    }
+    let time = asked.r#for.map(|text| text.parse::<Span>()).transpose().map_err(|error| Refusal::bad(error, hint))?;
+    Ok(Call::SetLog { filter: asked.filter, time: time.map(|span| span.0) })
 }
 
 fn apply(body: &[u8]) -> Result<Call, Refusal> {

@@ -404,6 +404,24 @@ pub struct Rules {
     pub rules: Vec<RuleCount>,
 }
 
+/// `GET /v1/log`, and the answer to a change.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct LogFilter {
+    /// What the daemon logs: a level, or levels by module.
+    pub filter: String,
+}
+
+/// Body of `POST /v1/log`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct NewLogFilter {
+    /// `debug`, `info,proxy_user::tls=debug`.
+    pub filter: String,
+    /// How long, such as `10m`; then what was before. Until it is changed again unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#for: Option<String>,
+}
+
 /// What was changed, for calls that have nothing else to say.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Done {

@@ -1,6 +1,7 @@
 //! What is measured: reads the workers' counters and the kernel's at each scrape. Keeps nothing, writes nothing.
 //!
-//! Cardinality is bounded: workers, reasons, HTTP versions and status classes by the ABI, rules by [`MAX_RULES`].
+//! Cardinality is bounded: workers, reasons, HTTP versions and status classes by the ABI, rules by [`MAX_RULES`], routes and
+//! upstreams by [`crate::stages::counters::series::MAX_SERIES`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,12 +13,16 @@ use prometheus_client::metrics::MetricType;
 use proxy_common::abi::Counter;
 
 use crate::shared::Shared;
+use crate::stages::counters::series::Registry;
+use crate::stages::counters::{ROUTES, UPSTREAMS};
 use crate::stages::{Metric, Stages};
-use crate::stats::{DURATION_BOUNDS_US, HttpVersion, STATUS_CLASSES, WorkerStats};
+use crate::stats::{DURATION_BOUNDS_US, HttpVersion, Outcomes, STATUS_CLASSES, WorkerStats};
 
 /// Most rules listed in a scrape: those with the most packets.
 pub const MAX_RULES: usize = 256;
 
+const DURATION_HELP: &str = "From the request's header to the end of the response, by route";
+const HEADER_HELP: &str = "From the request's header to the origin's response header, by upstream";
 const MICROSECONDS: f64 = 1e6;
 
 #[derive(Debug)]
@@ -44,6 +49,8 @@ impl collector::Collector for Collector {
         self.process(&mut encoder)?;
         self.workers(&mut encoder)?;
         self.durations(&mut encoder)?;
+        named(&mut encoder, "route", "duration_seconds", DURATION_HELP, &ROUTES)?;
+        named(&mut encoder, "upstream", "header_seconds", HEADER_HELP, &UPSTREAMS)?;
         stages(&mut encoder)?;
         self.gate(&mut encoder)
     }
@@ -101,7 +108,7 @@ impl Collector {
         let mut family =
             encoder.encode_descriptor("responses", "Responses by class of status", None, MetricType::Counter)?;
         for (worker, stats) in stats.iter().enumerate() {
-            for (class, number) in STATUS_CLASSES.iter().zip(&stats.status) {
+            for (class, number) in STATUS_CLASSES.iter().zip(&stats.outcomes.status) {
                 let labels = [("worker", worker.to_string()), ("class", (*class).to_owned())];
                 count(&mut family, &labels, number.load(Ordering::Relaxed))?;
             }
@@ -111,20 +118,9 @@ impl Collector {
 
     /// One histogram over all workers: a histogram a worker would be thirteen series each, and nobody asks for it.
     fn durations(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let mut counts = [0_u64; DURATION_BOUNDS_US.len() + 1];
-        let mut sum_us = 0_u64;
-        for stats in &self.shared.stats {
-            for (total, bucket) in counts.iter_mut().zip(&stats.duration) {
-                *total += bucket.load(Ordering::Relaxed);
-            }
-            sum_us = sum_us.wrapping_add(stats.duration_sum_us.load(Ordering::Relaxed));
-        }
-        let bounds = DURATION_BOUNDS_US.iter().map(|us| seconds(*us)).chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let help = "From the request's header to the end of the response";
-        encoder
-            .encode_descriptor("request_duration_seconds", help, None, MetricType::Histogram)?
-            .encode_histogram::<NoLabelSet>(seconds(sum_us), counts.iter().sum(), &buckets, None)
+        let mut metric = encoder.encode_descriptor("request_duration_seconds", help, None, MetricType::Histogram)?;
+        histogram(&mut metric, self.shared.stats.iter().map(|stats| &stats.outcomes))
     }
 
     /// The kernel's counters. A scrape without them is still a scrape: what cannot be read is left out and logged.
@@ -161,6 +157,40 @@ impl Collector {
         }
         Ok(())
     }
+}
+
+/// How requests ended by class, and a histogram over all workers, for each series of a kind.
+fn named(encoder: &mut DescriptorEncoder, kind: &str, time: &str, time_help: &str, registry: &Registry) -> fmt::Result {
+    let all = registry.all();
+    let help = format!("Responses by {kind} and class of status");
+    let (responses, times) = (format!("{kind}_responses"), format!("{kind}_{time}"));
+    let mut family = encoder.encode_descriptor(&responses, &help, None, MetricType::Counter)?;
+    for series in &all {
+        for (index, class) in STATUS_CLASSES.iter().enumerate() {
+            let number = series.each().map(|one| one.status.get(index).map_or(0, |n| n.load(Ordering::Relaxed))).sum();
+            count(&mut family, &[(kind, series.label()), ("class", class)], number)?;
+        }
+    }
+    let mut family = encoder.encode_descriptor(&times, time_help, None, MetricType::Histogram)?;
+    for series in &all {
+        histogram(&mut family.encode_family(&[(kind, series.label())])?, series.each())?;
+    }
+    Ok(())
+}
+
+/// The sum of what several have counted.
+fn histogram<'a>(metric: &mut MetricEncoder, parts: impl Iterator<Item = &'a Outcomes>) -> fmt::Result {
+    let mut counts = [0_u64; DURATION_BOUNDS_US.len() + 1];
+    let mut sum_us = 0_u64;
+    for part in parts {
+        for (total, bucket) in counts.iter_mut().zip(&part.duration) {
+            *total += bucket.load(Ordering::Relaxed);
+        }
+        sum_us = sum_us.wrapping_add(part.duration_sum_us.load(Ordering::Relaxed));
+    }
+    let bounds = DURATION_BOUNDS_US.iter().map(|us| seconds(*us)).chain([f64::INFINITY]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+    metric.encode_histogram::<NoLabelSet>(seconds(sum_us), counts.iter().sum(), &buckets, None)
 }
 
 /// What the stages tell of themselves.

@@ -4,7 +4,7 @@
 
 pub mod access_log;
 pub mod context;
-mod counters;
+pub mod counters;
 pub mod exchange;
 pub mod files;
 pub mod filter;
@@ -12,6 +12,7 @@ mod headers;
 pub mod hooks;
 pub mod policy;
 mod route;
+mod trace;
 mod validate;
 
 use std::rc::Rc;
@@ -80,14 +81,15 @@ impl Stages {
     /// Those of Tidegate.
     pub fn standard() -> Self {
         Self(vec![
+            Box::new(trace::Trace),       // its span, where there are traces
             Box::new(validate::Validate), // host, framing, header count
             Box::new(policy::Policy),     // what the policies say: verdicts to the kernel, answers, changes
             Box::new(route::Routes),      // the route and its upstream; its own answers, rewrite and header fields
             Box::new(files::Serve),       // files below a directory
             Box::new(headers::Forwarded), // hop-by-hop, X-Forwarded-*, Via; on the way back also Alt-Svc and request id
             // -> upstream::forward
-            Box::new(access_log::Write), // one JSON line
-            Box::new(counters::Count),   // counters of this worker
+            Box::new(access_log::Write), // one line
+            Box::new(counters::Count),   // counters by worker, route and upstream
         ])
     }
 

@@ -302,7 +302,7 @@ pub fn write_certificate(directory: &Path, name: &str) {
 }
 
 /// An address that nobody listens on, of neither TCP nor UDP.
-fn free_port() -> SocketAddr {
+pub fn free_port() -> SocketAddr {
     loop {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = tcp.local_addr().unwrap();

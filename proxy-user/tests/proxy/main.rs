@@ -13,6 +13,7 @@ mod http3;
 mod lifecycle;
 mod limits;
 mod lists;
+mod observe;
 mod origin;
 mod places;
 mod policies;

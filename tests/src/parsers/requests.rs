@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use proxy_core::config;
 use proxy_core::files::{self, Reply, Validators};
 use proxy_core::route::{Request, Router, Template};
+use proxy_core::trace::{Parent, Span};
 
 use super::texts;
 
@@ -68,5 +69,22 @@ pub(super) fn route(bytes: &[u8]) -> Result<()> {
     let to = Template::parse("{rest}", &found.rule.path).or_else(|_| Template::parse("{path}", &found.rule.path));
     let to = to.map_err(anyhow::Error::msg)?.location(&found.rule.path, "a", path, query);
     ensure!(!to.starts_with("//") && !to.starts_with("/\\"), "a redirect to another host: {to}");
+    Ok(())
+}
+
+pub(super) fn traceparents() -> Vec<Vec<u8>> {
+    texts([
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-more",
+    ])
+}
+
+/// What is read is what was written, but for flags and versions that nobody knows.
+pub(super) fn traceparent(bytes: &[u8]) -> Result<()> {
+    let Some(parent) = Parent::parse(bytes) else { return Ok(()) };
+    let Parent { trace, span, sampled } = parent;
+    let again = Span { trace, id: span, parent: None, sampled }.traceparent();
+    ensure!(bytes.get(2..53) == again.as_bytes().get(2..53), "{again} of {}", bytes.escape_ascii());
+    ensure!(Parent::parse(again.as_bytes()) == Some(parent), "{again} is read otherwise");
     Ok(())
 }

@@ -54,6 +54,12 @@ pub const TARGETS: &[Target] = &[
         read: requests::want,
     },
     Target {
+        name: "traceparent",
+        about: "the trace that a caller names",
+        corpus: requests::traceparents,
+        read: requests::traceparent,
+    },
+    Target {
         name: "route",
         about: "paths and queries on their way through a routing table",
         corpus: requests::targets,

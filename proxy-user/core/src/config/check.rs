@@ -10,7 +10,7 @@ use super::balance::MAX_WEIGHT;
 use super::gate::FAIL_AFTER;
 use super::limits::{MAX_HEADER_BYTES, MAX_INSPECT, MAX_TIMEOUT, MIN_HEADER_BYTES};
 use super::upstream::is_host_name;
-use super::{Balance, Config, Protocol, Scheme, Span, SplitBy, Upstream, rates, route_check};
+use super::{Balance, Config, Protocol, Scheme, Span, SplitBy, Upstream, observe, rates, route_check};
 use crate::json::join;
 use crate::json::shape::Fault;
 
@@ -22,6 +22,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
     listeners(config, &mut faults);
     route_check::faults(config, &mut faults);
+    observe::faults(config, &mut faults);
     upstreams(config, &mut faults);
     gate(config, &mut faults);
     syn_cookies(config, &mut faults);

@@ -1,4 +1,4 @@
-//! Model: listeners, certificates, admin and access log.
+//! Model: listeners, certificates and admin.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -54,24 +54,8 @@ pub struct Admin {
     pub metrics: Option<SocketAddr>,
 }
 
-/// Access log, one JSON object a line.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct AccessLog {
-    /// Whether requests are logged.
-    pub enabled: bool,
-    /// File, appended to and reopened at reload; stdout unless set.
-    pub file: Option<PathBuf>,
-}
-
 impl Default for Admin {
     fn default() -> Self {
         Self { socket: PathBuf::from("/run/tidegate/admin.sock"), metrics: None }
-    }
-}
-
-impl Default for AccessLog {
-    fn default() -> Self {
-        Self { enabled: true, file: None }
     }
 }

@@ -6,6 +6,7 @@ mod checks;
 mod gate;
 mod limits;
 mod listener;
+mod observe;
 mod rates;
 mod restart;
 mod route;
@@ -28,7 +29,8 @@ pub use balance::{Balance, Balancing, Ejecting, Probing, Queue, Retries};
 pub use checks::{Checks, Mode};
 pub use gate::{Events, FAIL_AFTER, Fail, Gate, KernelLog, Scope, SynCookies, SynMode, XdpMode};
 pub use limits::{Limits, Timeouts};
-pub use listener::{AccessLog, Admin, Certificate, Listener, Protocol};
+pub use listener::{Admin, Certificate, Listener, Protocol};
+pub use observe::{AccessLog, LogFormat, Tracing};
 pub use rates::{Rate, RateImage, RateOf, RatePer};
 pub use restart::needs_restart;
 pub use route::{
@@ -120,6 +122,9 @@ pub struct Config {
     /// Access log.
     #[serde(default)]
     pub access_log: AccessLog,
+    /// Traces; none unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
     /// Settings of stages that a binary of one's own adds, by their names; for all routes that have none of their own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stages: BTreeMap<String, Value>,

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use super::{Size, Span};
 
+/// Most characters of a route's name.
+pub const MAX_NAME: u32 = 64;
 /// Most hosts of one route.
 pub const MAX_HOSTS: u32 = 1_024;
 /// Most conditions of each kind, and most changes of header fields.
@@ -26,6 +28,10 @@ pub const MAX_BODY: u32 = 64 << 10;
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
+    /// What metrics and logs call it; its first host and its path unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_NAME))]
+    pub name: Option<String>,
     /// Hosts: exact, `*.example.com`, or none for any.
     #[serde(default)]
     #[schemars(length(max = MAX_HOSTS))]
@@ -251,6 +257,12 @@ impl Route {
                 None => shares.collect::<Vec<_>>().join(", "),
             },
         }
+    }
+
+    /// What metrics and logs call it. Routes of one name are counted together.
+    pub fn label(&self) -> String {
+        let unnamed = || format!("{}{}", self.hosts.first().map_or("*", String::as_str), self.path);
+        self.name.clone().unwrap_or_else(unnamed)
     }
 
     /// Which requests it is for, in a few words: hosts, path, and whether there is more to it.

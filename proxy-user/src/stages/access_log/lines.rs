@@ -7,7 +7,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use super::AccessRecord;
+use proxy_core::config::LogFormat;
+
+use super::{AccessRecord, combined};
 
 /// Bytes that a worker gathers before it hands them over.
 const BATCH_BYTES: usize = 32 << 10;
@@ -30,14 +32,20 @@ impl LineBuffer {
     }
 
     /// Adds the record that `record` makes of the time.
-    pub(super) fn write<'a>(&self, record: impl for<'t> FnOnce(&'t str) -> AccessRecord<'a, 't>) {
+    pub(super) fn write<'a>(&self, format: LogFormat, record: impl for<'t> FnOnce(&'t str) -> AccessRecord<'a, 't>) {
         let mut clock = self.clock.borrow_mut();
         let mut lines = self.lines.borrow_mut();
         let before = lines.len();
-        if let Err(error) = serde_json::to_writer(&mut *lines, &record(clock.now())) {
-            lines.truncate(before);
-            tracing::error!(%error, "an access log line could not be written as JSON");
-            return;
+        let record = record(clock.now());
+        match format {
+            LogFormat::Combined => combined::line(&mut lines, &record),
+            LogFormat::Json => {
+                if let Err(error) = serde_json::to_writer(&mut *lines, &record) {
+                    lines.truncate(before);
+                    tracing::error!(%error, "an access log line could not be written as JSON");
+                    return;
+                }
+            }
         }
         lines.push(b'\n');
         self.count.set(self.count.get() + 1);

@@ -1,14 +1,23 @@
-//! Access log: one JSON object a line. What a line says stands here, how it gets written in `lines`.
+//! Access log: one line a request. What it says stands here, how it gets written in `lines`.
 
+mod combined;
 mod lines;
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::header::{REFERER, USER_AGENT};
+use http::{HeaderName, HeaderValue};
+use proxy_core::config::LogFormat;
 use proxy_core::hello::ClientHello;
 use proxy_core::policy::{Action, Decision, PolicySet};
+use proxy_core::trace::Span;
 use serde::Serialize;
+use smallvec::SmallVec;
 
-use super::Stage;
 use super::exchange::{Exchange, Summary};
 use super::hooks::{self, Hooks, Site};
+use super::{Flow, Stage};
 use crate::shared::Snapshot;
 use crate::worker::connection::Connection;
 
@@ -70,7 +79,35 @@ pub struct AccessRecord<'a, 't> {
     /// What went wrong: source and kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
+    /// Name of the route, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<&'a str>,
+    /// The trace that the request belongs to, where there are traces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// Request header fields that the config names.
+    #[serde(skip_serializing_if = "Fields::is_empty")]
+    pub headers: Fields<'a>,
 }
+
+/// Names and values.
+#[derive(Debug, Default)]
+pub struct Fields<'a>(pub Vec<(&'a str, Cow<'a, str>)>);
+
+impl Fields<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// Logged fields of a request whose header went to an origin.
+struct Sent(SmallVec<[Option<HeaderValue>; 2]>);
 
 pub(super) struct Write;
 
@@ -80,18 +117,48 @@ impl Stage for Write {
     }
 
     fn join(&self, site: &Site<'_>, hooks: &mut Hooks) -> Result<(), hooks::Fault> {
-        if site.config.access_log.enabled {
-            hooks.log(write);
+        let settings = &site.config.access_log;
+        if !settings.enabled {
+            return Ok(());
         }
+        let names: Vec<HeaderName> = match settings.format {
+            LogFormat::Combined => vec![REFERER, USER_AGENT],
+            // What cannot be a name was refused with the config.
+            LogFormat::Json => settings.headers.iter().filter_map(|name| name.parse().ok()).collect(),
+        };
+        let names: Arc<[HeaderName]> = names.into();
+        if !names.is_empty() {
+            let names = Arc::clone(&names);
+            hooks.upstream_request(move |exchange| {
+                let values = names.iter().map(|name| exchange.request.headers.get(name).cloned()).collect();
+                exchange.context.put(Sent(values));
+                Flow::Continue
+            });
+        }
+        let format = settings.format;
+        hooks.log(move |exchange, summary| write(exchange, summary, format, &names));
         Ok(())
     }
 }
 
-fn write(exchange: &Exchange, summary: &Summary) {
+/// The logged fields of a request, from what was kept of them where they went to an origin.
+fn fields<'a>(exchange: &'a Exchange, names: &'a [HeaderName]) -> Fields<'a> {
+    let sent = exchange.context.get::<Sent>();
+    let value = |(index, name): (usize, &'a HeaderName)| {
+        let value = match sent {
+            Some(Sent(values)) => values.get(index)?.as_ref()?,
+            None => exchange.request.headers.get(name)?,
+        };
+        Some((name.as_str(), String::from_utf8_lossy(value.as_bytes())))
+    };
+    Fields(names.iter().enumerate().filter_map(value).collect())
+}
+
+fn write(exchange: &Exchange, summary: &Summary, format: LogFormat, names: &[HeaderName]) {
     let Some(log) = &exchange.worker.log else { return };
     let policies = &exchange.live.snapshot.policies;
     let (action, rule) = named(exchange.decision.action, policies);
-    log.write(|time| AccessRecord {
+    log.write(format, |time| AccessRecord {
         time,
         id: exchange.id.to_str().unwrap_or_default(),
         client: exchange.connection.client,
@@ -114,6 +181,9 @@ fn write(exchange: &Exchange, summary: &Summary) {
         matched: exchange.decision.logged.iter().filter_map(|slot| policies.rule_name(*slot)).collect(),
         ja4: exchange.connection.hello().map(|hello| hello.ja4.as_str()),
         error: summary.fault.map(|fault| fault.label()),
+        route: exchange.route().and_then(|route| route.name.as_deref()),
+        trace: exchange.context.get::<Span>().map(|span| span.trace.to_string()),
+        headers: fields(exchange, names),
     });
 }
 
@@ -132,7 +202,7 @@ pub(crate) fn refused(connection: &Connection, snapshot: &Snapshot, hello: &Clie
     let (action, rule) = named(decision.action, &snapshot.policies);
     let id = worker.next_request_id();
     let host = String::from_utf8_lossy(hello.sni.as_deref().unwrap_or_default());
-    log.write(|time| AccessRecord {
+    log.write(snapshot.config.access_log.format, |time| AccessRecord {
         time,
         id: id.to_str().unwrap_or_default(),
         client: connection.client,
@@ -155,5 +225,8 @@ pub(crate) fn refused(connection: &Connection, snapshot: &Snapshot, hello: &Clie
         matched: Vec::new(),
         ja4: Some(&hello.ja4),
         error: None,
+        route: None,
+        trace: None,
+        headers: Fields::default(),
     });
 }

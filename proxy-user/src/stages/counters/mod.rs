@@ -1,5 +1,8 @@
-//! The worker's own counters. Plain stores: nobody else writes them.
+//! What is counted of each request: by worker, by route and by upstream. Plain stores: nobody else writes a worker's numbers.
 
+pub mod series;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Stage;
@@ -7,6 +10,12 @@ use super::exchange::{Exchange, Summary};
 use super::hooks::{self, Hooks, Site};
 use crate::http::fault::Source;
 use crate::stats::bump;
+use series::{Registry, Series};
+
+/// Requests of each route: how they ended, and how long they took.
+pub static ROUTES: Registry = Registry::new();
+/// Requests that went to each upstream: how they ended, and how long it took until the origin's response header.
+pub static UPSTREAMS: Registry = Registry::new();
 
 pub(super) struct Count;
 
@@ -15,8 +24,19 @@ impl Stage for Count {
         "counters"
     }
 
-    fn join(&self, _: &Site<'_>, hooks: &mut Hooks) -> Result<(), hooks::Fault> {
-        hooks.log(count);
+    fn join(&self, site: &Site<'_>, hooks: &mut Hooks) -> Result<(), hooks::Fault> {
+        let Some((index, route)) = site.route else {
+            hooks.log(count);
+            return Ok(());
+        };
+        let of_route = ROUTES.of(index, &route.label());
+        // In the order of the snapshot's origins: by name.
+        let upstreams: Vec<_> =
+            site.config.upstreams.keys().enumerate().map(|(index, name)| UPSTREAMS.of(index, name)).collect();
+        hooks.log(move |exchange, summary| {
+            count(exchange, summary);
+            count_for(exchange, summary, &of_route, &upstreams);
+        });
         Ok(())
     }
 }
@@ -24,8 +44,24 @@ impl Stage for Count {
 fn count(exchange: &Exchange, summary: &Summary) {
     let stats = &exchange.worker.stats;
     bump(&stats.requests[exchange.version as usize], 1);
-    stats.finish(summary.status, Duration::from_micros(summary.duration_us));
+    stats.outcomes.finish(summary.status, Duration::from_micros(summary.duration_us));
     if summary.fault.is_some_and(|fault| fault.source == Source::Upstream) {
         bump(&stats.upstream_errors, 1);
+    }
+}
+
+fn count_for(exchange: &Exchange, summary: &Summary, of_route: &Series, upstreams: &[Arc<Series>]) {
+    let worker = exchange.worker.index;
+    if let Some(outcomes) = of_route.of(worker) {
+        outcomes.finish(summary.status, Duration::from_micros(summary.duration_us));
+    }
+    // A request that a stage answered has its route's upstream, and no server.
+    let asked = exchange.server.is_some() || summary.fault.is_some_and(|fault| fault.source == Source::Upstream);
+    let upstream = exchange.upstream.filter(|_| asked).and_then(|index| upstreams.get(index)?.of(worker));
+    if let Some(outcomes) = upstream {
+        outcomes.answered(summary.status);
+        if let Some(us) = exchange.upstream_us {
+            outcomes.took(Duration::from_micros(us));
+        }
     }
 }

@@ -87,6 +87,9 @@ fn settings_that_no_stage_can_use_are_told_with_their_place() {
 fn a_stage_stands_where_it_is_put() {
     let list = Stages::standard().after("policy", Numbered).unwrap();
     let names: Vec<_> = list.iter().map(Stage::name).collect();
-    assert_eq!(names, ["validate", "policy", "numbered", "route", "files", "headers", "access_log", "counters"]);
+    assert_eq!(
+        names,
+        ["trace", "validate", "policy", "numbered", "route", "files", "headers", "access_log", "counters"]
+    );
     assert!(Stages::standard().after("polcy", Numbered).is_err());
 }
