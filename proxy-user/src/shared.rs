@@ -8,6 +8,7 @@ use proxy_core::config::Config;
 use proxy_core::policy::PolicySet;
 use proxy_core::route::Router;
 use proxy_core::store::{Texts, Who};
+use proxy_core::tls::Hosts;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +17,7 @@ use crate::kernel::{Applied, Kernel};
 use crate::stages::hooks::Compiled;
 use crate::stats::WorkerStats;
 use crate::store::Current;
+use crate::tls::Tls;
 use crate::upstream::origin::Origin;
 
 /// One immutable generation of everything that a reload may change. Workers hold it for the length of a request.
@@ -29,6 +31,8 @@ pub struct Snapshot {
     pub router: Router,
     /// The upstreams, sorted by name.
     pub origins: Vec<Arc<Origin>>,
+    /// What holds for which host over TLS.
+    pub hosts: Hosts,
     /// Which stages the requests of each route pass.
     pub stages: Compiled,
     /// Grows by one at each reload; starts at 1.
@@ -44,7 +48,15 @@ impl Snapshot {
         origins: Vec<Arc<Origin>>,
         generation: u64,
     ) -> Self {
-        Self { router: Router::new(&config), config, policies, origins, stages, generation }
+        Self {
+            router: Router::new(&config),
+            hosts: Hosts::new(&config.tls),
+            config,
+            policies,
+            origins,
+            stages,
+            generation,
+        }
     }
 }
 
@@ -64,6 +76,8 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// The kernel half, where it could be had.
     pub kernel: Option<Arc<Kernel>>,
+    /// TLS towards clients; none without an `https` listener.
+    pub tls: Option<Arc<Tls>>,
     /// Why there is no kernel half, for `status`.
     pub kernel_missing: Option<String>,
     /// Counters, one a worker.

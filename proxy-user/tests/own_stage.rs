@@ -138,7 +138,7 @@ fn a_binary_of_ones_own() {
     config["routes"][1]["stages"]["token"].as_object_mut().unwrap().remove("valeu");
 
     let path = write(scratch.path(), &config);
-    std::thread::spawn(move || daemon::run(&daemon::Options { config: path }).unwrap());
+    std::thread::spawn(move || daemon::run(&daemon::Options { config: path, key_log: None }).unwrap());
     let until = Instant::now() + PATIENCE;
     while TcpStream::connect(web).is_err() {
         assert!(Instant::now() < until, "the daemon does not listen");

@@ -21,4 +21,5 @@ pub mod ranges;
 pub mod replay;
 pub mod route;
 pub mod store;
+pub mod tls;
 pub mod trace;

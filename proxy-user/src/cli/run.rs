@@ -23,6 +23,9 @@ pub(super) struct Args {
     /// Form of the daemon's log on stderr; text on a terminal and JSON elsewhere, unless set
     #[arg(long, value_name = "FORM", value_enum)]
     log_format: Option<LogFormat>,
+    /// Write the secrets of all TLS sessions here, for Wireshark: who has the file can read the traffic
+    #[arg(long, value_name = "FILE")]
+    key_log: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -41,5 +44,5 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let filter = std::env::var(FILTER_VARIABLE).ok();
     logging::init(format, filter.as_deref())?;
-    daemon::run(&Options { config: args.config.clone() })
+    daemon::run(&Options { config: args.config.clone(), key_log: args.key_log.clone() })
 }

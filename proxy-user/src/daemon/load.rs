@@ -12,7 +12,7 @@ use super::policies::{Sources, unpacked};
 use crate::shared::Snapshot;
 use crate::stages::Stages;
 use crate::stages::hooks::Compiled;
-use crate::tls::certificates::Table;
+use crate::tls;
 use crate::upstream::origin::Origin;
 
 /// Everything that a config file leads to.
@@ -28,8 +28,8 @@ pub struct Loaded {
     pub policies: Arc<PolicySet>,
     /// What workers see of it, as the first generation.
     pub snapshot: Snapshot,
-    /// Certificates and their keys.
-    pub certificates: Table,
+    /// Certificates and their keys, authorities of clients.
+    pub tls: tls::Loaded,
 }
 
 /// Reads the config at `path` and all that it names. `slots` are rule slots already in use, which rules of the same
@@ -118,15 +118,15 @@ pub fn load_after(
         .map_err(|faults| lines(path, &config::locate(&text, faults)));
     let stages = keep(&mut faults, stages);
     let origins = keep(&mut faults, Origin::all(&config, &base).map_err(named));
-    let certificates = keep(&mut faults, Table::read(&config.certificates, &base).map_err(named));
-    match (sources, policies, stages, origins, certificates) {
-        (Some(sources), Some(policies), Some(stages), Some(origins), Some(certificates)) => Ok(Loaded {
+    let tls = keep(&mut faults, tls::Loaded::read(&config, &base).map_err(named));
+    match (sources, policies, stages, origins, tls) {
+        (Some(sources), Some(policies), Some(stages), Some(origins), Some(tls)) => Ok(Loaded {
             snapshot: Snapshot::new(Arc::clone(&config), Arc::clone(&policies), stages, origins, 1),
             config,
             base,
             sources,
             policies,
-            certificates,
+            tls,
         }),
         _ => Err(faults.join("\n")),
     }

@@ -28,9 +28,8 @@ use crate::kernel::{Applied, Kernel};
 use crate::shared::{Command, Reloaded, Shared};
 use crate::stages::access_log::LogWriter;
 use crate::stats::WorkerStats;
-use crate::tls::Servers;
-use crate::tls::certificates::{Certificates, Table};
 use crate::tls::watch::{Stamps, Watch};
+use crate::tls::{self, Tls, key_log};
 use history::History;
 use load::{Loaded, load_after};
 use policies::Sources;
@@ -56,6 +55,8 @@ const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 pub struct Options {
     /// The config file.
     pub config: PathBuf,
+    /// Where secrets of TLS sessions are written to.
+    pub key_log: Option<PathBuf>,
 }
 
 /// Runs the daemon until it has drained.
@@ -72,7 +73,6 @@ struct Daemon {
     /// The config of the start: listeners, workers and gate stay as it says.
     boot: Arc<Config>,
     shared: Arc<Shared>,
-    certificates: Arc<Certificates>,
     log: Option<LogWriter>,
     workers: Workers,
     commands: mpsc::Receiver<Command>,
@@ -110,8 +110,10 @@ impl Daemon {
         let config = Arc::clone(&loaded.config);
         let mut history = History::open(&loaded.base.join(&config.state_dir), left);
         history.started(&mut loaded.sources, loaded.policies.rules().len(), begin);
-        let certificates = Certificates::new(loaded.certificates);
-        let tls = if config.certificates.is_empty() { None } else { Some(Servers::new(&certificates)?) };
+        let key_log = options.key_log.as_ref().map(|file| {
+            key_log::open(file).with_context(|| format!("--key-log {}: cannot be written", file.display()))
+        });
+        let tls = if config.certificates.is_empty() { None } else { Some(Tls::new(loaded.tls, key_log.transpose()?)?) };
         let log = if config.access_log.enabled {
             let file = config.access_log.file.as_ref().map(|file| loaded.base.join(file));
             Some(LogWriter::start(file.as_deref())?)
@@ -125,13 +127,14 @@ impl Daemon {
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(loaded.snapshot),
             kernel,
+            tls,
             kernel_missing: missing,
             stats: (0..count).map(|_| Arc::new(WorkerStats::default())).collect(),
             kept: ArcSwap::from_pointee(history.kept()),
             commands: sender,
             started: Instant::now(),
         });
-        let workers = Workers::start(Arc::clone(&config), Arc::clone(&shared), tls, log.clone(), exit_sender)?;
+        let workers = Workers::start(Arc::clone(&config), Arc::clone(&shared), log.clone(), exit_sender)?;
         let control = control.serve(Arc::clone(&shared))?;
         let changed = mpsc::channel(1);
         let stamps = Stamps::take(&config, &loaded.base);
@@ -148,7 +151,6 @@ impl Daemon {
             path,
             boot: config,
             shared,
-            certificates,
             log,
             workers,
             commands,
@@ -279,12 +281,14 @@ impl Daemon {
         if !current.held {
             self.history.reloaded(&mut loaded.sources, loaded.policies.rules().len(), who);
         }
-        let Loaded { config, base, certificates, sources, mut snapshot, .. } = loaded;
+        let Loaded { config, base, tls, sources, mut snapshot, .. } = loaded;
         let generation = before.generation + 1;
         snapshot.generation = generation;
+        if let Some(in_force) = &self.shared.tls {
+            in_force.replace(tls)?;
+        }
         self.shared.snapshot.store(Arc::new(snapshot));
         self.sources = sources;
-        self.certificates.replace(certificates);
         self.stamps = Stamps::take(&config, &base);
         if let (Some(log), Some(file)) = (&self.log, &config.access_log.file) {
             log.reopen(&base.join(file));
@@ -301,11 +305,9 @@ impl Daemon {
         if stamps == self.stamps {
             return;
         }
-        match Table::read(&config.certificates, &base) {
-            Ok(table) => {
-                self.certificates.replace(table);
-                tracing::info!("certificates read again");
-            }
+        let Some(in_force) = &self.shared.tls else { return };
+        match tls::Loaded::read(&config, &base).and_then(|loaded| in_force.replace(loaded)) {
+            Ok(()) => tracing::info!("certificates read again"),
             Err(faults) => tracing::error!("certificates not read again, the old ones stay in force:\n{faults}"),
         }
         self.stamps = stamps;
@@ -343,6 +345,9 @@ impl Daemon {
     fn sweep(&self) {
         if let Some(kernel) = &self.shared.kernel {
             kernel.sweep();
+        }
+        if let Some(tls) = &self.shared.tls {
+            tls.tick();
         }
     }
 }

@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, oneshot};
 use crate::kernel::Kernel;
 use crate::shared::Shared;
 use crate::stages::access_log::LogWriter;
-use crate::tls::Servers;
 use crate::worker::connection::ListenerInfo;
 use crate::worker::thread::{self, Setup, Sockets, WorkerOrder};
 
@@ -32,7 +31,6 @@ pub(super) type Reply = oneshot::Sender<Result<(), String>>;
 pub(super) struct Workers {
     config: Arc<Config>,
     shared: Arc<Shared>,
-    tls: Option<Servers>,
     log: Option<LogWriter>,
     slots: Vec<Slot>,
     exits: mpsc::UnboundedSender<u32>,
@@ -66,7 +64,6 @@ impl Workers {
     pub(super) fn start(
         config: Arc<Config>,
         shared: Arc<Shared>,
-        tls: Option<Servers>,
         log: Option<LogWriter>,
         exits: mpsc::UnboundedSender<u32>,
     ) -> anyhow::Result<Self> {
@@ -84,7 +81,7 @@ impl Workers {
         if let Some(kernel) = kernel {
             kernel.seal_bindings().context("bindings of an earlier run could not be removed")?;
         }
-        let mut workers = Self { config, shared, tls, log, slots: Vec::new(), exits };
+        let mut workers = Self { config, shared, log, slots: Vec::new(), exits };
         for index in 0..count {
             let mut sockets = Vec::new();
             for (listener, (tcp, udp)) in workers.config.listeners.iter().zip(tcp.iter_mut().zip(&mut udp)) {
@@ -110,13 +107,8 @@ impl Workers {
             };
             Sockets { info, tcp, udp }
         });
-        let setup = Setup {
-            index,
-            shared: Arc::clone(&self.shared),
-            tls: self.tls.clone(),
-            sockets: sockets.collect(),
-            log: self.log.clone(),
-        };
+        let setup =
+            Setup { index, shared: Arc::clone(&self.shared), sockets: sockets.collect(), log: self.log.clone() };
         let (orders, receiver) = mpsc::unbounded_channel();
         let exit = Exit(index, self.exits.clone());
         let thread = std::thread::Builder::new()
@@ -308,6 +300,7 @@ mod tests {
         let shared = Arc::new(Shared {
             snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
             kernel: None,
+            tls: None,
             kept: arc_swap::ArcSwap::default(),
             kernel_missing: None,
             stats: vec![Arc::new(WorkerStats::default())],
@@ -315,7 +308,7 @@ mod tests {
             started: Instant::now(),
         });
         let (exits, ended) = mpsc::unbounded_channel();
-        (Workers::start(config, shared, None, None, exits).unwrap(), ended, free)
+        (Workers::start(config, shared, None, exits).unwrap(), ended, free)
     }
 
     fn status(address: SocketAddr) -> std::io::Result<String> {

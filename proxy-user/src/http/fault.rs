@@ -31,6 +31,8 @@ pub enum Kind {
     ClientGone,
     /// A stage refuses the request.
     Refused,
+    /// The connection is not good for this host.
+    Misdirected,
     /// The method is not for this resource.
     NotAllowed,
     /// The resource is not in the state that the request names.
@@ -103,6 +105,7 @@ impl Fault {
             Kind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Kind::Refused => StatusCode::FORBIDDEN,
+            Kind::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Kind::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Kind::Precondition => StatusCode::PRECONDITION_FAILED,
             Kind::FileBroken => StatusCode::INTERNAL_SERVER_ERROR,
@@ -123,6 +126,7 @@ impl Fault {
             (_, Kind::BodyTimeout) => "downstream.body_timeout",
             (_, Kind::ClientGone) => "downstream.gone",
             (_, Kind::Refused) => "downstream.refused",
+            (_, Kind::Misdirected) => "downstream.misdirected",
             (_, Kind::NotAllowed) => "downstream.not_allowed",
             (_, Kind::Precondition) => "downstream.precondition",
             (_, Kind::NotFound) => "internal.not_found",

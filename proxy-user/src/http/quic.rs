@@ -1,6 +1,7 @@
 //! HTTP/3: a QUIC endpoint on this worker's UDP socket, its connections, and their requests. Connection ids come from
 //! the kernel half, so that packets keep reaching this worker.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -10,13 +11,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use http::{Method, Response};
 use http_body_util::BodyExt as _;
 use nix::sys::socket::{setsockopt, sockopt};
+use quinn::crypto::rustls::HandshakeData;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{
     AsyncUdpSocket, EndpointConfig, IdleTimeout, Runtime as _, TokioRuntime, TransportConfig, UdpPoller, VarInt,
 };
+use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
 
 use super::body::{RequestBody, Source};
@@ -27,7 +31,8 @@ use crate::shared::Shared;
 use crate::stages;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
-use crate::tls::Servers;
+use crate::tls::secured::Secured;
+use crate::tls::{Current, Tls};
 use crate::worker::Worker;
 use crate::worker::accept;
 use crate::worker::connection::{Connection, ListenerInfo, Order};
@@ -55,12 +60,53 @@ const H3_NO_ERROR: VarInt = VarInt::from_u32(0x100);
 pub struct Endpoint {
     quic: quinn::Endpoint,
     hellos: Arc<Hellos>,
+    servers: Rc<Servers>,
     local: SocketAddr,
+}
+
+/// The configurations that connections are taken up with.
+struct Servers {
+    tls: Arc<Tls>,
+    base: quinn::ServerConfig,
+    /// For what was in force last.
+    made: RefCell<(Arc<Current>, Vec<Arc<quinn::ServerConfig>>)>,
+}
+
+impl Servers {
+    fn new(tls: &Arc<Tls>, base: quinn::ServerConfig) -> Self {
+        let current = tls.current();
+        let made = RefCell::new((Arc::clone(&current), made(&current, &base)));
+        Self { tls: Arc::clone(tls), base, made }
+    }
+
+    /// What is in force, to be kept for the length of a handshake.
+    fn current(&self) -> Arc<Current> {
+        self.tls.current()
+    }
+
+    /// The configuration of an index.
+    fn get(&self, current: &Arc<Current>, index: usize) -> Option<Arc<quinn::ServerConfig>> {
+        let mut held = self.made.borrow_mut();
+        if !Arc::ptr_eq(&held.0, current) {
+            *held = (Arc::clone(current), made(current, &self.base));
+        }
+        held.1.get(index).map(Arc::clone)
+    }
+}
+
+/// All of them share the base's key of tokens, which the endpoint checks before a name is known.
+fn made(current: &Current, base: &quinn::ServerConfig) -> Vec<Arc<quinn::ServerConfig>> {
+    let with = |crypto: &Arc<_>| {
+        let mut config = base.clone();
+        config.crypto = Arc::clone(crypto) as _;
+        Arc::new(config)
+    };
+    current.quic.iter().map(with).collect()
 }
 
 impl Endpoint {
     /// Takes the socket over.
-    pub fn bind(worker: &Worker, socket: std::net::UdpSocket, tls: &Servers) -> anyhow::Result<Self> {
+    pub fn bind(worker: &Worker, socket: std::net::UdpSocket, tls: &Arc<Tls>) -> anyhow::Result<Self> {
         let live = worker.live();
         let config = &live.snapshot.config;
         let mut transport = TransportConfig::default();
@@ -72,7 +118,8 @@ impl Endpoint {
             .send_window(SEND_WINDOW)
             .datagram_receive_buffer_size(None)
             .max_idle_timeout(IdleTimeout::try_from(config.timeouts.idle.0).ok());
-        let mut server = quinn::ServerConfig::with_crypto(Arc::clone(&tls.quic) as _);
+        let first = tls.now().quic.first().map(Arc::clone).context("there is no TLS configuration")?;
+        let mut server = quinn::ServerConfig::with_crypto(first);
         server.transport_config(Arc::new(transport));
 
         let cid = Kernel::cid_generator(worker.shared.kernel.as_deref(), worker.index);
@@ -88,10 +135,12 @@ impl Endpoint {
         // sees only the first connection id: off again.
         setsockopt(&same, sockopt::UdpGroSegment, &false)?;
         let hellos = Arc::new(Hellos::default());
-        let wrapped = Socket { inner: wrapped, shared: Arc::clone(&worker.shared), hellos: Arc::clone(&hellos) };
+        let servers = Rc::new(Servers::new(tls, server.clone()));
+        let shared = Arc::clone(&worker.shared);
+        let wrapped = Socket { inner: wrapped, shared, tls: Arc::clone(tls), hellos: Arc::clone(&hellos) };
         let wrapped = Arc::new(wrapped);
         let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), wrapped, runtime)?;
-        Ok(Self { quic, hellos, local })
+        Ok(Self { quic, hellos, servers, local })
     }
 
     /// Serves until the worker drains and all connections have ended.
@@ -119,7 +168,7 @@ impl Endpoint {
             }
             let local = SocketAddr::new(incoming.local_ip().unwrap_or(self.local.ip()), self.local.port());
             let connection = Connection::new(&worker, &info, incoming.remote_address(), local);
-            connections.spawn_local(serve(connection, incoming, Arc::clone(&self.hellos)));
+            connections.spawn_local(serve(connection, incoming, Arc::clone(&self.hellos), Rc::clone(&self.servers)));
         }
         self.quic.set_server_config(None);
         while connections.join_next().await.is_some() {}
@@ -134,10 +183,13 @@ fn prove(incoming: quinn::Incoming, hellos: &Hellos) {
     let _ = incoming.retry();
 }
 
-async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Arc<Hellos>) {
+async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Arc<Hellos>, servers: Rc<Servers>) {
     let limits = connection.worker.live();
     let handshake = limits.snapshot.config.timeouts.handshake.0;
-    if limits.snapshot.policies.wants_hello() {
+    let current = servers.current();
+    let wants_hello = limits.snapshot.policies.wants_hello();
+    let mut index = 0;
+    if wants_hello || current.quic_by_name {
         let (validated, retried) = (incoming.remote_address_validated(), !incoming.may_retry());
         let chosen = incoming.orig_dst_cid();
         let hello = tokio::time::timeout(handshake, hellos.take(incoming.remote_address(), &chosen, retried)).await;
@@ -149,7 +201,10 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
             accept::failed(&connection, "no readable ClientHello in time");
             return incoming.refuse();
         };
-        match hello::judge(&connection, hello, Over::Quic { validated }) {
+        index = current.hosts.index_of(hello.sni.as_deref().and_then(|name| std::str::from_utf8(name).ok()));
+        let admission =
+            if wants_hello { hello::judge(&connection, hello, Over::Quic { validated }) } else { Admission::Accepted };
+        match admission {
             Admission::Accepted => {}
             Admission::Refused | Admission::Reset => return incoming.refuse(),
             Admission::Held(time) => {
@@ -159,7 +214,8 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
             Admission::Unproven => return prove(incoming, &hellos),
         }
     }
-    let quic = match incoming.accept() {
+    let Some(config) = servers.get(&current, index) else { return incoming.refuse() };
+    let quic = match incoming.accept_with(config) {
         Ok(connecting) => tokio::time::timeout(handshake, connecting).await,
         Err(error) => Ok(Err(error)),
     };
@@ -171,6 +227,14 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
             return;
         }
     };
+    match secured(&current, index, &quic) {
+        Ok(secured) => connection.secure(secured),
+        Err(why) => {
+            accept::failed(&connection, why);
+            return quic.close(H3_REQUEST_REJECTED, b"");
+        }
+    }
+    drop(current);
     if let Some(kernel) = &connection.worker.shared.kernel {
         // Its handshake is done, so it receives what is sent to it; where it began may be elsewhere by now.
         kernel.note_known(quic.remote_address().ip());
@@ -183,6 +247,15 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
         }
         Err(Gone(error)) => tracing::debug!(client = %connection.client, error, "HTTP/3 did not start"),
     }
+}
+
+/// What the handshake has shown. That it was for the name that its first packet said is checked here: anybody can send
+/// first packets in another's name.
+fn secured(current: &Current, index: usize, quic: &quinn::Connection) -> Result<Secured, &'static str> {
+    let data = quic.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    let chain = quic.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let name = data.as_ref().and_then(|data| data.server_name.as_deref());
+    Secured::new(current, index, name, chain.as_ref().map(|chain| chain.as_slice()))
 }
 
 /// Takes requests until the client leaves, idles too long, or the worker drains; then finishes what is open.
@@ -280,6 +353,7 @@ async fn source(method: &Method, mut body: H3RequestBody, patience: Duration) ->
 struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
     shared: Arc<Shared>,
+    tls: Arc<Tls>,
     hellos: Arc<Hellos>,
 }
 
@@ -300,7 +374,7 @@ impl AsyncUdpSocket for Socket {
     ) -> Poll<io::Result<usize>> {
         let polled = self.inner.poll_recv(cx, bufs, meta);
         if let Poll::Ready(Ok(count)) = polled
-            && self.shared.snapshot.load().policies.wants_hello()
+            && (self.tls.wants_names() || self.shared.snapshot.load().policies.wants_hello())
         {
             for (buffer, meta) in bufs.iter().zip(meta.iter()).take(count) {
                 self.hellos.see(meta.addr, buffer.get(..meta.len).unwrap_or_default());

@@ -12,6 +12,7 @@ mod headers;
 pub mod hooks;
 pub mod policy;
 mod route;
+mod tls;
 mod trace;
 mod validate;
 
@@ -83,10 +84,12 @@ impl Stages {
         Self(vec![
             Box::new(trace::Trace),       // its span, where there are traces
             Box::new(validate::Validate), // host, framing, header count
+            Box::new(tls::Guard),         // over TLS: whether the connection is good for the host; on the way back HSTS
             Box::new(policy::Policy),     // what the policies say: verdicts to the kernel, answers, changes
             Box::new(route::Routes),      // the route and its upstream; its own answers, rewrite and header fields
             Box::new(files::Serve),       // files below a directory
             Box::new(headers::Forwarded), // hop-by-hop, X-Forwarded-*, Via; on the way back also Alt-Svc and request id
+            Box::new(tls::Introduce),     // who the client's certificate says it is
             // -> upstream::forward
             Box::new(access_log::Write), // one line
             Box::new(counters::Count),   // counters by worker, route and upstream

@@ -9,11 +9,13 @@ use anyhow::Context as _;
 
 /// Mode of the store's directories: policies may say what an attacker should not know.
 const DIRECTORY_MODE: u32 = 0o750;
+/// Mode of files that hold secrets.
+const PRIVATE_MODE: u32 = 0o600;
 /// Mode of its files.
 pub(super) const FILE_MODE: u32 = 0o640;
 
 /// Makes a directory and those above it.
-pub(super) fn make_directory(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_directory(path: &Path) -> anyhow::Result<()> {
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).with_context(|| {
         format!(
             "cannot make {}: run as root, or set `state_dir` to a directory that this user may write",
@@ -24,9 +26,18 @@ pub(super) fn make_directory(path: &Path) -> anyhow::Result<()> {
 
 /// Writes a file beside its place and puts it there, so that whoever reads finds the old or the new one, after a crash too.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    write_with_mode(path, bytes, FILE_MODE)
+}
+
+/// The same for its owner alone: secrets.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    write_with_mode(path, bytes, PRIVATE_MODE)
+}
+
+fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let new = path.with_extension("new");
     let written = || -> io::Result<()> {
-        let mut file = File::options().write(true).create(true).truncate(true).mode(FILE_MODE).open(&new)?;
+        let mut file = File::options().write(true).create(true).truncate(true).mode(mode).open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)?;
@@ -54,7 +65,7 @@ pub(super) fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Reads a file that has at most so many bytes.
-pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {

@@ -12,7 +12,7 @@
 //! ```
 
 mod audit;
-mod files;
+pub(crate) mod files;
 mod journal;
 
 use std::fs::{self, File};

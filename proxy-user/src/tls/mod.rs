@@ -1,31 +1,128 @@
-//! TLS towards clients: one server configuration for TCP and one for QUIC, both over the same certificates, which may
-//! be exchanged at any time. Shared by all workers, so that a session ticket of one is good at every other.
+//! TLS towards clients: server configurations for TCP and for QUIC over one table of certificates, one for each kind of
+//! security that hosts ask for. Shared by all workers, so that a session ticket of one is good at every other; exchanged
+//! whole when config or files change.
 
 pub mod certificates;
 pub mod client;
+pub mod client_auth;
+mod handshake;
+pub mod key_log;
+pub mod secured;
+mod tickets;
 pub mod watch;
 
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
+use arc_swap::{ArcSwap, Guard};
+use proxy_core::config::{Config, StrictSni, TlsVersion};
+use proxy_core::tls::Hosts;
+use proxy_core::tls::tickets::Key;
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, StoresServerSessions};
+use rustls::version::{TLS12, TLS13};
+use rustls::{KeyLog, ServerConfig, SupportedProtocolVersion};
 
-use certificates::Certificates;
+use certificates::{Resolver, Table};
+use client_auth::ClientCheck;
+pub use handshake::accept;
+use tickets::{Bound, Tickets};
 
 /// Sessions kept for TLS 1.2 clients that take no tickets.
 const SESSION_CACHE: usize = 4096;
 /// Tickets sent after a TLS 1.3 handshake: browsers open few connections at a time.
 const TICKETS: usize = 2;
 
-/// The server side of TLS.
-#[derive(Clone)]
-pub struct Servers {
-    /// For TCP: ALPN `h2` and `http/1.1`.
-    pub tcp: Arc<ServerConfig>,
-    /// For QUIC: ALPN `h3`.
-    pub quic: Arc<QuicServerConfig>,
+/// The server side of TLS; one for the process.
+#[derive(Debug)]
+pub struct Tls {
+    current: ArcSwap<Current>,
+    tickets: Arc<Tickets>,
+    sessions: Arc<ServerSessionMemoryCache>,
+    key_log: Option<Arc<dyn KeyLog>>,
+    /// [`Current::quic_by_name`], for who looks at each packet.
+    wants_names: AtomicBool,
+}
+
+/// What is in force.
+pub struct Current {
+    /// What holds for which host.
+    pub hosts: Arc<Hosts>,
+    /// The certificates.
+    pub table: Arc<Table>,
+    /// What becomes of unknown names.
+    pub strict: StrictSni,
+    /// For TCP, ALPN `h2` and `http/1.1`; by the index of [`Hosts::securities`].
+    pub tcp: Vec<Arc<ServerConfig>>,
+    /// For QUIC, ALPN `h3`, likewise.
+    pub quic: Vec<Arc<QuicServerConfig>>,
+    /// Whether the name that a client asks for says more than which certificate it gets.
+    pub by_name: bool,
+    /// The same over QUIC.
+    pub quic_by_name: bool,
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current").field("hosts", &self.hosts).field("strict", &self.strict).finish_non_exhaustive()
+    }
+}
+
+/// What a config's TLS part leads to: files that were read whole.
+#[derive(Debug)]
+pub struct Loaded {
+    hosts: Arc<Hosts>,
+    table: Arc<Table>,
+    strict: StrictSni,
+    /// In the order of [`Hosts::securities`].
+    checks: Vec<ClientCheck>,
+    tickets: bool,
+    lifetime: u32,
+    keys: Option<Vec<Key>>,
+    state_dir: PathBuf,
+}
+
+impl Loaded {
+    /// Reads the files that a config names.
+    ///
+    /// # Errors
+    /// All that cannot be used, a line each, with its place in the config.
+    pub fn read(config: &Config, base: &Path) -> Result<Self, String> {
+        let mut faults = Vec::new();
+        let hosts = Arc::new(Hosts::new(&config.tls));
+        let table = Table::read(&config.certificates, base).map_err(|fault| faults.push(fault)).unwrap_or_default();
+        let checks: Vec<_> = hosts
+            .securities()
+            .iter()
+            .filter_map(|security| {
+                let place = config.tls.client_auths().find(|(_, auth)| security.client_auth.as_ref() == Some(*auth));
+                let pointer = place.map(|(pointer, _)| pointer).unwrap_or_default();
+                let check = ClientCheck::read(security.client_auth.as_ref(), base);
+                check.map_err(|fault| faults.push(format!("{pointer}{fault}"))).ok()
+            })
+            .collect();
+        let keys = config.tls.tickets.keys.as_ref().and_then(|file| {
+            let keys = tickets::read(&base.join(file));
+            keys.map_err(|fault| faults.push(format!("/tls/tickets/keys: {fault}"))).ok()
+        });
+        if !faults.is_empty() {
+            return Err(faults.join("\n"));
+        }
+        Ok(Self {
+            hosts,
+            table: Arc::new(table),
+            strict: config.tls.strict_sni,
+            checks,
+            tickets: config.tls.tickets.enabled,
+            lifetime: u32::try_from(config.tls.tickets.lifetime.0.as_secs()).unwrap_or(u32::MAX),
+            keys,
+            state_dir: base.join(&config.state_dir),
+        })
+    }
 }
 
 /// The cryptography in use.
@@ -33,26 +130,107 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-impl Servers {
-    /// Over certificates that may change later.
-    pub fn new(certificates: &Arc<Certificates>) -> anyhow::Result<Self> {
-        let tickets = aws_lc_rs::Ticketer::new().context("no session ticket keys could be made")?;
-        let sessions = rustls::server::ServerSessionMemoryCache::new(SESSION_CACHE);
-        let base = |versions: &[&'static SupportedProtocolVersion]| -> anyhow::Result<ServerConfig> {
+impl Tls {
+    /// With what was read first, and where secrets of sessions are written to, if anywhere.
+    pub fn new(loaded: Loaded, key_log: Option<Arc<dyn KeyLog>>) -> anyhow::Result<Arc<Self>> {
+        let tickets = Arc::new(Tickets::new(loaded.state_dir.clone()));
+        let sessions = ServerSessionMemoryCache::new(SESSION_CACHE);
+        let current = Current::new(loaded, &tickets, &sessions, key_log.as_ref())?;
+        let wants_names = AtomicBool::new(current.quic_by_name);
+        Ok(Arc::new(Self { current: ArcSwap::from_pointee(current), tickets, sessions, key_log, wants_names }))
+    }
+
+    /// New handshakes go by what was read now; tickets stay good where nobody asks more of their client.
+    ///
+    /// # Errors
+    /// It cannot be made a configuration; what was in force stays.
+    pub fn replace(&self, loaded: Loaded) -> Result<(), String> {
+        let current = Current::new(loaded, &self.tickets, &self.sessions, self.key_log.as_ref())
+            .map_err(|error| format!("/tls: {error:#}"))?;
+        self.wants_names.store(current.quic_by_name, Ordering::Relaxed);
+        self.current.store(Arc::new(current));
+        Ok(())
+    }
+
+    /// What is in force, for a look.
+    pub fn now(&self) -> Guard<Arc<Current>> {
+        self.current.load()
+    }
+
+    /// What is in force, to be kept.
+    pub fn current(&self) -> Arc<Current> {
+        self.current.load_full()
+    }
+
+    /// Whether QUIC connections have to be told apart by name before their handshake.
+    pub fn wants_names(&self) -> bool {
+        self.wants_names.load(Ordering::Relaxed)
+    }
+
+    /// What is due now and then: keys of tickets are exchanged.
+    pub fn tick(&self) {
+        self.tickets.advance();
+    }
+}
+
+impl Current {
+    fn new(
+        loaded: Loaded,
+        tickets: &Arc<Tickets>,
+        sessions: &Arc<ServerSessionMemoryCache>,
+        key_log: Option<&Arc<dyn KeyLog>>,
+    ) -> anyhow::Result<Self> {
+        let Loaded { hosts, table, strict, checks, .. } = loaded;
+        if loaded.tickets {
+            tickets.configure(loaded.lifetime, loaded.keys);
+        }
+        let resolver = Arc::new(Resolver { table: Arc::clone(&table), refuse_unknown: strict == StrictSni::Refuse });
+        let base = |versions: &[&'static SupportedProtocolVersion], check: &ClientCheck| {
             let mut config = ServerConfig::builder_with_provider(provider())
                 .with_protocol_versions(versions)?
-                .with_no_client_auth()
-                .with_cert_resolver(Arc::clone(certificates) as _);
-            config.ticketer = Arc::clone(&tickets);
-            config.session_storage = Arc::clone(&sessions) as _;
-            config.send_tls13_tickets = TICKETS;
-            Ok(config)
+                .with_client_cert_verifier(Arc::clone(&check.verifier))
+                .with_cert_resolver(Arc::clone(&resolver) as _);
+            if loaded.tickets {
+                let bound = Bound::new(check.binding);
+                config.ticketer = Arc::new(bound.tickets(tickets));
+                config.session_storage =
+                    Arc::new(bound.sessions(Arc::clone(sessions) as Arc<dyn StoresServerSessions>));
+                config.send_tls13_tickets = TICKETS;
+            } else {
+                config.session_storage = Arc::new(NoServerSessionStorage {});
+                config.send_tls13_tickets = 0;
+            }
+            if let Some(log) = key_log {
+                config.key_log = Arc::clone(log);
+            }
+            anyhow::Ok(config)
         };
-        let mut tcp = base(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
-        tcp.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let mut quic = base(&[&rustls::version::TLS13])?;
-        quic.alpn_protocols = vec![b"h3".to_vec()];
-        let quic = QuicServerConfig::try_from(Arc::new(quic)).context("the TLS provider cannot do QUIC")?;
-        Ok(Self { tcp: Arc::new(tcp), quic: Arc::new(quic) })
+        let (mut tcp, mut quic) = (Vec::new(), Vec::new());
+        for (security, check) in hosts.securities().iter().zip(&checks) {
+            let versions: &[_] = if security.min_version == TlsVersion::V13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
+            let mut config = base(versions, check)?;
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            tcp.push(Arc::new(config));
+            let mut config = base(&[&TLS13], check)?;
+            config.alpn_protocols = vec![b"h3".to_vec()];
+            let config = QuicServerConfig::try_from(Arc::new(config)).context("the TLS provider cannot do QUIC")?;
+            quic.push(Arc::new(config));
+        }
+        let (by_name, quic_by_name) = (hosts.differ() || strict == StrictSni::Refuse, hosts.differ_in_clients());
+        Ok(Self { hosts, table, strict, tcp, quic, by_name, quic_by_name })
+    }
+
+    /// The configuration for a TCP client that asks for a name, with its index; `None` where it is to be refused.
+    pub fn for_tcp(&self, name: Option<&str>) -> Option<(usize, &Arc<ServerConfig>)> {
+        if self.strict == StrictSni::Refuse && !name.is_some_and(|name| self.table.knows(name)) {
+            return None;
+        }
+        let index = self.hosts.index_of(name);
+        Some((index, self.tcp.get(index)?))
+    }
+
+    /// The configuration of those of whom nothing is known.
+    pub fn first_tcp(&self) -> anyhow::Result<&Arc<ServerConfig>> {
+        self.tcp.first().ok_or_else(|| anyhow!("there is no TLS configuration"))
     }
 }

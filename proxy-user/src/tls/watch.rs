@@ -1,4 +1,4 @@
-//! Tells when a certificate file may have changed. Watches the directories, not the files: certificates are
+//! Tells when a file of TLS may have changed: certificates, keys, authorities of clients, keys of tickets. Watches the directories, not the files: certificates are
 //! usually replaced by a rename, often behind a symbolic link.
 
 use std::collections::BTreeSet;
@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use proxy_core::config::Config;
 use tokio::sync::mpsc;
+
+use super::certificates::ocsp_file;
 
 /// Watches until it is dropped.
 #[derive(Debug)]
@@ -51,24 +53,31 @@ pub struct Stamps(Vec<Option<(u64, u64, i64, i64)>>);
 impl Stamps {
     /// Inode, size and time of each certificate file; a missing file has none.
     pub fn take(config: &Config, base: &Path) -> Self {
-        let files = config.certificates.iter().flat_map(|entry| [&entry.cert, &entry.key]);
-        let stamp = |file: &PathBuf| {
-            let data = std::fs::metadata(base.join(file)).ok()?;
+        let stamp = |file: PathBuf| {
+            let data = std::fs::metadata(file).ok()?;
             Some((data.ino(), data.size(), data.mtime(), data.mtime_nsec()))
         };
-        Self(files.map(stamp).collect())
+        Self(files(config, base).map(stamp).collect())
     }
+}
+
+/// The files that TLS is made of.
+fn files<'c>(config: &'c Config, base: &'c Path) -> impl Iterator<Item = PathBuf> + 'c {
+    let certificates = config.certificates.iter();
+    let certificates =
+        certificates.flat_map(|entry| [base.join(&entry.cert), base.join(&entry.key), ocsp_file(entry, base)]);
+    let clients = config.tls.client_auths().flat_map(|(_, auth)| [&auth.ca, &auth.crl]);
+    let named = clients.chain([&config.tls.tickets.keys]).flatten();
+    certificates.chain(named.map(|file| base.join(file)))
 }
 
 /// Where the files lie, and where they lie behind symbolic links.
 fn directories(config: &Config, base: &Path) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
-    for entry in &config.certificates {
-        for file in [base.join(&entry.cert), base.join(&entry.key)] {
-            let behind = file.canonicalize().ok();
-            for path in [Some(file), behind].into_iter().flatten() {
-                directories.extend(path.parent().map(Path::to_path_buf));
-            }
+    for file in files(config, base) {
+        let behind = file.canonicalize().ok();
+        for path in [Some(file), behind].into_iter().flatten() {
+            directories.extend(path.parent().map(Path::to_path_buf));
         }
     }
     directories

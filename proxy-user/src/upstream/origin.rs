@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proxy_core::balance::{Ejection, Rules};
-use proxy_core::config::{Balancing, Config, Probing, Queue, Retries, Scheme, ServerUrl, Upstream};
+use proxy_core::config::{Balancing, Config, OriginVerify, Probing, Queue, Retries, Scheme, ServerUrl, Upstream};
+use proxy_core::digest::Digest;
 use proxy_core::route::{Key, hash_bytes};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+
+use crate::tls::client;
 
 /// A named upstream.
 #[derive(Debug)]
@@ -32,8 +35,8 @@ pub struct Origin {
     pub retries: Retries,
     /// How servers are asked whether they are well.
     pub health: Option<Probing>,
-    /// What the trusted authorities were read from, to tell whether they changed.
-    ca: Option<Vec<u8>>,
+    /// What TLS was made of, to tell whether it changed.
+    made_of: Option<Digest>,
 }
 
 /// One server of an upstream.
@@ -75,19 +78,17 @@ impl Origin {
             servers.push(Server { url: url.clone(), tls_name });
         }
         let with_tls = servers.iter().any(|server| server.tls_name.is_some());
-        let ca = upstream.ca.as_ref().map(|file| base.join(file));
-        let tls = if with_tls {
-            Some(crate::tls::client::config(ca.as_deref()).map_err(|fault| format!("/ca: {fault}"))?)
-        } else {
-            None
-        };
-        let ca = ca.filter(|_| with_tls).and_then(|file| std::fs::read(file).ok());
+        let client = with_tls.then(|| client::config(upstream, base)).transpose()?;
+        if with_tls && upstream.tls.verify == OriginVerify::Off {
+            tracing::warn!(upstream = name, "certificates of its servers are not checked: anybody may answer for them");
+        }
+        let (tls, made_of) = client.map(|client| (client.config, client.made_of)).unzip();
         let keepalive = upstream.keepalive as usize;
         let rules = rules(&upstream.balance, &servers);
         let key = upstream.balance.hash_by.as_ref().map(Key::new).unwrap_or_default();
         let (retries, health) = (upstream.retries.clone(), upstream.health.clone());
         let queue = upstream.balance.queue.clone();
-        Ok(Self { name: name.to_owned(), servers, keepalive, tls, rules, key, queue, retries, health, ca })
+        Ok(Self { name: name.to_owned(), servers, keepalive, tls, rules, key, queue, retries, health, made_of })
     }
 
     /// Whether connections made for `self` are as good for `other`.
@@ -97,8 +98,7 @@ impl Origin {
             && self.keepalive == other.keepalive
             && (&self.rules, &self.key, &self.queue) == (&other.rules, &other.key, &other.queue)
             && (&self.retries, &self.health) == (&other.retries, &other.health)
-            && self.tls.is_some() == other.tls.is_some()
-            && self.ca == other.ca
+            && self.made_of == other.made_of
     }
 }
 

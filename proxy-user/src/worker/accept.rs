@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use super::Worker;
 use super::connection::{Connection, ListenerInfo};
@@ -14,6 +13,7 @@ use super::hello;
 use super::stream::ClientStream;
 use crate::http::tcp;
 use crate::stats::bump;
+use crate::tls;
 
 /// Pause after an accept that failed, so that a full file table does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -21,7 +21,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const DRAIN_BACKLOG: usize = 4096;
 
 /// Accepts until the worker drains, then takes what already waits in the backlog and closes the listener.
-pub async fn run(worker: Rc<Worker>, info: Rc<ListenerInfo>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+pub async fn run(worker: Rc<Worker>, info: Rc<ListenerInfo>, listener: TcpListener) {
     // Accepted sockets inherit it: one system call for all of them.
     if let Err(error) = socket2::SockRef::from(&listener).set_tcp_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set on the listener");
@@ -35,7 +35,7 @@ pub async fn run(worker: Rc<Worker>, info: Rc<ListenerInfo>, listener: TcpListen
             accepted = async { worker.room().await; listener.accept().await } => accepted,
         };
         match accepted {
-            Ok((stream, client)) => start(&worker, &info, stream, client, tls.as_ref()),
+            Ok((stream, client)) => start(&worker, &info, stream, client),
             Err(error) => {
                 tracing::warn!(listener = info.name, %error, "accept failed; raise the limit on open files if this stays");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -44,17 +44,11 @@ pub async fn run(worker: Rc<Worker>, info: Rc<ListenerInfo>, listener: TcpListen
     }
     for _ in 0..DRAIN_BACKLOG {
         let Some(Ok((stream, client))) = listener.accept().now_or_never() else { break };
-        start(&worker, &info, stream, client, tls.as_ref());
+        start(&worker, &info, stream, client);
     }
 }
 
-fn start(
-    worker: &Rc<Worker>,
-    info: &Rc<ListenerInfo>,
-    stream: TcpStream,
-    client: SocketAddr,
-    tls: Option<&TlsAcceptor>,
-) {
+fn start(worker: &Rc<Worker>, info: &Rc<ListenerInfo>, stream: TcpStream, client: SocketAddr) {
     if let Some(kernel) = &worker.shared.kernel {
         kernel.accepted(info.service);
         kernel.note_known(client.ip());
@@ -63,10 +57,10 @@ fn start(
     let Ok(local) = stream.local_addr() else { return };
     let connection = Connection::new(worker, info, client, local);
     let stream = ClientStream::new(stream, &connection);
-    match tls {
+    match worker.shared.tls.as_ref().filter(|_| info.tls) {
         None => drop(tokio::task::spawn_local(tcp::serve_clear(connection, stream))),
-        Some(acceptor) => {
-            let acceptor = acceptor.clone();
+        Some(tls) => {
+            let current = tls.current();
             drop(tokio::task::spawn_local(async move {
                 let live = connection.worker.live();
                 let limit = live.snapshot.config.timeouts.handshake.0;
@@ -74,8 +68,14 @@ fn start(
                     return;
                 }
                 drop(live);
-                match tokio::time::timeout(limit, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => tcp::serve_tls(connection, stream).await,
+                let done = tokio::time::timeout(limit, tls::accept(&current, stream)).await;
+                // Its certificates may be exchanged while it lasts.
+                drop(current);
+                match done {
+                    Ok(Ok((stream, secured))) => {
+                        connection.secure(secured);
+                        tcp::serve_tls(connection, stream).await;
+                    }
                     Ok(Err(error)) => failed(&connection, &error.to_string()),
                     Err(_) => failed(&connection, "not done in time"),
                 }

@@ -15,6 +15,7 @@ use super::Worker;
 use super::deadlines::Deadline;
 use crate::http::upgrade::Tunnel;
 use crate::http::wire::Framing;
+use crate::tls::secured::Secured;
 
 /// After a connection was told to end, how long it may take.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
@@ -77,6 +78,7 @@ pub struct Connection {
     /// The address that the client reached.
     pub local: SocketAddr,
     hello: OnceCell<Box<ClientHello>>,
+    secured: OnceCell<Box<Secured>>,
     cut: Cell<bool>,
     /// What an HTTP/1 connection goes on as, once it was told so.
     pub(crate) tunnel: RefCell<Option<Box<Tunnel>>>,
@@ -102,6 +104,7 @@ impl Connection {
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             local: SocketAddr::new(local.ip().to_canonical(), local.port()),
             hello: OnceCell::new(),
+            secured: OnceCell::new(),
             cut: Cell::new(false),
             tunnel: RefCell::default(),
             framing: RefCell::default(),
@@ -127,6 +130,17 @@ impl Connection {
         self.hello.get().map(|hello| &**hello)
     }
 
+    /// Keeps what the handshake has shown.
+    pub fn secure(&self, secured: Secured) {
+        // A connection has one handshake.
+        let _ = self.secured.set(Box::new(secured));
+    }
+
+    /// What the handshake has shown; none in clear.
+    pub fn secured(&self) -> Option<&Secured> {
+        self.secured.get().map(|secured| &**secured)
+    }
+
     /// Ends the connection without another byte; one of TCP is reset.
     pub fn cut(&self) {
         self.cut.set(true);
@@ -141,7 +155,8 @@ impl Connection {
 
     /// As policies see it.
     pub fn view<'v>(&'v self, policies: &'v PolicySet) -> ConnectionView<'v> {
-        ConnectionView { hello: self.hello(), places: policies.places() }
+        let client = self.secured().and_then(|secured| secured.client.as_ref());
+        ConnectionView { hello: self.hello(), client: client.map(|client| &client.identity), places: policies.places() }
     }
 
     /// A request's header is complete.

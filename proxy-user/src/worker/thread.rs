@@ -10,7 +10,6 @@ use nix::unistd::Pid;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
-use tokio_rustls::TlsAcceptor;
 
 use super::connection::ListenerInfo;
 use super::deadlines::TICK;
@@ -18,7 +17,6 @@ use super::{Worker, accept};
 use crate::http::quic;
 use crate::shared::Shared;
 use crate::stages::access_log::LogWriter;
-use crate::tls::Servers;
 
 /// Everything a worker starts with.
 pub struct Setup {
@@ -26,8 +24,6 @@ pub struct Setup {
     pub index: u32,
     /// What all threads share.
     pub shared: Arc<Shared>,
-    /// TLS for TCP and QUIC; `None` without `https` listeners.
-    pub tls: Option<Servers>,
     /// The sockets.
     pub sockets: Vec<Sockets>,
     /// The access log, if it is on.
@@ -64,20 +60,19 @@ pub fn run(setup: Setup, orders: mpsc::UnboundedReceiver<WorkerOrder>) -> anyhow
 }
 
 async fn serve(setup: Setup, mut orders: mpsc::UnboundedReceiver<WorkerOrder>) -> anyhow::Result<()> {
-    let Setup { index, shared, tls, sockets, log } = setup;
+    let Setup { index, shared, sockets, log } = setup;
     let stats = shared.stats.get(index as usize).map(Arc::clone).unwrap_or_default();
     let worker = Worker::new(index, shared, stats, log);
     let mut servers = JoinSet::new();
     for Sockets { info, tcp, udp } in sockets {
         let info = Rc::new(info);
-        if let (Some(udp), Some(tls)) = (udp, &tls) {
+        if let (Some(udp), Some(tls)) = (udp, &worker.shared.tls) {
             let endpoint = quic::Endpoint::bind(&worker, udp, tls)?;
             servers.spawn_local(endpoint.run(Rc::clone(&worker), Rc::clone(&info)));
         }
-        let acceptor = info.tls.then(|| tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.tcp)))).flatten();
         tcp.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(tcp)?;
-        servers.spawn_local(accept::run(Rc::clone(&worker), info, listener, acceptor));
+        servers.spawn_local(accept::run(Rc::clone(&worker), info, listener));
     }
     worker.publish(0);
     worker.stats.accepting.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -7,13 +7,13 @@ use bytes::{Buf as _, Bytes};
 use h3::client::{RequestStream, SendRequest};
 use http::{HeaderMap, Request, Response};
 use quinn::crypto::rustls::QuicClientConfig;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 
 use crate::edge::{Edge, wait_for};
 use crate::origin::Origin;
+use crate::tls::authority::Pair;
+use crate::tls::client;
 
-type Sender = SendRequest<h3_quinn::OpenStreams, Bytes>;
+pub type Sender = SendRequest<h3_quinn::OpenStreams, Bytes>;
 type Stream = RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 
 /// A client that trusts the daemon's certificate and nothing else.
@@ -26,14 +26,16 @@ pub async fn connect_as(
     edge: &Edge,
     name: &str,
 ) -> Result<(Sender, tokio::task::JoinHandle<()>), quinn::ConnectionError> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(edge.directory().join("cert.pem")).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    connect_with(edge, name, None).await
+}
+
+/// The same, with a certificate of its own.
+pub async fn connect_with(
+    edge: &Edge,
+    name: &str,
+    pair: Option<&Pair>,
+) -> Result<(Sender, tokio::task::JoinHandle<()>), quinn::ConnectionError> {
+    let mut tls = rustls::ClientConfig::clone(&client(edge, pair));
     tls.alpn_protocols = vec![b"h3".to_vec()];
     let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));

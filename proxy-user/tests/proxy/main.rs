@@ -22,6 +22,7 @@ mod refusals;
 mod revisions;
 mod routing;
 mod strictness;
+mod tls;
 mod upstreams;
 mod versions;
 mod websockets;

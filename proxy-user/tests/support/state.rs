@@ -37,6 +37,7 @@ pub fn shared(scratch: &Scratch) -> (Arc<Shared>, mpsc::Receiver<Command>) {
     let shared = Shared {
         snapshot: ArcSwap::from_pointee(snapshot),
         kernel: None,
+        tls: None,
         kernel_missing: Some(MISSING.to_owned()),
         stats: (0..2).map(|_| Arc::new(WorkerStats::default())).collect(),
         kept: ArcSwap::default(),

@@ -4,6 +4,7 @@
 
 mod requests;
 mod targets;
+mod tls;
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};

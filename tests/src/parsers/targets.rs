@@ -18,7 +18,7 @@ use proxy_user::events::packet_file;
 use proxy_user::http::wire::Framing;
 use serde_json::{Value, json};
 
-use super::{Target, requests, texts};
+use super::{Target, requests, texts, tls};
 use crate::tables::World;
 use crate::{check_rows, verdict_table};
 
@@ -64,6 +64,12 @@ pub const TARGETS: &[Target] = &[
         about: "paths and queries on their way through a routing table",
         corpus: requests::targets,
         read: requests::route,
+    },
+    Target {
+        name: "tls",
+        about: "keys of session tickets, OCSP responses, certificates of clients",
+        corpus: tls::corpus,
+        read: tls::read,
     },
 ];
 

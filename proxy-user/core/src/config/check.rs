@@ -10,7 +10,7 @@ use super::balance::MAX_WEIGHT;
 use super::gate::FAIL_AFTER;
 use super::limits::{MAX_HEADER_BYTES, MAX_INSPECT, MAX_TIMEOUT, MIN_HEADER_BYTES};
 use super::upstream::is_host_name;
-use super::{Balance, Config, Protocol, Scheme, Span, SplitBy, Upstream, observe, rates, route_check};
+use super::{Balance, Config, Protocol, Scheme, Span, SplitBy, Upstream, observe, rates, route_check, tls_check};
 use crate::json::join;
 use crate::json::shape::Fault;
 
@@ -24,6 +24,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     route_check::faults(config, &mut faults);
     observe::faults(config, &mut faults);
     upstreams(config, &mut faults);
+    tls_check::faults(config, &mut faults);
     gate(config, &mut faults);
     syn_cookies(config, &mut faults);
     rates::faults(config, &mut faults);
@@ -93,7 +94,19 @@ fn upstreams(config: &Config, faults: &mut Vec<Fault>) {
             let message = format!("`{server_name}` is not a host name");
             faults.push(Fault::at(format!("{pointer}/server_name"), message));
         }
-        for (key, set) in [("ca", upstream.ca.is_some()), ("server_name", upstream.server_name.is_some())] {
+        for (one, other) in [("cert", "key"), ("key", "cert")] {
+            let set = |key| if key == "cert" { &upstream.tls.cert } else { &upstream.tls.key };
+            if set(one).is_some() && set(other).is_none() {
+                let message = format!("`{one}` takes `{other}`, too: a certificate is shown with its key");
+                faults.push(Fault::at_key(format!("{pointer}/tls/{one}"), message));
+            }
+        }
+        let keys = [
+            ("ca", upstream.ca.is_some()),
+            ("server_name", upstream.server_name.is_some()),
+            ("tls", !upstream.tls.is_default()),
+        ];
+        for (key, set) in keys {
             if set && !tls {
                 let message = format!("`{key}` is for https servers; this upstream has none");
                 faults.push(Fault::at_key(format!("{pointer}/{key}"), message));
@@ -227,6 +240,9 @@ fn paths(config: &Config, faults: &mut Vec<Fault>) {
     for (index, certificate) in config.certificates.iter().enumerate() {
         named(format!("/certificates/{index}/cert"), &certificate.cert, false);
         named(format!("/certificates/{index}/key"), &certificate.key, false);
+        if let Some(ocsp) = &certificate.ocsp {
+            named(format!("/certificates/{index}/ocsp"), ocsp, false);
+        }
     }
     for (index, route) in config.routes.iter().enumerate() {
         if let Some(files) = &route.files {
@@ -239,8 +255,11 @@ fn paths(config: &Config, faults: &mut Vec<Fault>) {
         }
     }
     for (name, upstream) in &config.upstreams {
-        if let Some(ca) = &upstream.ca {
-            named(join(&join("/upstreams", name), "ca"), ca, false);
+        let files = [("ca", &upstream.ca), ("tls/cert", &upstream.tls.cert), ("tls/key", &upstream.tls.key)];
+        for (key, file) in files {
+            if let Some(file) = file {
+                named(format!("{}/{key}", join("/upstreams", name)), file, false);
+            }
         }
     }
     for (index, policy) in config.policies.iter().enumerate() {

@@ -41,6 +41,9 @@ pub struct Certificate {
     pub cert: PathBuf,
     /// Private key (PKCS#8, PKCS#1 or SEC1).
     pub key: PathBuf,
+    /// OCSP response to staple, DER; `CERT.ocsp` beside the chain, if it is there, unless set. Read again when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ocsp: Option<PathBuf>,
 }
 
 /// Admin socket and metrics.

@@ -11,6 +11,8 @@ mod rates;
 mod restart;
 mod route;
 mod route_check;
+mod tls;
+mod tls_check;
 mod units;
 pub mod upstream;
 
@@ -35,6 +37,9 @@ pub use rates::{Rate, RateImage, RateOf, RatePer};
 pub use restart::needs_restart;
 pub use route::{
     Condition, Files, HeaderChanges, Page, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share, SplitBy,
+};
+pub use tls::{
+    ClientAuth, ClientAuthMode, Hsts, OriginTls, OriginVerify, StrictSni, Tickets, Tls, TlsHost, TlsVersion,
 };
 pub use units::{Size, Span};
 pub use upstream::{Scheme, ServerUrl, Upstream};
@@ -79,10 +84,14 @@ pub struct Config {
     /// Where clients connect.
     #[schemars(length(min = 1, max = MAX_SERVICES))]
     pub listeners: Vec<Listener>,
-    /// Certificates for the `https` listeners; chosen by SNI among the names inside them, the first is the default.
+    /// Certificates for the `https` listeners; chosen by SNI among the names inside them, and of those for one name, such as
+    /// ECDSA and RSA, by what the client can check. The first is the default.
     #[serde(default)]
     #[schemars(length(max = MAX_CERTIFICATES))]
     pub certificates: Vec<Certificate>,
+    /// What TLS asks of clients and promises them.
+    #[serde(default)]
+    pub tls: Tls,
     /// Tried in order of: exact host before wildcard before none; a path alone before the longest pattern or prefix; most
     /// conditions first.
     #[schemars(length(min = 1, max = MAX_ROUTES))]

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Balancing, Probing, Retries};
+use super::{Balancing, OriginTls, Probing, Retries};
 
 /// Most servers of one upstream.
 pub const MAX_SERVERS: u32 = 256;
@@ -32,6 +32,9 @@ pub struct Upstream {
     /// Name to ask for and check instead of the URL's host (SNI and certificate).
     #[serde(default)]
     pub server_name: Option<String>,
+    /// What else there is to TLS towards `https` servers. Sessions are resumed.
+    #[serde(default, skip_serializing_if = "OriginTls::is_default")]
+    pub tls: OriginTls,
     /// How the servers share requests, and when they are left alone.
     #[serde(default, skip_serializing_if = "Balancing::is_default")]
     pub balance: Balancing,

@@ -192,7 +192,7 @@ impl Lowering<'_> {
             | Expr::Bits(..)
             | Expr::Text(..)
             | Expr::All(_)
-            | Expr::Flag(FlagField::Ssl | FlagField::BodyTruncated) => {
+            | Expr::Flag(FlagField::Ssl | FlagField::BodyTruncated | FlagField::ClientVerified) => {
                 return Err(NO_REQUEST.to_owned());
             }
         })

@@ -53,9 +53,9 @@ pub use cubes::Cube;
 pub use edits::{Edit, EditKind, Edits, ItemKind, ListSummary, MAX_EDIT_BYTES, MAX_EDITS, Standing, edit_item};
 pub use explain::{Comparison, ExplainedRule, Outcome, RequestExplanation};
 pub use interfaces::stand_in;
-pub(crate) use lang::signature;
 pub use lang::{MAX_DEPTH, MAX_EXPRESSION_BYTES, MAX_LANGUAGES, MAX_NODES, MAX_REFERENCES, MAX_REGEX_BYTES};
 pub use lang::{MAX_SET_ITEMS, MAX_SPLITS, MAX_URL_DECODES, MAX_VALUE_BYTES, MAX_WILDCARDS};
+pub(crate) use lang::{encode_base64, signature};
 pub use list_file::{
     ListFault, ListFile, ListFiles, MAX_LIST_FILE_BYTES, MAX_LIST_FILE_ITEMS, check_list_name, list_files, parse_list,
 };

@@ -323,7 +323,7 @@ fn compiled_policies_do_what_the_words_mean() {
                 headers: &headers,
                 body_size: Some(0),
                 wall_ms: 0,
-                connection: ConnectionView { hello: Some(&hello), places: None },
+                connection: ConnectionView { hello: Some(&hello), ..ConnectionView::default() },
                 body: BodyView { bytes: world.body.as_ref().map(String::as_bytes), truncated: false },
             };
             // What is decided at the handshake is what the same rule says there.

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::interfaces::Interfaces;
 use super::lang::{
-    Availability, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, ProtoSet, TextField, Type,
-    signature, unfed,
+    Availability, CertField, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, ProtoSet,
+    TextField, Type, signature, unfed,
 };
 use super::sample_frame::{self, SampleFrame, implied};
 use super::{BodyView, ConnectionView, RequestView, ResponseView, sample_hello};
@@ -25,6 +25,7 @@ use crate::hello::ClientHello;
 use crate::json::join;
 use crate::json::shape::{Fault, describe};
 use crate::ranges::number;
+use crate::tls::Identity;
 
 /// Source port of a packet that names none.
 const SOURCE_PORT: u16 = 50_000;
@@ -70,6 +71,7 @@ pub(super) struct Sample {
     place: Place,
     body: Option<String>,
     body_truncated: bool,
+    client: Option<Identity>,
     status: StatusCode,
     /// Headers of the response.
     none: HeaderMap,
@@ -114,6 +116,7 @@ impl Sample {
             place: Place::default(),
             body: None,
             body_truncated: false,
+            client: None,
             status: StatusCode::OK,
             none: HeaderMap::new(),
         };
@@ -141,7 +144,11 @@ impl Sample {
             headers: &self.headers,
             body_size: Some(self.body_size),
             wall_ms: self.wall_ms,
-            connection: ConnectionView { hello: self.hello.as_ref(), places: Some(&self.place) },
+            connection: ConnectionView {
+                hello: self.hello.as_ref(),
+                client: self.client.as_ref(),
+                places: Some(&self.place),
+            },
             body: BodyView { bytes: self.body.as_deref().map(str::as_bytes), truncated: self.body_truncated },
         }
     }
@@ -239,6 +246,7 @@ impl Reader<'_> {
                     FlagField::Tcp(bit) if set => sample.tcp_flags |= bit,
                     FlagField::Ssl => if set { "https" } else { "http" }.clone_into(&mut sample.scheme),
                     FlagField::BodyTruncated => sample.body_truncated = set,
+                    FlagField::ClientVerified => sample.client = set.then(|| sample.client.take().unwrap_or_default()),
                     FlagField::Tcp(_) => {}
                 }
             }
@@ -346,6 +354,20 @@ impl Reader<'_> {
                 let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
                 path.clone_into(&mut sample.path);
                 sample.query = query.map(str::to_owned);
+            }
+            TextField::Cert(field) => {
+                let client = sample.client.get_or_insert_default();
+                let place = match field {
+                    CertField::Subject => &mut client.subject,
+                    CertField::Issuer => &mut client.issuer,
+                    CertField::Serial => &mut client.serial,
+                    CertField::Fingerprint => &mut client.fingerprint,
+                    CertField::Names => {
+                        client.names.push(text.to_owned());
+                        return Ok(());
+                    }
+                };
+                text.clone_into(place);
             }
             TextField::Country => sample.place.country = Some(text.to_owned()),
             TextField::Continent => sample.place.continent = Some(text.to_owned()),

@@ -6,6 +6,7 @@ use http::{HeaderMap, Method, StatusCode, Version};
 
 use crate::geo::Places;
 use crate::hello::ClientHello;
+use crate::tls::Identity;
 
 /// What request rules may look at. `src` is never v4-mapped.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,8 @@ pub struct BodyView<'a> {
 pub struct ConnectionView<'a> {
     /// The client's hello; only read where [`super::PolicySet::wants_hello`] says so.
     pub hello: Option<&'a ClientHello>,
+    /// Who the client's certificate says it is; None without one.
+    pub client: Option<&'a Identity>,
     /// Who knows places of addresses.
     pub places: Option<&'a dyn Places>,
 }
@@ -77,7 +80,7 @@ impl<'a> RequestView<'a> {
             headers: &NO_HEADERS,
             body_size: None,
             wall_ms: 0,
-            connection: ConnectionView { hello: Some(hello), places: None },
+            connection: ConnectionView { hello: Some(hello), ..ConnectionView::default() },
             body: BodyView::default(),
         }
     }

@@ -89,7 +89,19 @@ fn a_stage_stands_where_it_is_put() {
     let names: Vec<_> = list.iter().map(Stage::name).collect();
     assert_eq!(
         names,
-        ["trace", "validate", "policy", "numbered", "route", "files", "headers", "access_log", "counters"]
+        [
+            "trace",
+            "validate",
+            "tls",
+            "policy",
+            "numbered",
+            "route",
+            "files",
+            "headers",
+            "client_cert",
+            "access_log",
+            "counters"
+        ]
     );
     assert!(Stages::standard().after("polcy", Numbered).is_err());
 }

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use proxy_core::hello::ClientHello;
 use proxy_core::policy::{BodyView, ConnectionView, Decision, PolicySet, RequestView};
+use proxy_core::tls::Identity;
 
 use crate::control::wire::ExplainedRequest;
 use crate::shared::Snapshot;
@@ -41,6 +42,7 @@ struct Seen {
     body_size: Option<u64>,
     wall_ms: u64,
     hello: Option<ClientHello>,
+    client: Option<Identity>,
     /// Beginning of its body, where policies looked at it.
     body: Option<Box<[u8]>>,
     truncated: bool,
@@ -70,6 +72,7 @@ impl Ring {
             body_size: view.body_size,
             wall_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             hello: view.connection.hello.cloned(),
+            client: view.connection.client.cloned(),
             body: view.body.bytes.map(|bytes| bytes.get(..MAX_SEEN_BODY).unwrap_or(bytes).into()),
             truncated: view.body.truncated || view.body.bytes.is_some_and(|bytes| bytes.len() > MAX_SEEN_BODY),
             snapshot: Arc::downgrade(snapshot),
@@ -111,7 +114,11 @@ impl Seen {
             headers: &self.headers,
             body_size: self.body_size,
             wall_ms: self.wall_ms,
-            connection: ConnectionView { hello: self.hello.as_ref(), places: policies.places() },
+            connection: ConnectionView {
+                hello: self.hello.as_ref(),
+                client: self.client.as_ref(),
+                places: policies.places(),
+            },
             body: BodyView { bytes: self.body.as_deref(), truncated: self.truncated },
         }
     }

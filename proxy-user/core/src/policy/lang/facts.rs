@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, Version};
 use smallvec::SmallVec;
 
 use super::MAX_LANGUAGES;
-use super::field::{FlagField, HttpInt, IntField, IpField, TextField};
+use super::field::{CertField, FlagField, HttpInt, IntField, IpField, TextField};
 use super::packet::{PacketTerm, Place};
 use super::value::ProtoSet;
 use crate::geo::Places;
@@ -122,6 +122,7 @@ impl Facts for RequestView<'_> {
         match field {
             FlagField::Ssl => Some(self.scheme == "https"),
             FlagField::BodyTruncated => Some(self.body.truncated),
+            FlagField::ClientVerified => Some(self.connection.client.is_some()),
             FlagField::Fragment | FlagField::Tcp(_) => None,
         }
     }
@@ -162,6 +163,13 @@ impl Facts for RequestView<'_> {
             TextField::Listener => !self.listener.is_empty() && test(self.listener.as_bytes()),
             TextField::Country => self.place(|places, address| places.country(address), test),
             TextField::Continent => self.place(|places, address| places.continent(address), test),
+            TextField::Cert(field) => self.connection.client.is_some_and(|client| match field {
+                CertField::Subject => test(client.subject.as_bytes()),
+                CertField::Issuer => test(client.issuer.as_bytes()),
+                CertField::Serial => test(client.serial.as_bytes()),
+                CertField::Fingerprint => test(client.fingerprint.as_bytes()),
+                CertField::Names => client.names.iter().any(|name| test(name.as_bytes())),
+            }),
             TextField::Body => self.body.bytes.is_some_and(test),
             TextField::Hello(field) => {
                 self.connection.hello.is_some_and(|hello| super::hello::values(hello, *field, test))

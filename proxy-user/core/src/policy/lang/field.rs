@@ -150,6 +150,23 @@ pub(crate) enum FlagField {
     Ssl,
     /// `http.request.body.truncated`: there is more of the body than was read.
     BodyTruncated,
+    /// `tls.client.cert.verified`: the client has shown a certificate that its authority signed.
+    ClientVerified,
+}
+
+/// Strings of a client's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CertField {
+    /// `tls.client.cert.subject_dn`
+    Subject,
+    /// `tls.client.cert.issuer_dn`
+    Issuer,
+    /// `tls.client.cert.serial`
+    Serial,
+    /// `tls.client.cert.fingerprint_sha256`
+    Fingerprint,
+    /// `tls.client.cert.names`
+    Names,
 }
 
 /// Fields of type string. Those of a request that may occur more than once stand for each of their values.
@@ -207,6 +224,8 @@ pub(crate) enum TextField {
     ResponseHeaderValues,
     /// Of the ClientHello.
     Hello(HelloField),
+    /// Of the client's certificate.
+    Cert(CertField),
     /// `ip.src.country`, by two upper-case letters.
     Country,
     /// `ip.src.continent`, likewise.
@@ -254,7 +273,7 @@ pub(crate) enum Field {
 }
 
 /// Every field name that is known, as written.
-pub(crate) const KNOWN_FIELDS: [&str; 75] = [
+pub(crate) const KNOWN_FIELDS: [&str; 87] = [
     "ip.src",
     "ip.dst",
     "ip.proto",
@@ -330,6 +349,18 @@ pub(crate) const KNOWN_FIELDS: [&str; 75] = [
     "ip.geoip.country",
     "ip.geoip.continent",
     "ip.geoip.asnum",
+    "tls.client.cert.verified",
+    "tls.client.cert.subject_dn",
+    "tls.client.cert.issuer_dn",
+    "tls.client.cert.serial",
+    "tls.client.cert.fingerprint_sha256",
+    "tls.client.cert.names",
+    "cf.tls_client_auth.cert_verified",
+    "cf.tls_client_auth.cert_presented",
+    "cf.tls_client_auth.cert_subject_dn_rfc2253",
+    "cf.tls_client_auth.cert_issuer_dn_rfc2253",
+    "cf.tls_client_auth.cert_serial",
+    "cf.tls_client_auth.cert_fingerprint_sha256",
 ];
 
 /// Fields of Cloudflare's language whose values nothing here reads yet, by the beginning of the name, and what there is.
@@ -418,6 +449,22 @@ impl Field {
             "tls.client.extensions" => Self::Text(TextField::Hello(HelloField::Extensions)),
             "tls.client.groups" => Self::Text(TextField::Hello(HelloField::Groups)),
             "tls.client.signature_algorithms" => Self::Text(TextField::Hello(HelloField::SignatureAlgorithms)),
+            "tls.client.cert.verified" | "cf.tls_client_auth.cert_verified" | "cf.tls_client_auth.cert_presented" => {
+                Self::Flag(FlagField::ClientVerified)
+            }
+            "tls.client.cert.subject_dn" | "cf.tls_client_auth.cert_subject_dn_rfc2253" => {
+                Self::Text(TextField::Cert(CertField::Subject))
+            }
+            "tls.client.cert.issuer_dn" | "cf.tls_client_auth.cert_issuer_dn_rfc2253" => {
+                Self::Text(TextField::Cert(CertField::Issuer))
+            }
+            "tls.client.cert.serial" | "cf.tls_client_auth.cert_serial" => {
+                Self::Text(TextField::Cert(CertField::Serial))
+            }
+            "tls.client.cert.fingerprint_sha256" | "cf.tls_client_auth.cert_fingerprint_sha256" => {
+                Self::Text(TextField::Cert(CertField::Fingerprint))
+            }
+            "tls.client.cert.names" => Self::Text(TextField::Cert(CertField::Names)),
             "tidegate.score" => Self::Int(IntField::Http(HttpInt::Score)),
             "tls.client.hello_length" | "cf.tls_client_hello_length" => Self::Int(IntField::Http(HttpInt::HelloLength)),
             _ => return None,
@@ -472,7 +519,7 @@ impl Field {
                 TextField::ResponseHeader(_) | TextField::ResponseHeaderNames | TextField::ResponseHeaderValues,
             ) => Availability::Response,
             Self::Int(IntField::Http(_))
-            | Self::Flag(FlagField::Ssl)
+            | Self::Flag(FlagField::Ssl | FlagField::ClientVerified)
             | Self::Text(_)
             | Self::Headers
             | Self::Args
@@ -495,6 +542,7 @@ impl TextField {
                 | Self::ArgValues
                 | Self::Cookie(_)
                 | Self::Languages
+                | Self::Cert(CertField::Names)
                 | Self::Hello(
                     HelloField::Alpn
                         | HelloField::Versions

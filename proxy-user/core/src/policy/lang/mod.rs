@@ -29,8 +29,8 @@ mod tests;
 pub(crate) use expr::{Expr, Phases, TextTest};
 pub(crate) use facts::{Facts, Scored};
 pub(crate) use field::{
-    Availability, Field, FlagField, HelloField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, TextField, Type,
-    unfed,
+    Availability, CertField, Field, FlagField, HelloField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField,
+    TextField, Type, unfed,
 };
 pub(crate) use function::encode_base64;
 pub(crate) use key::{KeyPart, KeyValue};

@@ -1,0 +1,46 @@
+//! The handshake of a TCP connection. Where hosts differ in what they ask, the name in the ClientHello says which
+//! configuration it goes on with.
+
+use std::io;
+
+use rustls::HandshakeKind;
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
+
+use super::Current;
+use super::secured::Secured;
+
+/// A fatal alert, `unrecognized_name` (RFC 6066 section 3), in a record of its own.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// Does the handshake, and tells what it has shown.
+///
+/// # Errors
+/// It failed, and the client was told so where it can be.
+pub async fn accept<I: AsyncRead + AsyncWrite + Unpin>(
+    current: &Current,
+    stream: I,
+) -> io::Result<(TlsStream<I>, Secured)> {
+    let (stream, index) = if current.by_name {
+        let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let chosen = current.for_tcp(start.client_hello().server_name());
+        let Some((index, config)) = chosen else {
+            start.io.write_all(&UNRECOGNIZED_NAME).await?;
+            start.io.shutdown().await?;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the client asks for no name that is served here"));
+        };
+        let config = std::sync::Arc::clone(config);
+        (start.into_stream(config).await?, index)
+    } else {
+        let config = current.first_tcp().map_err(io::Error::other)?;
+        (TlsAcceptor::from(std::sync::Arc::clone(config)).accept(stream).await?, 0)
+    };
+    let session = stream.get_ref().1;
+    let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    tracing::debug!(name = session.server_name(), resumed, "TLS handshake done");
+    let secured = Secured::new(current, index, session.server_name(), session.peer_certificates());
+    let secured = secured.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
+    Ok((stream, secured))
+}
