@@ -26,7 +26,7 @@ pub use crate::seen::SEEN_SLOTS;
 pub use crate::syn::{SynMeter, SynSettings, SynState, syn_policy};
 
 /// Version of everything in this module; stands in [`GateConfig::layout`] of a loaded gate.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Most listeners (protocol, address, port) that can be steered.
 pub const MAX_SERVICES: u32 = 64;
@@ -49,7 +49,7 @@ pub const MAX_PACKET_RULES: u32 = 4_096;
 /// Sides of what a policy swap flips: packets read one while the other is filled.
 pub const SIDES: u32 = 2;
 /// Most rule slots (a slot is one policy rule's number in counters and verdicts). Slot 0 is the operator.
-pub const MAX_RULE_SLOTS: u32 = 4_096;
+pub const MAX_RULE_SLOTS: u32 = 16_384;
 /// Bytes of a rule's name `policy/rule` in [`RuleName`], cut at a character border and zero-padded.
 pub const RULE_NAME_LEN: usize = 64;
 /// Words of the prefix hint of one address family; see [`crate::hint`].

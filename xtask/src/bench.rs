@@ -31,7 +31,7 @@ enum What {
     Rules,
     /// From a worker's decision to the verdict in the kernel map
     Verdicts,
-    /// Nanoseconds a request through the request rules, by the number of rules
+    /// Nanoseconds a request through the request rules, by the number of rules, beside nginx and `HAProxy`
     Policy,
     /// Verdicts and lists of a million hosts loaded, and what packets notice of it
     Load,
@@ -67,8 +67,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(runner::exit_code(runner::supervise(command, None)?))
 }
 
-/// The bench of `proxy-core`, which needs no kernel half.
+/// The bench of `proxy-core`, which needs no kernel half. Peers that cannot be had are left out.
 fn policy() -> Result<ExitCode> {
+    setup::for_policy_bench(Progress { quiet: false });
     let mut command = run::cargo();
     command.args(["bench", "--package", "proxy-core", "--bench", "policy", "--profile", build::TEST_PROFILE]);
     let status = command.status().with_context(|| format!("could not start `{}`", run::line(&command)))?;

@@ -31,8 +31,12 @@ const TEST_PROGRAMS: [(&str, &str); 11] = [
     ("nft", "nftables"),
 ];
 
-/// Programs that a bench compares with, where the distribution has them.
-const OPTIONAL_PROGRAMS: [(&str, &str); 1] = [("xdp-filter", "xdp-tools")];
+/// Programs that a bench compares with, and a browser for challenges (64 MB), where the distribution has them.
+const OPTIONAL_PROGRAMS: [(&str, &str); 2] =
+    [("xdp-filter", "xdp-tools"), ("chromium-headless-shell", "chromium-headless-shell")];
+
+/// Likewise, of the bench of request rules.
+const POLICY_PEERS: [(&str, &str); 2] = [("nginx", "nginx-light"), ("haproxy", "haproxy")];
 
 /// Options of `setup`.
 #[derive(clap::Args)]
@@ -178,7 +182,18 @@ pub fn for_tests(progress: Progress) -> Result<PathBuf> {
     if !missing.is_empty() {
         apt::install(&missing, progress)?;
     }
-    for (program, package) in OPTIONAL_PROGRAMS {
+    optional(&OPTIONAL_PROGRAMS, progress);
+    python(progress)
+}
+
+/// Installs what the bench of request rules compares with, where it can be had.
+pub fn for_policy_bench(progress: Progress) {
+    optional(&POLICY_PEERS, progress);
+}
+
+/// Installs what is missing, and says what cannot be had.
+fn optional(programs: &[(&str, &str)], progress: Progress) {
+    for (program, package) in programs {
         if run::find(program).is_none()
             && run::is_root()
             && apt::is_here()
@@ -187,7 +202,6 @@ pub fn for_tests(progress: Progress) -> Result<PathBuf> {
             progress.warn(&format!("left out {program}: {error:#}"));
         }
     }
-    python(progress)
 }
 
 /// A Python with the foreign clients, in an environment of its own.

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{BodyView, ConnectionView, Decision, PolicySet, RequestView, ResponseView};
+use crate::policy::{Action, BodyView, ConnectionView, Decision, PolicySet, RequestView, ResponseView};
 
 /// Requests of each change that are named.
 pub const MAX_SAMPLES: usize = 5;
@@ -211,8 +211,13 @@ impl Request {
             body: BodyView::default(),
         };
         let now_ns = u64::try_from(recorded.time.as_nanosecond()).unwrap_or(0);
-        let decision = set.evaluate(&view, now_ns);
-        let answered = ResponseView { src: self.src, dst: dst.ip(), status: self.status, headers: &self.headers };
+        let mut decision = set.evaluate(&view, now_ns);
+        // Nor has it headers of responses.
+        let none = HeaderMap::new();
+        let answered = ResponseView { src: self.src, dst: dst.ip(), status: self.status, headers: &none };
+        if decision.action == Action::Pass {
+            set.evaluate_response(&view, &answered, now_ns, &mut decision);
+        }
         set.count(&decision.pending, &answered, now_ns);
         verdict(set, &decision)
     }

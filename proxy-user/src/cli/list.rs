@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Subcommand;
 use proxy_core::config::Span;
-use proxy_core::policy::ItemKind;
 use proxy_user::control::api::{MAX_LOAD, encode_segment};
 use proxy_user::control::wire::{EditList, ListEdited, ListItem, ListState, Lists};
 
@@ -140,10 +139,6 @@ fn show(list: Option<&str>, ask: &Ask) -> anyhow::Result<()> {
 }
 
 fn row(list: &ListState) -> Vec<String> {
-    let kind = match list.kind {
-        ItemKind::Cidr => "cidr",
-        ItemKind::String => "string",
-    };
     let numbers = [list.items, list.added, list.removed].map(|number| number.to_string());
-    [list.name.clone(), kind.to_owned()].into_iter().chain(numbers).collect()
+    [list.name.clone(), list.kind.name().to_owned()].into_iter().chain(numbers).collect()
 }

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow, bail};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use proxy_core::config::{Listener, Protocol};
 use proxy_core::hello::ClientHello;
-use proxy_core::policy::{BodyView, Comparison, ConnectionView, Outcome, Phase, RequestExplanation, RequestView};
+use proxy_core::policy::{
+    BodyView, Comparison, ConnectionView, Outcome, Phase, RequestExplanation, RequestView, ResponseView,
+};
 use proxy_core::route::Request;
 use proxy_user::control::api::encode_segment;
 use proxy_user::control::wire::ExplainedRequest;
@@ -61,6 +63,12 @@ pub(super) struct Args {
     /// A protocol that the client's TLS hello offers; may be given more than once
     #[arg(long, value_name = "PROTOCOL", requires = "request")]
     alpn: Vec<String>,
+    /// Status of the response, for rules on responses
+    #[arg(long, value_name = "STATUS", requires = "request")]
+    response: Option<StatusCode>,
+    /// A header of the response; may be given more than once
+    #[arg(long, value_name = "NAME: VALUE", requires = "response")]
+    response_header: Vec<String>,
     /// Config whose policies judge; for a request /etc/tidegate/tidegate.json unless given
     #[arg(long, value_name = "FILE", conflicts_with = "socket")]
     pub(super) config: Option<PathBuf>,
@@ -93,10 +101,13 @@ pub(super) fn run(args: &Args, request: &str, json: bool) -> anyhow::Result<()> 
         headers: &headers,
         body_size: Some(args.body.as_ref().map_or(args.body_size, |body| body.len() as u64)),
         wall_ms: wall.as_millis() as u64,
-        connection: ConnectionView { hello: hello.as_ref(), client: None, places: loaded.policies.places() },
+        connection: ConnectionView { hello: hello.as_ref(), places: loaded.policies.places(), link: None },
         body: BodyView { bytes: args.body.as_deref().map(str::as_bytes), truncated: false },
     };
-    let told = loaded.policies.explain(&view);
+    let answered = self::headers(&args.response_header)?;
+    let response =
+        args.response.map(|status| ResponseView { src: source, dst: view.dst.ip(), status, headers: &answered });
+    let told = loaded.policies.explain(&view, response.as_ref());
     let asked = Request { host: &host, path: uri.path(), query: uri.query(), method: &method, headers: &headers };
     let found = loaded.snapshot.router.find(&asked);
     let upstream =
@@ -261,6 +272,9 @@ fn print(
     if told.phase == Some(Phase::ClientHello) {
         write!(out, ", before the TLS handshake")?;
     }
+    if told.phase == Some(Phase::Response) {
+        write!(out, ", in place of the response")?;
+    }
     if let Some(location) = &told.location {
         write!(out, ", to {location}")?;
     }
@@ -269,6 +283,9 @@ fn print(
     }
     if let Some((covered, seconds)) = verdict {
         write!(out, "; writes to VERDICTS: {covered}, for {seconds} s, on Tidegate's own listeners")?;
+        if let Some(matches) = told.push_after {
+            write!(out, ", at the match that makes them {matches}")?;
+        }
     }
     if !told.logged.is_empty() {
         write!(out, "; counted by {}", told.logged.join(", "))?;

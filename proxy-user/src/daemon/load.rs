@@ -8,6 +8,7 @@ use proxy_core::config::{self, Config, Diagnostic};
 use proxy_core::policy::{Edits, PolicySet};
 use proxy_core::store::Texts;
 
+use super::challenge_key;
 use super::policies::{Sources, unpacked};
 use crate::shared::Snapshot;
 use crate::stages::Stages;
@@ -67,7 +68,8 @@ fn read_text(path: &Path) -> Result<(Config, PathBuf, String), String> {
         .map_err(|error| format!("{}: {error}; name a config with --config FILE", path.display()))?;
     let mut config = config::parse(&text).map_err(|faults| lines(path, &faults))?;
     let base = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
-    for file in [&mut config.geo.country, &mut config.geo.asn].into_iter().flatten() {
+    config.kept_challenge_key = base.join(&config.state_dir).join(challenge_key::FILE);
+    for file in [&mut config.geo.country, &mut config.geo.asn, &mut config.challenge_key].into_iter().flatten() {
         *file = base.join(&*file);
     }
     Ok((config, base, text))

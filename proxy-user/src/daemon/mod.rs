@@ -1,6 +1,7 @@
 //! The daemon: starts everything in order, then supervises from the control thread until it is told to end.
 //! It never touches a request.
 
+mod challenge_key;
 mod history;
 mod lists;
 pub mod load;
@@ -107,6 +108,7 @@ impl Daemon {
             kernel.apply(loaded.policies.kernel_image()).context("the policies could not be written to the kernel")?;
         }
         warn_of(&loaded.policies);
+        challenge_key::keep(&loaded.config, &loaded.policies);
         let config = Arc::clone(&loaded.config);
         let mut history = History::open(&loaded.base.join(&config.state_dir), left);
         history.started(&mut loaded.sources, loaded.policies.rules().len(), begin);
@@ -278,6 +280,7 @@ impl Daemon {
         };
         let needs_restart = needs_restart(&self.boot, &loaded.config);
         warn_of(&loaded.policies);
+        challenge_key::keep(&loaded.config, &loaded.policies);
         if !current.held {
             self.history.reloaded(&mut loaded.sources, loaded.policies.rules().len(), who);
         }

@@ -18,6 +18,8 @@ use proxy_core::policy::{self, Edits, ListFault, ListFiles, MAX_LIST_FILE_BYTES,
 use proxy_core::store::bundle::{Bundle, Mark, PublicKey};
 use proxy_core::store::{ListText, Texts};
 
+use super::challenge_key;
+
 /// Most policy files that a config's patterns may find; the compiler has bounds of its own.
 const MAX_FILES: usize = 1_024;
 
@@ -151,6 +153,7 @@ impl Sources {
             listeners: &listeners,
             interfaces: &interfaces,
             seed: [random.hash_one(0), random.hash_one(1)],
+            challenge_key: challenge_key::read(config)?,
             lists: &self.lists,
             places: Some(&places),
             edits,

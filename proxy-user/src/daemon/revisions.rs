@@ -10,6 +10,7 @@ use proxy_core::store::audit::Act;
 use proxy_core::store::bundle::follows;
 use proxy_core::store::{Origin, Who};
 
+use super::challenge_key;
 use super::history::{Change, History, Left, left_in_force};
 use super::load::{Loaded, load_after, read_config};
 use super::policies::{Sources, unpacked};
@@ -188,6 +189,7 @@ impl Daemon {
             None => Applied::default(),
         };
         warn_of(&policies);
+        challenge_key::keep(&before.config, &policies);
         let generation = before.generation + 1;
         let (config, origins) = (Arc::clone(&before.config), before.origins.clone());
         let snapshot = Snapshot::new(config, Arc::new(policies), stages, origins, generation);

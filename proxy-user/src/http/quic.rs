@@ -239,6 +239,7 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
         // Its handshake is done, so it receives what is sent to it; where it began may be elsewhere by now.
         kernel.note_known(quic.remote_address().ip());
     }
+    connection.link.quic(quic.clone());
     match h3::Connection::start(quic.clone(), limits.snapshot.config.limits.header_bytes.0).await {
         Ok(http3) => {
             if let Err(Gone(error)) = requests(&connection, http3, &quic).await {
@@ -247,6 +248,7 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
         }
         Err(Gone(error)) => tracing::debug!(client = %connection.client, error, "HTTP/3 did not start"),
     }
+    connection.link.forget();
 }
 
 /// What the handshake has shown. That it was for the name that its first packet said is checked here: anybody can send

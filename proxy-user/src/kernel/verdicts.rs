@@ -85,6 +85,12 @@ impl Kernel {
         self.write_verdict(addr, key, rule, ttl, own_only)
     }
 
+    /// Adds a verdict of a policy about one address, also of IPv6.
+    pub fn push_host_verdict(&self, src: IpAddr, rule: RuleSlot, ttl: Duration, own_only: bool) -> Result<bool> {
+        let addr = Addr::from(src.to_canonical());
+        self.write_verdict(addr, addr.host_key(), rule, ttl, own_only)
+    }
+
     /// Adds a verdict by hand. `source` is an address (that host alone), or an IPv6 prefix of the configured length.
     pub fn add_verdict(&self, source: &str, ttl: Duration) -> Result<bool> {
         let (addr, key) = self.parse_source(source)?;

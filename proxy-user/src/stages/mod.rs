@@ -156,6 +156,12 @@ pub async fn run(exchange: Box<Exchange>, mut body: RequestBody) -> Response<Res
             Err(fault) => local(journey.exchange.fail(fault)),
         },
     };
+    if live.snapshot.policies.wants_response()
+        && let Some(answer) = policy::judge(&mut journey.exchange, &head)
+    {
+        policy::end(&journey.exchange).await;
+        (head, payload) = local(answer);
+    }
     for hook in hooks.response.iter().rev() {
         hook(&mut journey.exchange, &mut head);
     }

@@ -13,6 +13,7 @@ use proxy_core::policy::{ConnectionView, PolicySet};
 
 use super::Worker;
 use super::deadlines::Deadline;
+use super::link::Link;
 use crate::http::upgrade::Tunnel;
 use crate::http::wire::Framing;
 use crate::tls::secured::Secured;
@@ -79,6 +80,8 @@ pub struct Connection {
     pub local: SocketAddr,
     hello: OnceCell<Box<ClientHello>>,
     secured: OnceCell<Box<Secured>>,
+    /// Its round trips and bytes.
+    pub(crate) link: Link,
     cut: Cell<bool>,
     /// What an HTTP/1 connection goes on as, once it was told so.
     pub(crate) tunnel: RefCell<Option<Box<Tunnel>>>,
@@ -105,6 +108,7 @@ impl Connection {
             local: SocketAddr::new(local.ip().to_canonical(), local.port()),
             hello: OnceCell::new(),
             secured: OnceCell::new(),
+            link: Link::default(),
             cut: Cell::new(false),
             tunnel: RefCell::default(),
             framing: RefCell::default(),
@@ -115,7 +119,11 @@ impl Connection {
             deadline: worker.deadlines.add(),
         });
         worker.connection_opened();
-        connection.deadline.set(worker.live().snapshot.config.timeouts.header.0);
+        let live = worker.live();
+        connection.deadline.set(live.snapshot.config.timeouts.header.0);
+        if live.snapshot.policies.wants_link() {
+            connection.link.opened();
+        }
         connection
     }
 
@@ -157,6 +165,8 @@ impl Connection {
     pub fn view<'v>(&'v self, policies: &'v PolicySet) -> ConnectionView<'v> {
         let client = self.secured().and_then(|secured| secured.client.as_ref());
         ConnectionView { hello: self.hello(), client: client.map(|client| &client.identity), places: policies.places() }
+        let link = policies.wants_link().then(|| self.link.view(self.served.get()));
+        ConnectionView { hello: self.hello(), places: policies.places(), link }
     }
 
     /// A request's header is complete.

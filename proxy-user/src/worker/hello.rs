@@ -125,10 +125,11 @@ pub fn judge(connection: &Connection, hello: ClientHello, over: Over) -> Admissi
     let (client, local) = (connection.client.ip(), connection.local);
     let view = RequestView {
         wall_ms: policy::wall_ms(policies),
-        connection: ConnectionView { hello: Some(&hello), client: None, places: policies.places() },
+        connection: ConnectionView { hello: Some(&hello), places: policies.places(), link: None },
         ..RequestView::of_hello(client, local, &connection.listener.name, over != Over::Tcp, &hello)
     };
-    let decision = policies.evaluate_hello(&view);
+    let now = Instant::now();
+    let decision = policies.evaluate_hello(&view, worker.monotonic_ns(now));
     let admission = match decision.action {
         Action::Pass | Action::Allow(_) => {
             connection.keep_hello(hello);
@@ -144,7 +145,7 @@ pub fn judge(connection: &Connection, hello: ClientHello, over: Over) -> Admissi
     }
     bump(&worker.stats.blocked, 1);
     if !decision.pushes.is_empty() {
-        feedback::write(worker, &live.snapshot, client, &decision.pushes, Instant::now());
+        feedback::write(worker, &live.snapshot, client, &decision.pushes, now);
     }
     access_log::refused(connection, &live.snapshot, &hello, &decision);
     admission

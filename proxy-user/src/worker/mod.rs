@@ -6,6 +6,7 @@ pub mod connection;
 pub mod deadlines;
 pub mod hello;
 pub mod hold;
+pub(crate) mod link;
 pub mod relay;
 pub mod stream;
 pub mod thread;

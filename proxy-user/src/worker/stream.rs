@@ -2,6 +2,7 @@
 //! connection's word when it is dropped.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -21,6 +22,7 @@ pub struct ClientStream {
 impl ClientStream {
     /// Takes a stream over.
     pub fn new(tcp: TcpStream, connection: &Rc<Connection>) -> Self {
+        connection.link.tcp(tcp.as_raw_fd());
         Self { tcp, connection: Rc::clone(connection) }
     }
 
@@ -32,6 +34,7 @@ impl ClientStream {
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
+        self.connection.link.forget();
         if self.connection.is_cut() {
             // Closing a socket that does not linger resets its connection (socket(7)). A client that has left needs none.
             let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));

@@ -19,6 +19,7 @@ mod places;
 mod policies;
 mod python;
 mod refusals;
+mod responses;
 mod revisions;
 mod routing;
 mod strictness;

@@ -1,12 +1,14 @@
 //! What policies do instead of answering: connections that are reset or held, and work to do first.
 
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use crate::edge::{Edge, wait_for};
 use crate::http3::{connect_as, get};
+use crate::origin::Origin;
 use crate::policies::with_rules;
 
 /// Whether a connection is reset, rather than closed, after a request for `path`.
@@ -103,11 +105,14 @@ async fn requests_of_http3_too() {
 
 #[test]
 fn work_is_done_by_the_pages_script() {
-    let (_origin, edge) = with_rules(
-        "challenge",
-        &json!([{ "id": "work", "when": "starts_with(http.request.uri.path, \"/s\")",
-            "action": { "type": "challenge", "difficulty": 10, "pass_for": "1h" } }]),
-    );
+    let origin = Origin::start("a");
+    let policy = json!({ "schema": "tidegate.policy/v1", "id": "p", "rules": [{
+        "id": "work", "when": "starts_with(http.request.uri.path, \"/s\")",
+        "action": { "type": "challenge", "difficulty": 10, "pass_for": "1h" },
+    }] });
+    let file = std::env::temp_dir().join(format!("tidegate-policy-{}-challenge.json", std::process::id()));
+    std::fs::write(&file, policy.to_string()).unwrap();
+    let mut edge = Edge::start(origin.address, |config| config["policies"] = json!([file]));
     let mut client = edge.connect();
     let page = client.get("/see");
     assert_eq!((page.status, page.field("content-type")), (403, Some("text/html; charset=utf-8")));
@@ -142,6 +147,21 @@ fn work_is_done_by_the_pages_script() {
     assert_eq!(with(&mut client, cookie), 200);
     assert_eq!(with(&mut client, &cookie.replace(".10.", ".11.")), 403, "another task");
     assert_eq!(client.get("/see").status, 403, "without it");
+    drop(client);
+    edge.restart();
+    assert_eq!(with(&mut edge.connect(), cookie), 200, "the key outlives the daemon");
+    let kept = edge.directory().join("state/challenge.key");
+    let mode = std::fs::metadata(&kept).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "{mode:o}");
+    // Another host with the same key and policy.
+    let twin = Edge::start(origin.address, |config| {
+        config["policies"] = json!([file]);
+        config["challenge_key"] = json!(kept);
+    });
+    assert_eq!(with(&mut twin.connect(), cookie), 200, "a fleet shares its key");
+    assert_eq!(twin.get("/see").status, 403);
+    assert!(!twin.directory().join("state/challenge.key").exists(), "it keeps none of its own");
+    std::fs::remove_file(file).unwrap();
 }
 
 #[test]

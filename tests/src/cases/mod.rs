@@ -11,6 +11,7 @@ mod inspect;
 mod install;
 mod lifecycle;
 mod lists;
+mod policies;
 mod probes;
 mod protocols;
 mod rates;
@@ -32,6 +33,7 @@ use anyhow::Result;
 use libtest_mimic::{Failed, Trial};
 
 use crate::process::patient;
+use crate::tools;
 
 /// Time within which a case must end, set-up and clean-up included.
 const CASE_TIME: Duration = Duration::from_secs(120);
@@ -46,7 +48,7 @@ pub struct Case {
 }
 
 /// All cases, by group.
-const GROUPS: [(&str, &[Case]); 17] = [
+const GROUPS: [(&str, &[Case]); 18] = [
     ("protocols", protocols::CASES),
     ("bodies", bodies::CASES),
     ("verdicts", verdicts::CASES),
@@ -63,6 +65,7 @@ const GROUPS: [(&str, &[Case]); 17] = [
     ("syn_v6", syn_v6::CASES),
     ("probes", probes::CASES),
     ("lists", lists::CASES),
+    ("policies", policies::CASES),
     ("attach", attach::CASES),
 ];
 
@@ -70,7 +73,8 @@ const GROUPS: [(&str, &[Case]); 17] = [
 pub fn trials(skip: bool) -> Vec<Trial> {
     let has_module = |name: &str| Path::new("/sys/module").join(name).exists();
     let with = |module, cases| has_module(module).then_some(("attach", cases));
-    let more = [with("bonding", attach::BOND_CASES), with("8021q", attach::VLAN_CASES)];
+    let browser = tools::find(policies::BROWSER).is_ok().then_some(("policies", policies::BROWSER_CASES));
+    let more = [with("bonding", attach::BOND_CASES), with("8021q", attach::VLAN_CASES), browser];
     GROUPS
         .into_iter()
         .chain(more.into_iter().flatten())

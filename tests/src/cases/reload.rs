@@ -10,13 +10,14 @@ use super::Case;
 use crate::clients::{Load, Version};
 use crate::edge::{Edge, SITE, TLS_SITE, probe_policy};
 use crate::process::run;
-use crate::street::EDGE_V4;
+use crate::street::{EDGE_V4, SCANNER_V4};
 use crate::tools;
 
 pub const CASES: &[Case] = &[
     Case { name: "reload_under_load_loses_nothing", run: reload_under_load_loses_nothing },
     Case { name: "certificate_swap_under_load", run: certificate_swap_under_load },
     Case { name: "a_bad_reload_changes_nothing", run: a_bad_reload_changes_nothing },
+    Case { name: "broken_policies_under_load_change_nothing", run: broken_policies_under_load_change_nothing },
     Case { name: "what_needs_a_restart_is_said", run: what_needs_a_restart_is_said },
 ];
 
@@ -149,6 +150,32 @@ fn a_bad_reload_changes_nothing() -> Result<()> {
     ensure!(answer.status == 403, "{answer:?}");
     edge.policy(&probe_policy("5s"))?;
     edge.reload().context("the mended files were refused").map(drop)
+}
+
+fn broken_policies_under_load_change_nothing() -> Result<()> {
+    let mut edge = Edge::prepare()?;
+    edge.policy(&probe_policy("10m"))?;
+    edge.launch()?;
+    let before = edge.ctl(&["status", "--json"])?["generation"].clone();
+    let file = edge.dir().join("policies/probes.json");
+    let good = std::fs::read_to_string(&file)?;
+    let broken = [
+        good.replace("http.request.uri.path", "http.request.uri.pth"),
+        good.get(..good.len() / 2).context("half a file")?.to_owned(),
+        good.replace("\"block\"", "\"drop\""),
+        String::new(),
+    ];
+    under_load(&edge, 4, || {
+        for text in broken.iter().cycle().take(8) {
+            std::fs::write(&file, text)?;
+            ensure!(edge.reload().is_err(), "a broken file was taken up: {text}");
+        }
+        Ok(())
+    })?;
+    ensure!(edge.ctl(&["status", "--json"])?["generation"] == before, "the generation moved on");
+    let answer = edge.scanner().get(Version::H1, "http://edge.test/.env", &[])?;
+    ensure!(answer.status == 403 && edge.verdict(SCANNER_V4)?.is_some(), "the last good revision decides no more");
+    Ok(())
 }
 
 fn what_needs_a_restart_is_said() -> Result<()> {

@@ -106,6 +106,13 @@ pub struct Config {
     /// config file's directory.
     #[serde(default = "state_dir")]
     pub state_dir: PathBuf,
+    /// File with the key that challenges are signed with, 64 hex digits, such as `openssl rand -hex 32` prints: hosts that share
+    /// it take each other's passes. `challenge.key` in `state_dir`, written when a policy first challenges, unless set.
+    #[serde(default)]
+    pub challenge_key: Option<PathBuf>,
+    /// Where a key is kept that nobody named; whoever reads the config says where relative paths start.
+    #[serde(skip)]
+    pub kept_challenge_key: PathBuf,
     /// Take policies only from a bundle that one of `trusted_keys` signed.
     #[serde(default)]
     pub require_signature: bool,

@@ -75,10 +75,31 @@ pub(crate) struct Action {
     #[serde(default)]
     #[schemars(range(min = 1, max = MAX_POINTS))]
     pub points: Option<u16>,
-    /// Ids of later rules of the same policy that `skip` leaves out; all that follow unless set.
+    /// Ids of later rules of the same policy that `skip` leaves out; all that follow unless `rules`, `policies` or `phases`
+    /// says which.
     #[serde(default)]
     #[schemars(length(max = MAX_SKIPPED))]
     pub rules: Vec<String>,
+    /// Ids of later policies that `skip` leaves out, or `*` for all of them.
+    #[serde(default)]
+    #[schemars(length(max = MAX_SKIPPED))]
+    pub policies: Vec<String>,
+    /// Phases whose rules `skip` leaves out from here on, in this policy and in later ones.
+    #[serde(default)]
+    #[schemars(length(max = 3))]
+    pub phases: Vec<SkippedPhase>,
+}
+
+/// A phase that `skip` may leave out: those that follow the one in which it is decided, or the rest of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SkippedPhase {
+    /// Rules on the header of requests.
+    Request,
+    /// Rules on their bodies.
+    RequestBody,
+    /// Rules on responses.
+    ResponseHeaders,
 }
 
 /// Whose header is changed.
@@ -165,7 +186,7 @@ impl Action {
     /// The keys that are set beside the kind, and the actions that they are for.
     pub fn keys(&self) -> impl Iterator<Item = (&'static str, &'static [ActionKind])> {
         use ActionKind::{Block, Challenge, Redirect, RemoveHeader, Rewrite, Score, SetHeader, Skip, Tarpit};
-        let keys: [(&str, bool, &[ActionKind]); 19] = [
+        let keys: [(&str, bool, &[ActionKind]); 21] = [
             ("status", self.status.is_some(), &[Block, Challenge, Redirect]),
             ("body", self.body.is_some(), &[Block]),
             ("content_type", self.content_type.is_some(), &[Block]),
@@ -185,6 +206,8 @@ impl Action {
             ("pass_for", self.pass_for.is_some(), &[Challenge]),
             ("points", self.points.is_some(), &[Score]),
             ("rules", !self.rules.is_empty(), &[Skip]),
+            ("policies", !self.policies.is_empty(), &[Skip]),
+            ("phases", !self.phases.is_empty(), &[Skip]),
         ];
         keys.into_iter().filter(|(_, set, _)| *set).map(|(key, _, kinds)| (key, kinds))
     }

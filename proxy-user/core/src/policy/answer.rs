@@ -6,7 +6,7 @@ use std::fmt;
 use http::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
-use super::action::{Action, ActionKind, Side};
+use super::action::{Action, ActionKind, Side, SkippedPhase};
 use super::lang::{Facts, Field, LangError, Lists, Source, Text, parse_value};
 use crate::json::shape::Fault;
 
@@ -68,6 +68,24 @@ impl fmt::Display for Change {
     }
 }
 
+/// What `skip` leaves out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Skip {
+    /// Rules of the same policy, by id.
+    pub rules: Vec<String>,
+    /// Later policies, by id.
+    pub policies: Vec<String>,
+    /// Later rules of these phases, of all policies.
+    pub phases: Vec<SkippedPhase>,
+}
+
+impl Skip {
+    /// Whether it names nothing, and so means the rest of the policy.
+    pub fn is_plain(&self) -> bool {
+        self.rules.is_empty() && self.policies.is_empty() && self.phases.is_empty()
+    }
+}
+
 /// Checked terms of an action.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Deed {
@@ -82,8 +100,8 @@ pub(super) enum Deed {
     Rewrite { path: Option<Text>, query: Option<Text> },
     /// A header, or that it goes.
     Header { name: HeaderName, value: Option<Text>, side: Side },
-    /// Rules by id that are left out; all that follow if none is named.
-    Skip(Vec<String>),
+    /// Rules that are left out; all that follow in the policy if none are named.
+    Skip(Skip),
 }
 
 /// Checks an action's terms; `later` are the ids of the rules that follow in the policy.
@@ -125,7 +143,11 @@ pub(super) fn deed(action: &Action, lists: &Lists, pointer: &str, later: &[&str]
                 let near = crate::diagnostic::hint(id, later.iter().copied());
                 terms.fault("rules", format!("no rule `{id}` follows this one in the policy{near}"));
             }
-            Deed::Skip(action.rules.clone())
+            Deed::Skip(Skip {
+                rules: action.rules.clone(),
+                policies: action.policies.clone(),
+                phases: action.phases.clone(),
+            })
         }
         ActionKind::Allow | ActionKind::Drop | ActionKind::Log | ActionKind::Reset | ActionKind::Tarpit => Deed::Plain,
     }

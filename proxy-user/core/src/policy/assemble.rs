@@ -1,6 +1,6 @@
 //! Checked policies put together: request rules in order, the kernel image, and the bounds that all files share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use proxy_common::abi::{MAX_PACKET_RULES, rule_action};
@@ -8,7 +8,7 @@ use proxy_common::abi::{MAX_PACKET_RULES, rule_action};
 use super::RuleSlot;
 use super::answer::Deed;
 use super::build::{Unit, UnitRate, UnitRule};
-use super::challenge::Signer;
+use super::challenge::{ChallengeKey, Signer};
 use super::classes::{PacketRule, RuleTables, compile};
 use super::cubes::Cube;
 use super::explain::Told;
@@ -18,7 +18,8 @@ use super::model::{ActionKind, MAX_RATE_RULES};
 use super::packet::Lowered;
 use super::rate::{RateTable, RateTerms};
 use super::rollout::{Abort, AbortTerms, Rollout, Share};
-use super::set::{Effect, Phase, PolicySet, Rate, RequestPolicy, RequestRule, RuleInfo};
+use super::set::{Effect, Phase, PolicySet, Pushes, Rate, RequestPolicy, RequestRule, RuleInfo};
+use super::skips::ALL_POLICIES;
 use crate::geo::Databases;
 use crate::image::KernelImage;
 use crate::json::shape::Fault;
@@ -40,9 +41,17 @@ pub(super) struct Terms<'a> {
     pub slots: &'a BTreeMap<String, u32>,
     pub ipv6_prefix: u8,
     pub seed: [u64; 2],
+    pub challenge_key: Option<ChallengeKey>,
     /// As in `Options`.
     pub places: Option<&'a Arc<Databases>>,
     pub previous: Option<&'a PolicySet>,
+    /// Its request rules by name.
+    pub before: HashMap<&'a str, &'a RequestRule>,
+}
+
+/// The request rules of a set by name.
+pub(super) fn by_name(previous: Option<&PolicySet>) -> HashMap<&str, &RequestRule> {
+    previous.into_iter().flat_map(|set| &set.requests).map(|rule| (rule.name.as_str(), rule)).collect()
 }
 
 /// A fault or warning, and the index of the unit that it is about.
@@ -52,15 +61,16 @@ pub(super) type UnitFault = (usize, Fault);
 pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet, Vec<UnitFault>, Vec<UnitFault>) {
     let mut assembly = Assembly::default();
     assembly.set.places = terms.places.map(Arc::clone);
-    let seed = terms.previous.map_or(terms.seed, |set| set.signer.seed);
-    assembly.set.signer = Signer::new(seed, terms.ipv6_prefix);
+    let key = terms.challenge_key.or(terms.previous.map(|set| set.signer.key));
+    let key = key.unwrap_or_else(|| ChallengeKey::of_seed(terms.seed));
+    assembly.set.signer = Signer::new(key, terms.ipv6_prefix);
     for (index, (file, unit)) in units.iter().enumerate() {
         assembly.set.lists.extend_from_slice(&unit.files);
         assembly.set.named.extend_from_slice(&unit.named);
         for rule in &unit.rules {
             assembly.rule(index, file, rule, &unit.lists, terms);
         }
-        assembly.set.find_skipped(index);
+        assembly.skipped_policies(index, units, terms);
         let (hosts, listeners) = (unit.hosts.clone(), unit.listeners.clone());
         assembly.set.policies.push(RequestPolicy { id: unit.id.clone(), hosts, listeners });
     }
@@ -78,6 +88,7 @@ pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet
     let (hosts, found) = bounded(&assembly.allow, &allow, &assembly.deny, &deny);
     assembly.faults.extend(found);
     let mut set = assembly.set;
+    set.find_skipped();
     set.indexed();
     set.hosts = hosts;
     let names = set.rules.iter().map(|rule| (rule.slot.0, rule.name.clone()));
@@ -124,11 +135,10 @@ fn effect(rule: &UnitRule, shadow: bool) -> Effect {
 }
 
 /// How far a rule is rolled out; what it did so far goes on, and so does its watch if that is the same.
-fn rollout(rule: &UnitRule, shadow: bool, terms: &Terms<'_>) -> Rollout {
+fn rollout(rule: &UnitRule, shadow: bool, before: Option<&RequestRule>, terms: &Terms<'_>) -> Rollout {
     if matches!(terms.purpose, Purpose::Test) {
         return Rollout::default();
     }
-    let before = terms.previous.into_iter().flat_map(|set| &set.requests).find(|old| old.name == rule.name);
     let before = before.map(|old| &old.rollout);
     let watch = |wanted: AbortTerms| {
         let same = before.and_then(|before| before.abort.as_ref()).filter(|abort| abort.terms == wanted);
@@ -169,8 +179,10 @@ impl Assembly {
         let request = on && rule.request && rule.action != ActionKind::Drop;
         let hello = request && rule.hello && !shadow;
         let body = request && rule.body;
+        let response = request && rule.answered;
         let phase = match (packet.is_some(), request) {
             _ if body => Phase::RequestBody,
+            _ if response => Phase::Response,
             _ if hello && rule.when.looks_at(Availability::Hello) => Phase::ClientHello,
             (true, true) => Phase::Both,
             (true, false) => Phase::Packet,
@@ -196,59 +208,13 @@ impl Assembly {
             request: request.then_some(self.set.requests.len()),
         });
         if request {
-            self.cost(unit, rule);
-            let effect = effect(rule, shadow);
-            let mut scored = false;
-            let mut look = |field: Field| {
-                scored |= field == Field::Int(IntField::Http(HttpInt::Score));
-                let clock = [HttpInt::Seconds, HttpInt::Milliseconds].map(|unit| Field::Int(IntField::Http(unit)));
-                self.set.wall_clock |= clock.contains(&field);
-                self.set.wants_hello |= field.availability() == Availability::Hello;
-            };
-            rule.when.fields(&mut look);
-            rule.deed.fields(&mut look);
-            if let Some(rate) = &rule.rate {
-                rate.key.fields(&mut look);
-            }
-            if let Some(key) = terms.places.and_then(|places| missing(places, rule)) {
-                let message = format!("no such file is configured: set `geo.{key}` in the config");
-                self.faults.push((unit, Fault::at(format!("{}/when", rule.pointer), message)));
-            }
-            // Its cookie has a time at which it ends.
-            self.set.wall_clock |= rule.action == ActionKind::Challenge;
-            if body {
-                self.set.body.push(self.set.requests.len());
-            }
-            if hello {
-                self.set.hello.push(self.set.requests.len());
-            }
-            let rate = rule
-                .rate
-                .as_ref()
-                .map(|rate| Rate { key: rate.key.clone(), table: self.rate(unit, rule, rate, terms) });
-            let (name, when) = (rule.name.clone(), Arc::clone(&rule.when));
-            let (deed, count_when) = (Arc::clone(&rule.deed), rule.count_when.clone());
-            if let Deed::Answer(answer) = &*deed {
-                self.set.answers.insert(slot.0, answer.clone());
-            }
-            let skips = Vec::new();
-            let push = rule.push;
-            let rollout = rollout(rule, shadow, terms);
-            self.set.aborts.extend(rollout.abort.iter().map(Arc::clone));
-            let rule = RequestRule {
-                policy: unit,
-                slot,
-                name,
-                when,
-                rate,
-                count_when,
-                effect,
-                push,
-                deed,
-                skips,
-                scored,
-                rollout,
-            };
+            let places = [
+                (rule.body, &mut self.set.body),
+                (rule.answered, &mut self.set.response),
+                (hello, &mut self.set.hello),
+            ];
+            places.into_iter().filter(|(is, _)| *is).for_each(|(_, list)| list.push(self.set.requests.len()));
+            let rule = self.request(unit, slot, shadow, rule, terms);
             self.set.requests.push(rule);
         }
         self.set.rules.push(RuleInfo {
@@ -261,6 +227,60 @@ impl Assembly {
             file: file.to_owned(),
             description: rule.description.clone(),
         });
+    }
+
+    /// What workers ask of a rule.
+    fn request(
+        &mut self,
+        unit: usize,
+        slot: RuleSlot,
+        shadow: bool,
+        rule: &UnitRule,
+        terms: &Terms<'_>,
+    ) -> RequestRule {
+        self.cost(unit, rule);
+        let effect = effect(rule, shadow);
+        let mut scored = false;
+        let mut look = |field: Field| {
+            scored |= field == Field::Int(IntField::Http(HttpInt::Score));
+            let clock = [HttpInt::Seconds, HttpInt::Milliseconds].map(|unit| Field::Int(IntField::Http(unit)));
+            self.set.wall_clock |= clock.contains(&field);
+            self.set.wants_link |= field.is_of_link();
+            self.set.wants_hello |= field.availability() == Availability::Hello;
+        };
+        rule.when.fields(&mut look);
+        rule.deed.fields(&mut look);
+        if let Some(rate) = &rule.rate {
+            rate.key.fields(&mut look);
+        }
+        if let Some(key) = terms.places.and_then(|places| missing(places, rule)) {
+            let message = format!("no such file is configured: set `geo.{key}` in the config");
+            self.faults.push((unit, Fault::at(format!("{}/when", rule.pointer), message)));
+        }
+        // Its cookie has a time at which it ends.
+        self.set.wall_clock |= rule.action == ActionKind::Challenge;
+        let before = terms.before.get(rule.name.as_str()).copied();
+        let rate = rule.rate.as_ref().map(|rate| {
+            let before = before.and_then(|old| old.rate.as_ref());
+            self.rate((unit, format!("{}/rate", rule.pointer)), rate, before, terms)
+        });
+        let push = rule.push.as_ref().map(|push| Pushes {
+            ttl: push.ttl,
+            host: push.host,
+            after: push.after.as_ref().map(|after| {
+                let before = before.and_then(|old| old.push.as_ref()).and_then(|push| push.after.as_ref());
+                self.rate((unit, format!("{}/push/after", rule.pointer)), after, before, terms)
+            }),
+        });
+        let (name, when) = (rule.name.clone(), Arc::clone(&rule.when));
+        let (deed, count_when) = (Arc::clone(&rule.deed), rule.count_when.clone());
+        if let Deed::Answer(answer) = &*deed {
+            self.set.answers.insert(slot.0, answer.clone());
+        }
+        let skips = Vec::new();
+        let rollout = rollout(rule, shadow, before, terms);
+        self.set.aborts.extend(rollout.abort.iter().map(Arc::clone));
+        RequestRule { policy: unit, slot, name, when, rate, count_when, effect, push, deed, skips, scored, rollout }
     }
 
     /// What the rule may cost, added to what the others do.
@@ -313,12 +333,14 @@ impl Assembly {
         }
     }
 
-    /// The table of a rule: the one that the previous set counted into, if the terms are the same.
-    fn rate(&mut self, unit: usize, rule: &UnitRule, rate: &UnitRate, terms: &Terms<'_>) -> Arc<RateTable> {
+    /// What is counted at a place: into the table that the previous set counted into, if the terms are the same.
+    fn rate(&mut self, at: (usize, String), rate: &UnitRate, before: Option<&Rate>, terms: &Terms<'_>) -> Rate {
         self.rates += 1;
         if self.rates > MAX_RATE_RULES {
-            let message = format!("more than {MAX_RATE_RULES} rules with a rate in all policies");
-            self.faults.push((unit, Fault::at_key(format!("{}/rate", rule.pointer), message)));
+            let message = format!(
+                "more than {MAX_RATE_RULES} rules with a rate, or a push after several matches, in all policies"
+            );
+            self.faults.push((at.0, Fault::at_key(at.1, message)));
             self.rates = 0;
         }
         let wanted = RateTerms {
@@ -328,9 +350,28 @@ impl Assembly {
             mitigation: rate.mitigation,
             ipv6_prefix: terms.ipv6_prefix,
         };
-        let rules = terms.previous.into_iter().flat_map(|set| &set.requests);
-        let mut tables = rules.filter(|old| old.name == rule.name).filter_map(|old| old.rate.as_ref());
-        let kept = tables.find(|rate| *rate.table.terms() == wanted).map(|rate| Arc::clone(&rate.table));
-        kept.unwrap_or_else(|| Arc::new(RateTable::new(wanted, terms.seed)))
+        let kept = before.filter(|before| *before.table.terms() == wanted).map(|before| Arc::clone(&before.table));
+        let table = kept.unwrap_or_else(|| Arc::new(RateTable::new(wanted, terms.seed)));
+        Rate { key: rate.key.clone(), table }
+    }
+
+    /// Policies that a `skip` names follow its own.
+    fn skipped_policies(&mut self, unit: usize, units: &[(&str, &Unit)], terms: &Terms<'_>) {
+        // A policy's own tests do not know the others.
+        if matches!(terms.purpose, Purpose::Test) {
+            return;
+        }
+        let later: Vec<&str> = units.iter().skip(unit + 1).map(|(_, unit)| unit.id.as_str()).collect();
+        for rule in units.get(unit).into_iter().flat_map(|(_, unit)| &unit.rules) {
+            let Deed::Skip(skip) = &*rule.deed else { continue };
+            for (index, id) in skip.policies.iter().enumerate() {
+                if id != ALL_POLICIES && !later.contains(&id.as_str()) {
+                    let near = crate::diagnostic::hint(id, later.iter().copied());
+                    let at = format!("{}/action/policies/{index}", rule.pointer);
+                    let message = format!("no policy `{id}` follows this one{near}; `{ALL_POLICIES}` is all that do");
+                    self.faults.push((unit, Fault::at(at, message)));
+                }
+            }
+        }
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::assemble::{Purpose, Terms, UnitFault, assemble};
+use super::assemble::{Purpose, Terms, UnitFault, assemble, by_name};
 use super::build::{Unit, build};
+use super::challenge::ChallengeKey;
 use super::edits::{Edits, NO_EDITS};
 use super::interfaces::Interfaces;
 use super::list_file::{self, ListFault, ListFiles};
@@ -31,6 +32,8 @@ pub struct Options<'a> {
     pub interfaces: &'a [(String, u32)],
     /// Random: keys the hash of the rate tables. Its value matters only where `previous` has no table to go on with.
     pub seed: [u64; 2],
+    /// What challenges are signed with; that of `previous` goes on where there is none, and there is a random one without.
+    pub challenge_key: Option<ChallengeKey>,
     /// The list files that the policies name, see [`super::list_files`].
     pub lists: &'a ListFiles,
     /// The config's files of places: rules may ask for those that are there. Rules are not checked for that where there is
@@ -52,6 +55,7 @@ impl Options<'_> {
             listeners: &[],
             interfaces: &[],
             seed: [0; 2],
+            challenge_key: None,
             lists: &list_file::NONE,
             places: None,
             edits: &NO_EDITS,
@@ -96,8 +100,10 @@ pub fn compile<N: AsRef<str>, T: AsRef<str>>(
         slots: &slots,
         ipv6_prefix: options.ipv6_prefix,
         seed: options.seed,
+        challenge_key: options.challenge_key,
         places: options.places,
         previous: options.previous,
+        before: by_name(options.previous),
     };
     let parts: Vec<(&str, &Unit)> = units.iter().map(|(file, _, unit)| (*file, unit)).collect();
     let (mut set, found, warnings) = assemble(&parts, &terms);

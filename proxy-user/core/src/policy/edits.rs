@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::lang::NamedList;
+use super::list_file::hash;
 use crate::ranges::{RangeSet, network_ranges, parse_network};
 
 /// Most edits of all lists together.
@@ -72,6 +73,19 @@ pub enum ItemKind {
     Cidr,
     /// Strings.
     String,
+    /// SHA-256 digests of strings.
+    Hash,
+}
+
+impl ItemKind {
+    /// As policies write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cidr => "cidr",
+            Self::String => "string",
+            Self::Hash => "hash",
+        }
+    }
 }
 
 /// A list that rules may name, as its policy has it.
@@ -92,6 +106,7 @@ impl ListSummary {
         let kind = match own {
             NamedList::Cidr(_) => ItemKind::Cidr,
             NamedList::Text(_) => ItemKind::String,
+            NamedList::Hash(_) => ItemKind::Hash,
         };
         Self { name, kind, items, own }
     }
@@ -99,7 +114,7 @@ impl ListSummary {
     /// Whether the policy itself has some of an item in the list.
     fn has(&self, item: &str) -> bool {
         match &self.own {
-            NamedList::Text(strings) => strings.contains(item.as_bytes()),
+            NamedList::Text(strings) | NamedList::Hash(strings) => strings.contains(item.as_bytes()),
             NamedList::Cidr(ranges) => parse_network(item)
                 .is_ok_and(|network| !ranges.intersection(&RangeSet::new(network_ranges(network))).is_empty()),
         }
@@ -234,7 +249,7 @@ impl Edits {
     }
 
     /// Addresses of a list, edited.
-    pub(super) fn over_ranges(&self, list: &str, now: Timestamp, ranges: &Arc<RangeSet>) -> Arc<RangeSet> {
+    fn over_ranges(&self, list: &str, now: Timestamp, ranges: &Arc<RangeSet>) -> Arc<RangeSet> {
         let (mut added, mut removed) = (Vec::new(), Vec::new());
         for (item, standing) in self.of(list, now) {
             // They were checked when they came; a journal that was altered has them left out.
@@ -250,15 +265,35 @@ impl Edits {
         Arc::new(rest)
     }
 
+    /// A list of any kind, edited.
+    pub(super) fn over(&self, list: &str, now: Timestamp, items: NamedList) -> NamedList {
+        match items {
+            NamedList::Cidr(ranges) => NamedList::Cidr(self.over_ranges(list, now, &ranges)),
+            NamedList::Text(strings) => NamedList::Text(self.over_strings(list, now, strings)),
+            NamedList::Hash(hashes) => NamedList::Hash(self.over_strings(list, now, hashes)),
+        }
+    }
+
     /// Strings of a list, edited.
-    pub(super) fn over_strings(&self, list: &str, now: Timestamp, strings: &mut HashSet<Box<[u8]>>) {
-        for (item, standing) in self.of(list, now) {
+    fn over_strings(
+        &self,
+        list: &str,
+        now: Timestamp,
+        mut strings: Arc<HashSet<Box<[u8]>>>,
+    ) -> Arc<HashSet<Box<[u8]>>> {
+        let mut edits = self.of(list, now).peekable();
+        if edits.peek().is_none() {
+            return strings;
+        }
+        let changed = Arc::make_mut(&mut strings);
+        for (item, standing) in edits {
             if standing.added {
-                strings.insert(item.as_bytes().into());
+                changed.insert(item.as_bytes().into());
             } else {
-                strings.remove(item.as_bytes());
+                changed.remove(item.as_bytes());
             }
         }
+        strings
     }
 }
 
@@ -272,6 +307,7 @@ pub fn edit_item(kind: ItemKind, text: &str) -> Result<String, String> {
             let host = network.prefix_len() == network.max_prefix_len();
             if host { network.addr().to_string() } else { network.to_string() }
         }),
+        ItemKind::Hash => hash(text.as_bytes()).map(|digest| String::from_utf8_lossy(&digest).into_owned()),
         ItemKind::String if text.is_empty() => Err("an item is empty".to_owned()),
         ItemKind::String if text.len() > MAX_EDIT_BYTES => {
             Err(format!("an item has {} bytes, at most {MAX_EDIT_BYTES} are taken", text.len()))

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::action::ActionKind;
-use super::lang::{Expr, Facts, Lists, ProtoSet, Scored, parse};
+use super::lang::{Answered, Expr, Facts, Lists, ProtoSet, Scored, parse};
 use super::set::{Effect, Phase, PolicySet, RequestRule, RuleInfo};
-use super::{Change, MAX_EXPLAINED_BYTES, MAX_EXPLAINED_VALUES, RequestView};
+use super::{Change, MAX_EXPLAINED_BYTES, MAX_EXPLAINED_VALUES, RequestView, ResponseView};
 
 /// What a rule said where people read it.
 #[derive(Debug)]
@@ -60,6 +60,9 @@ pub struct RequestExplanation {
     pub logged: Vec<String>,
     /// Seconds that the source would be dropped in the kernel.
     pub push_seconds: Option<u64>,
+    /// Matches that it takes, where one is not enough.
+    #[serde(default)]
+    pub push_after: Option<u64>,
 }
 
 /// One rule.
@@ -98,6 +101,8 @@ pub enum Outcome {
     OutOfScope,
     /// It needs values that only packets have.
     NeedsPacket,
+    /// It needs the response.
+    NeedsResponse,
     /// It has expired.
     Off,
     /// A rule before it says that it is not asked.
@@ -118,6 +123,7 @@ impl Outcome {
             Self::MatchWithinRate => "match, counts for its rate",
             Self::OutOfScope => "out of scope",
             Self::NeedsPacket => "needs a packet",
+            Self::NeedsResponse => "needs a response",
             Self::Off => "off, expired",
             Self::Skipped => "skipped",
             Self::Passed => "match, but the work was done",
@@ -140,8 +146,8 @@ pub struct Comparison {
 }
 
 impl PolicySet {
-    /// Explains what becomes of a request.
-    pub fn explain(&self, request: &RequestView<'_>) -> RequestExplanation {
+    /// Explains what becomes of a request, and of its response, where that is known.
+    pub fn explain(&self, request: &RequestView<'_>, response: Option<&ResponseView<'_>>) -> RequestExplanation {
         let mut told = RequestExplanation { action: "pass", ..RequestExplanation::default() };
         // In the kernel the order does not count: what allows beats what drops.
         let packet = |action: &str| {
@@ -158,15 +164,19 @@ impl PolicySet {
         let hello = if ended || request.connection.hello.is_none() { None } else { self.decides_hello(request) };
         let hello = hello.filter(|rule| rule.effect != Effect::Allow);
         if let Some(rule) = hello {
-            ended = told.take(rule, request, self.allows_source(request.src));
+            ended = told.take(rule, request, request.query, self.allows_source(request.src));
             told.status = None;
             told.phase = Some(Phase::ClientHello);
         }
         let mut score = 0_u32;
-        // Rules on the body are asked when those on the header have been.
-        let on_body = |rule: &RuleInfo| rule.phase == Phase::RequestBody;
+        // Rules on the body are asked when those on the header have been, those on the response at last.
+        let turn = |rule: &RuleInfo| match rule.phase {
+            Phase::Response => 2,
+            Phase::RequestBody => 1,
+            _ => 0,
+        };
         let mut order: Vec<usize> = (0..self.rules.len()).collect();
-        order.sort_by_key(|at| self.rules.get(*at).is_some_and(on_body));
+        order.sort_by_key(|at| self.rules.get(*at).map_or(0, turn));
         let mut explained: Vec<(usize, ExplainedRule)> = Vec::new();
         for at in order {
             let (Some(rule), Some(about)) = (self.rules.get(at), self.told.get(at)) else { continue };
@@ -184,6 +194,24 @@ impl PolicySet {
                 Some(_) if !self.policies.get(about.policy).is_some_and(|policy| policy.looks_at(request)) => {
                     Outcome::OutOfScope
                 }
+                Some(asked) if rule.phase == Phase::Response => match response {
+                    None => Outcome::NeedsResponse,
+                    Some(response) => {
+                        let facts = Answered { request, response, score };
+                        if !asked.when.holds(&facts) {
+                            Outcome::NoMatch
+                        } else if !asked.rollout.shadow && !asked.rollout.would_act(request.src) {
+                            told.logged.push(asked.name.clone());
+                            Outcome::OnlyCounts
+                        } else {
+                            ended = told.take(asked, &facts, None, self.allows_source(request.src));
+                            if ended {
+                                told.phase = Some(Phase::Response);
+                            }
+                            Outcome::Match
+                        }
+                    }
+                },
                 Some(asked) if !asked.holds(request, score) => Outcome::NoMatch,
                 Some(asked) if self.passes(asked, request) => Outcome::Passed,
                 Some(asked) if asked.rate.is_some() => Outcome::MatchWithinRate,
@@ -192,7 +220,7 @@ impl PolicySet {
                     Outcome::OnlyCounts
                 }
                 Some(asked) => {
-                    ended = told.take(asked, request, self.allows_source(request.src));
+                    ended = told.take(asked, request, request.query, self.allows_source(request.src));
                     if let Effect::Score(points) = asked.effect {
                         score = score.saturating_add(points.into());
                     }
@@ -211,7 +239,10 @@ impl PolicySet {
                     shadow: rule.shadow,
                     when: about.when.clone(),
                     outcome,
-                    comparisons: about.comparisons(&Scored { request, score: before }),
+                    comparisons: match response.filter(|_| rule.phase == Phase::Response) {
+                        Some(response) => about.comparisons(&Answered { request, response, score: before }),
+                        None => about.comparisons(&Scored { request, score: before }),
+                    },
                 },
             ));
         }
@@ -223,8 +254,8 @@ impl PolicySet {
 
 impl RequestExplanation {
     /// What a match does; says whether it ends the evaluation.
-    fn take(&mut self, rule: &RequestRule, request: &RequestView<'_>, allowed: bool) -> bool {
-        let place = rule.deed.location(request, request.query);
+    fn take<F: Facts>(&mut self, rule: &RequestRule, facts: &F, query: Option<&str>, allowed: bool) -> bool {
+        let place = rule.deed.location(facts, query);
         match rule.effect {
             Effect::Redirect if place.is_some() => {
                 self.action = "redirect";
@@ -237,13 +268,16 @@ impl RequestExplanation {
             Effect::Reset => self.action = "reset",
             Effect::Tarpit(_) => self.action = "tarpit",
             Effect::Log | Effect::Redirect | Effect::Change | Effect::Skip | Effect::Score(_) => {
-                self.changes.extend(rule.deed.changes(request).iter().map(Change::to_string));
+                self.changes.extend(rule.deed.changes(facts).iter().map(Change::to_string));
                 self.logged.push(rule.name.clone());
                 return false;
             }
         }
         self.rule = Some(rule.name.clone());
-        self.push_seconds = rule.push.filter(|_| !allowed).map(|ttl| ttl.as_secs());
+        let push = rule.push.as_ref().filter(|_| !allowed);
+        self.push_seconds = push.map(|push| push.ttl.as_secs());
+        self.push_after =
+            push.and_then(|push| push.after.as_ref()).map(|after| u64::from(after.table.terms().limit) + 1);
         true
     }
 }

@@ -21,6 +21,8 @@ pub const MAX_LIST_FILE_ITEMS: usize = MAX_HOSTS as usize + MAX_PREFIXES as usiz
 /// The longest network in text: a v4-mapped address and `/128`. Longer lines are not repeated in messages: the file may be
 /// another than was meant.
 const MAX_ITEM_BYTES: usize = 49;
+/// Hex digits of a SHA-256 digest.
+const DIGEST_DIGITS: usize = 64;
 
 /// What a list file holds.
 #[derive(Clone, Debug)]
@@ -53,8 +55,11 @@ pub fn list_files(text: &str) -> Vec<(String, ItemKind)> {
         if text.contains("\"file\"") { serde_json::from_str(text).unwrap_or_default() } else { Value::Null };
     let lists = value.get("lists").and_then(Value::as_object).into_iter().flatten();
     let file = |(_, list): (&String, &Value)| {
-        let strings = list.get("type").and_then(Value::as_str) == Some("string");
-        let kind = if strings { ItemKind::String } else { ItemKind::Cidr };
+        let kind = match list.get("type").and_then(Value::as_str) {
+            Some("string") => ItemKind::String,
+            Some("hash") => ItemKind::Hash,
+            _ => ItemKind::Cidr,
+        };
         Some((list.get("file").and_then(Value::as_str)?.to_owned(), kind))
     };
     let mut names: Vec<(String, ItemKind)> = lists.filter_map(file).collect();
@@ -75,8 +80,8 @@ pub fn check_list_name(name: &str) -> Result<(), String> {
     Err(format!("`{name}` leads out of the policy's directory; write a name in it or below, such as `lists/bad.txt`"))
 }
 
-/// Reads a list, an item a line. Addresses and networks: what follows `#` or `;` is for people. Strings: lines that begin with
-/// `#` are, and blanks at both ends do not count. `name` is for messages.
+/// Reads a list, an item a line. Addresses, networks and hashes: what follows `#` or `;` is for people. Strings: lines that
+/// begin with `#` are, and blanks at both ends do not count. `name` is for messages.
 ///
 /// # Errors
 /// Every line that is no item, up to a bound.
@@ -87,7 +92,7 @@ pub fn parse_list(name: &str, kind: ItemKind, text: &[u8]) -> Result<ListFile, L
     let (mut items, mut bad) = (0, 0_usize);
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
-        let comment = |byte: &u8| kind == ItemKind::Cidr && matches!(byte, b'#' | b';');
+        let comment = |byte: &u8| kind != ItemKind::String && matches!(byte, b'#' | b';');
         let end = line.iter().position(comment).unwrap_or(line.len());
         let item = line.get(..end).unwrap_or(line).trim_ascii();
         if item.is_empty() || (kind == ItemKind::String && item.starts_with(b"#")) {
@@ -103,6 +108,9 @@ pub fn parse_list(name: &str, kind: ItemKind, text: &[u8]) -> Result<ListFile, L
                 strings.insert(item.into());
                 Ok(())
             }
+            ItemKind::Hash => hash(item).map(|found| {
+                strings.insert(found);
+            }),
         };
         if let Err(message) = found {
             bad += 1;
@@ -128,8 +136,20 @@ pub fn parse_list(name: &str, kind: ItemKind, text: &[u8]) -> Result<ListFile, L
     let list = match kind {
         ItemKind::Cidr => NamedList::Cidr(Arc::new(RangeSet::new(ranges))),
         ItemKind::String => NamedList::Text(Arc::new(strings)),
+        ItemKind::Hash => NamedList::Hash(Arc::new(strings)),
     };
     Ok(ListFile { list, items })
+}
+
+/// A digest as lists of hashes hold it.
+///
+/// # Errors
+/// It is none.
+pub(super) fn hash(item: &[u8]) -> Result<Box<[u8]>, String> {
+    if item.len() == DIGEST_DIGITS && item.iter().all(u8::is_ascii_hexdigit) {
+        return Ok(item.to_ascii_lowercase().into_boxed_slice());
+    }
+    Err(format!("not a SHA-256 digest: write {DIGEST_DIGITS} hex digits, such as `printf %s VALUE | sha256sum` prints"))
 }
 
 fn network(item: &[u8]) -> Result<ipnet::IpNet, String> {
@@ -183,6 +203,17 @@ mod tests {
     }
 
     #[test]
+    fn hashes_have_sixty_four_digits() {
+        let text = format!("{}  # one\n{}\n", "Ab".repeat(32), "ab".repeat(32));
+        let list = parse_list("x", ItemKind::Hash, text.as_bytes()).expect("a list");
+        let NamedList::Hash(hashes) = &list.list else { panic!("{list:?}") };
+        assert_eq!((list.items, hashes.len()), (2, 1));
+        for wrong in ["abc", &"g".repeat(64), &"a".repeat(65)] {
+            assert!(parse_list("x", ItemKind::Hash, wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn faults_name_their_line() {
         let found = faults(
             "192.0.2.1\n  192.0.2.300\n10.0.0.1/8\nroot:x:0:0:root:/root:/bin/bash and so on and so on and so on\n",
@@ -214,7 +245,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn never_panics(text in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-            for kind in [ItemKind::Cidr, ItemKind::String] {
+            for kind in [ItemKind::Cidr, ItemKind::String, ItemKind::Hash] {
                 let _ = parse_list("x", kind, &text);
             }
         }

@@ -13,6 +13,7 @@ mod edits;
 mod explain;
 mod index;
 mod interfaces;
+mod judge;
 mod lang;
 mod list_file;
 mod listed;
@@ -26,6 +27,7 @@ mod sample_frame;
 mod sample_hello;
 mod selftest;
 mod set;
+mod skips;
 mod slots;
 mod view;
 
@@ -46,7 +48,7 @@ pub use crate::image::KernelImage;
 pub use answer::{Answer, Change, MAX_ANSWER_BYTES, MAX_MADE_BYTES, MAX_SKIPPED};
 pub use assemble::MAX_SET_COST;
 pub use build::MAX_RULE_COST;
-pub use challenge::{ChallengePage, MAX_DIFFICULTY, MIN_DIFFICULTY};
+pub use challenge::{ChallengeKey, ChallengePage, MAX_DIFFICULTY, MIN_DIFFICULTY};
 pub use classes::{PacketRule, RuleTables, compile as compile_rules};
 pub use compile::{Options, TestReport, compile, run_tests};
 pub use cubes::Cube;
@@ -66,7 +68,7 @@ pub use model::{
 pub use model::{MAX_RULES, MAX_TEST_TIMES, MAX_TESTS, MIN_PUSH_TTL, MIN_RATE_PERIOD, schema};
 pub use rollout::RuleCount;
 pub use set::{ListInfo, Phase, PolicySet, RuleInfo};
-pub use view::{BodyView, ConnectionView, RequestView, ResponseView};
+pub use view::{BodyView, ConnectionView, HeldRequest, LinkView, RequestView, ResponseView};
 
 /// Most values of one comparison that an explanation shows.
 pub const MAX_EXPLAINED_VALUES: usize = 16;
@@ -172,4 +174,6 @@ pub struct Push {
     pub rule: RuleSlot,
     /// How long it stands.
     pub ttl: Duration,
+    /// Of an IPv6 source the host alone, not its prefix.
+    pub host: bool,
 }

@@ -153,6 +153,8 @@ pub(crate) enum ListKind {
     Cidr,
     /// Strings.
     String,
+    /// SHA-256 digests of strings, 64 hex digits each: `x in $list` looks for the digest of `x`.
+    Hash,
 }
 
 /// One rule.
@@ -251,6 +253,34 @@ impl Rate {
 pub(crate) struct Push {
     /// How long the source stays dropped, 1s to 30d.
     pub ttl: Span,
+    /// What of an IPv6 source is dropped.
+    #[serde(default)]
+    pub scope: PushScope,
+    /// Only once a source has matched this often; at its first match unless set.
+    #[serde(default)]
+    pub after: Option<PushAfter>,
+}
+
+/// What a verdict is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PushScope {
+    /// Of an IPv6 source its prefix of `gate.ipv6_prefix` bits; of IPv4 the address.
+    #[default]
+    Prefix,
+    /// The address alone.
+    Host,
+}
+
+/// How often a source matches before it is dropped.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PushAfter {
+    /// Matches; the last of them has the source dropped.
+    #[schemars(range(min = 2, max = MAX_RATE_LIMIT))]
+    pub matches: u32,
+    /// In this time, 1s to 1d.
+    pub period: Span,
 }
 
 /// A request or packet, and what shall become of it. Rules count as enforcing and not expired.

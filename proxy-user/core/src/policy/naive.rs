@@ -4,7 +4,7 @@
 //!
 //! `TIDEGATE_CASES` says how many requests are asked about in all; without it a short slice is.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -312,24 +312,16 @@ fn compiled_policies_do_what_the_words_mean() {
             };
             let request = RequestView {
                 src: std::net::Ipv4Addr::new(10, 0, 0, world.src).into(),
-                dst: "192.0.2.1:443".parse().expect("address"),
-                listener: "web",
-                scheme: "https",
-                version: Version::HTTP_2,
-                method: &Method::GET,
                 host: &world.host,
                 path: &world.path,
-                query: None,
-                headers: &headers,
-                body_size: Some(0),
-                wall_ms: 0,
                 connection: ConnectionView { hello: Some(&hello), ..ConnectionView::default() },
                 body: BodyView { bytes: world.body.as_ref().map(String::as_bytes), truncated: false },
+                ..RequestView::example(&headers)
             };
             // What is decided at the handshake is what the same rule says there.
             let early = set.rules()[RULES - 1].phase == Phase::ClientHello && rules[RULES - 1].holds(&world);
             let refused = Action::Block { rule: RuleSlot(RULES as u32), status: 403 };
-            assert_eq!(set.evaluate_hello(&request).action, if early { refused } else { Action::Pass });
+            assert_eq!(set.evaluate_hello(&request, 1).action, if early { refused } else { Action::Pass });
             let mut decision = set.evaluate(&request, 1);
             let ended = decision.action != Action::Pass;
             if !ended {

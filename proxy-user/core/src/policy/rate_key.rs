@@ -23,6 +23,11 @@ impl RateKey {
         Ok(Self { text: text.to_vec(), parts })
     }
 
+    /// The source alone.
+    pub fn source() -> Self {
+        Self { text: vec!["ip.src".to_owned()], parts: vec![KeyPart::source()] }
+    }
+
     /// Calls `see` with every field in it.
     pub fn fields(&self, see: &mut dyn FnMut(Field)) {
         self.parts.iter().for_each(|part| part.fields(see));

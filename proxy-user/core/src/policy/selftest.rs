@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use proxy_common::abi::rule_action;
 
-use super::assemble::{Purpose, Terms, assemble};
-use super::build::Unit;
+use super::assemble::{Purpose, Terms, assemble, by_name};
+use super::build::{Unit, UnitRule};
 use super::interfaces::Interfaces;
 use super::model::{Expect, Policy, Test};
 use super::sample::Sample;
@@ -42,10 +42,19 @@ pub(super) fn run(policy: &Policy, unit: &Unit, ipv6_prefix: u8, interfaces: Int
 pub(super) fn each(policy: &Policy, unit: &Unit, ipv6_prefix: u8, interfaces: Interfaces<'_>) -> Vec<Ran> {
     let slots: BTreeMap<String, u32> =
         unit.rules.iter().zip(1..).map(|(rule, slot)| (rule.name.clone(), slot)).collect();
-    let terms =
-        Terms { purpose: Purpose::Test, slots: &slots, ipv6_prefix, seed: [0; 2], places: None, previous: None };
+    let terms = Terms {
+        purpose: Purpose::Test,
+        slots: &slots,
+        ipv6_prefix,
+        seed: [0; 2],
+        challenge_key: None,
+        places: None,
+        previous: None,
+        before: by_name(None),
+    };
     // Tables of rates are made anew only where one has counted.
-    let counts = unit.rules.iter().any(|rule| rule.rate.is_some());
+    let counts = |rule: &UnitRule| rule.rate.is_some() || rule.push.as_ref().is_some_and(|push| push.after.is_some());
+    let counts = unit.rules.iter().any(counts);
     let mut set = None;
     let mut one = |index: usize, test: &Test| -> Result<(), Vec<Fault>> {
         let pointer = format!("/tests/{index}");
@@ -100,13 +109,16 @@ fn judge(set: &PolicySet, sample: &Sample, times: u32) -> Outcome {
     let request = sample.request();
     let mut decision = super::Decision::default();
     if request.connection.hello.is_some() {
-        decision = set.evaluate_hello(&request);
+        decision = set.evaluate_hello(&request, START_NS);
     }
     let times = if matches!(decision.action, Action::Pass | Action::Allow(_)) { times } else { 0 };
     for _ in 0..times {
         decision = set.evaluate(&request, START_NS);
         if decision.action == Action::Pass {
             set.evaluate_body(&request, START_NS, &mut decision);
+        }
+        if decision.action == Action::Pass {
+            set.evaluate_response(&request, &sample.response(), START_NS, &mut decision);
         }
         set.count(&decision.pending, &sample.response(), START_NS);
     }

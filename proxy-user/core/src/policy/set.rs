@@ -1,4 +1,5 @@
-//! A compiled set of policies, and how a request is judged by it. Immutable but for the counts of rates.
+//! A compiled set of policies: what it holds and what can be asked about it. How requests are judged by it is `judge`'s.
+//! Immutable but for the counts of rates.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,18 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
 use super::answer::{Answer, Deed};
-use super::challenge::{self, ChallengePage, Signer};
+use super::challenge::{self, ChallengeKey, ChallengePage, Signer};
 use super::edits::ListSummary;
 use super::explain::Told;
-use super::index::{Candidates, Index, clear, next_set, set};
-use super::lang::{Expr, Scored, Source, Text, TextField, TextTest, Wildcard};
+use super::index::Index;
+use super::lang::{Expr, Facts, Scored, Source, Text, TextField, TextTest, Wildcard};
 use super::rate::RateTable;
 use super::rate_key::RateKey;
 use super::rollout::{Abort, Rollout, RuleCount};
-use super::{Action, Decision, FileDiagnostic, KernelImage, Pending, Push, RequestView, ResponseView, RuleSlot};
+use super::{FileDiagnostic, KernelImage, RequestView, RuleSlot};
 use crate::geo::{Databases, Places};
 use crate::ranges::{RangeSet, number};
 
@@ -33,12 +33,18 @@ pub struct PolicySet {
     pub(super) body: Vec<usize>,
     /// Which of `body` are worth asking.
     pub(super) body_index: Index,
+    /// Places of those that wait for the response.
+    pub(super) response: Vec<usize>,
+    /// Which of `response` are worth asking.
+    pub(super) response_index: Index,
     /// Places of those that are decided when a ClientHello has come.
     pub(super) hello: Vec<usize>,
     /// Which of `hello` are worth asking.
     pub(super) hello_index: Index,
     /// A rule looks at the ClientHello.
     pub(super) wants_hello: bool,
+    /// A rule looks at how the connection fares.
+    pub(super) wants_link: bool,
     pub(super) places: Option<Arc<Databases>>,
     /// For challenges.
     pub(super) signer: Signer,
@@ -82,14 +88,24 @@ pub(super) struct RequestRule {
     /// On the response: whether the request counts.
     pub count_when: Option<Arc<Expr>>,
     pub effect: Effect,
-    /// How long the source is dropped in the kernel from a match on.
-    pub push: Option<Duration>,
+    pub push: Option<Pushes>,
     pub deed: Arc<Deed>,
     /// Places of the rules that a match leaves out.
     pub skips: Vec<usize>,
     /// Its condition looks at the request's score.
     pub scored: bool,
     pub rollout: Rollout,
+}
+
+/// That a match has the source dropped in the kernel.
+#[derive(Debug)]
+pub(super) struct Pushes {
+    /// For so long.
+    pub ttl: Duration,
+    /// Of an IPv6 source the host alone.
+    pub host: bool,
+    /// Only once it has matched so often.
+    pub after: Option<Rate>,
 }
 
 /// What a rule counts.
@@ -101,8 +117,8 @@ pub(super) struct Rate {
 
 impl Rate {
     /// What a request is counted by.
-    fn number(&self, request: &RequestView<'_>) -> u64 {
-        self.key.number(request, self.table.seed(), self.table.terms().ipv6_prefix)
+    pub fn number<F: Facts>(&self, facts: &F) -> u64 {
+        self.key.number(facts, self.table.seed(), self.table.terms().ipv6_prefix)
     }
 }
 
@@ -145,6 +161,9 @@ pub enum Phase {
     /// By a worker, when the beginning of the body has come and no rule on the header has ended the evaluation.
     #[serde(rename = "request_body")]
     RequestBody,
+    /// By a worker, when the header of the response is there and nothing on the request has ended the evaluation.
+    #[serde(rename = "response_headers")]
+    Response,
     /// By both: an allow rule that spares packets and requests.
     Both,
     /// Nowhere: it has expired.
@@ -193,6 +212,7 @@ impl Phase {
             Self::ClientHello => "client_hello",
             Self::Request => "request",
             Self::RequestBody => "request_body",
+            Self::Response => "response_headers",
             Self::Both => "both",
             Self::Off => "off",
         }
@@ -205,29 +225,9 @@ impl PolicySet {
         self.wants_hello
     }
 
-    /// Evaluates the rules that are decided when a ClientHello has come: `request` is [`RequestView::of_hello`]'s. The action
-    /// is `Pass`, `Allow`, `Block`, whose status is not meant, `Reset` or `Tarpit`.
-    pub fn evaluate_hello(&self, request: &RequestView<'_>) -> Decision {
-        let mut decision = Decision::default();
-        if let Some(rule) = self.decides_hello(request) {
-            decision.end(rule, request, self.allows_source(request.src));
-        }
-        decision
-    }
-
-    /// The rule that ends the evaluation of a ClientHello.
-    pub(super) fn decides_hello(&self, request: &RequestView<'_>) -> Option<&RequestRule> {
-        let candidates = self.hello_index.candidates(request);
-        let mut from = 0;
-        while let Some(place) = next_set(&candidates, from) {
-            from = place + 1;
-            let Some(rule) = self.hello.get(place).and_then(|place| self.requests.get(*place)) else { continue };
-            let asked = self.policies.get(rule.policy).is_some_and(|policy| policy.looks_at(request));
-            if asked && rule.when.holds(request) {
-                return Some(rule);
-            }
-        }
-        None
+    /// Whether a rule looks at [`super::ConnectionView::link`], which costs asking the system for each request.
+    pub fn wants_link(&self) -> bool {
+        self.wants_link
     }
 
     /// Who knows places, for [`super::ConnectionView::places`].
@@ -235,108 +235,14 @@ impl PolicySet {
         self.places.as_deref().map(|places| places as &dyn Places)
     }
 
+    /// Whether a rule looks at the response, which costs keeping the request's header until that is there.
+    pub fn wants_response(&self) -> bool {
+        !self.response.is_empty()
+    }
+
     /// Whether a rule looks at [`RequestView::body`], which costs holding it back until its beginning has come.
     pub fn wants_body(&self) -> bool {
         !self.body.is_empty()
-    }
-
-    /// Evaluates the request rules but for those on the body. `now_ns` is `CLOCK_MONOTONIC` in nanoseconds (rates).
-    pub fn evaluate(&self, request: &RequestView<'_>, now_ns: u64) -> Decision {
-        let mut decision = Decision::default();
-        self.aborts.iter().for_each(|abort| abort.see(now_ns));
-        let mut candidates = self.index.candidates(request);
-        for place in &self.body {
-            clear(&mut candidates, *place);
-        }
-        self.ask(candidates, request, now_ns, &mut decision);
-        decision
-    }
-
-    /// Whether a rule on the body may be asked about this request, once `decision` was made about its header: one that no
-    /// `skip` has left out, of a policy that looks at the request.
-    pub fn awaits_body(&self, request: &RequestView<'_>, decision: &Decision) -> bool {
-        let rules = self.body.iter().filter(|place| !decision.skipped.contains(place));
-        let mut policies = rules.filter_map(|place| self.policies.get(self.requests.get(*place)?.policy));
-        policies.any(|policy| policy.looks_at(request))
-    }
-
-    /// Evaluates the rules on the body of a request whose header no rule has ended the evaluation of.
-    pub fn evaluate_body(&self, request: &RequestView<'_>, now_ns: u64, decision: &mut Decision) {
-        let found = self.body_index.candidates(request);
-        let mut candidates: Candidates = SmallVec::from_elem(0, self.requests.len().div_ceil(64));
-        let mut from = 0;
-        while let Some(at) = next_set(&found, from) {
-            from = at + 1;
-            let place = self.body.get(at).filter(|place| !decision.skipped.contains(place));
-            if let Some(place) = place {
-                set(&mut candidates, *place);
-            }
-        }
-        self.ask(candidates, request, now_ns, decision);
-    }
-
-    /// Asks rules in their order, up to one that ends the evaluation.
-    fn ask(&self, mut candidates: Candidates, request: &RequestView<'_>, now_ns: u64, decision: &mut Decision) {
-        // The policy asked last, and whether it looks at the request.
-        let mut scope = (usize::MAX, false);
-        let mut from = 0;
-        while let Some(place) = next_set(&candidates, from) {
-            from = place + 1;
-            let Some(rule) = self.requests.get(place) else { continue };
-            if scope.0 != rule.policy {
-                scope = (rule.policy, self.policies.get(rule.policy).is_some_and(|policy| policy.looks_at(request)));
-            }
-            if !scope.1 || !rule.holds(request, decision.score) {
-                continue;
-            }
-            // Who has done the work is not asked again, and does not count.
-            if self.passes(rule, request) {
-                continue;
-            }
-            if let Some(rate) = &rule.rate {
-                let key = rate.number(request);
-                match rule.count_when {
-                    None if !rate.table.exceeded(key, now_ns) => continue,
-                    Some(_) if !rate.table.used_up(key, now_ns) => {
-                        decision.pending.push(Pending { rule: place as u32, key });
-                        continue;
-                    }
-                    _ => {}
-                }
-            }
-            if !rule.rollout.acts(request.src) {
-                decision.logged.push(rule.slot);
-                continue;
-            }
-            match rule.effect {
-                Effect::Allow
-                | Effect::Block(_)
-                | Effect::Reset
-                | Effect::Tarpit(_)
-                | Effect::Challenge(_)
-                | Effect::Redirect => {
-                    if decision.end(rule, request, self.allows_source(request.src)) {
-                        return;
-                    }
-                    // The place of a redirect is missing: there is nothing to lead to.
-                    decision.logged.push(rule.slot);
-                }
-                Effect::Log => decision.logged.push(rule.slot),
-                Effect::Score(more) => {
-                    decision.score = decision.score.saturating_add(more.into());
-                    decision.logged.push(rule.slot);
-                }
-                Effect::Change => {
-                    decision.changes.extend(rule.deed.changes(request));
-                    decision.logged.push(rule.slot);
-                }
-                Effect::Skip => {
-                    rule.skips.iter().for_each(|skipped| clear(&mut candidates, *skipped));
-                    decision.skipped.extend(rule.skips.iter().filter(|skipped| self.body.contains(skipped)));
-                    decision.logged.push(rule.slot);
-                }
-            }
-        }
     }
 
     /// What the request rules did and would have done that are in shadow mode, have a percentage or are watched, in their
@@ -356,22 +262,16 @@ impl PolicySet {
         self.requests.iter().filter(news).map(|rule| rule.name.as_str()).collect()
     }
 
-    /// Counts a request whose response is known, for the rules of [`Decision::pending`] whose `count_when` holds.
-    pub fn count(&self, pending: &[Pending], response: &ResponseView<'_>, now_ns: u64) {
-        for Pending { rule, key } in pending {
-            if let Some(RequestRule { rate: Some(rate), count_when: Some(count_when), .. }) =
-                self.requests.get(*rule as usize)
-                && count_when.holds(response)
-            {
-                rate.table.exceeded(*key, now_ns);
-            }
-        }
-    }
-
     /// Whether a rule is a challenge, and the request brings what it asks for.
     pub(super) fn passes(&self, rule: &RequestRule, request: &RequestView<'_>) -> bool {
         let Effect::Challenge(terms) = rule.effect else { return false };
         self.policies.get(rule.policy).is_some_and(|policy| self.signer.passes(&policy.id, terms, request))
+    }
+
+    /// What challenges are signed with, where a rule challenges.
+    pub fn challenge_key(&self) -> Option<ChallengeKey> {
+        let challenges = self.requests.iter().any(|rule| matches!(rule.effect, Effect::Challenge(_)));
+        challenges.then_some(self.signer.key)
     }
 
     /// The page of a challenging rule, for a source. Whether it is sent over TLS; milliseconds since 1970.
@@ -393,20 +293,6 @@ impl PolicySet {
         self.answers.get(&rule.0)
     }
 
-    /// Finds the rules that those of a policy leave out.
-    pub(super) fn find_skipped(&mut self, policy: usize) {
-        let own = |rule: &RequestRule| rule.policy == policy;
-        let first = self.requests.iter().position(own).unwrap_or(self.requests.len());
-        let id = |rule: &RequestRule| rule.name.rsplit('/').next().unwrap_or_default().to_owned();
-        let ids: Vec<String> = self.requests.iter().skip(first).map(id).collect();
-        for (place, rule) in self.requests.iter_mut().enumerate().skip(first) {
-            if let Deed::Skip(named) = &*rule.deed {
-                let later = ids.iter().enumerate().map(|(at, id)| (first + at, id)).filter(|(at, _)| *at > place);
-                rule.skips = later.filter(|(_, id)| named.is_empty() || named.contains(id)).map(|(at, _)| at).collect();
-            }
-        }
-    }
-
     /// Makes the look-ups for the rules that are there.
     pub(super) fn indexed(&mut self) {
         let scopes: Vec<Option<Expr>> = self.policies.iter().map(RequestPolicy::condition).collect();
@@ -415,10 +301,15 @@ impl PolicySet {
             (&*rule.when, scope)
         });
         self.index = Index::new(&rules.collect::<Vec<_>>());
-        let body = self.body.iter().filter_map(|place| self.requests.get(*place)).map(|rule| (&*rule.when, None));
-        self.body_index = Index::new(&body.collect::<Vec<_>>());
-        let hello = self.hello.iter().filter_map(|place| self.requests.get(*place)).map(|rule| (&*rule.when, None));
-        self.hello_index = Index::new(&hello.collect::<Vec<_>>());
+        self.body_index = self.index_of(&self.body);
+        self.hello_index = self.index_of(&self.hello);
+        self.response_index = self.index_of(&self.response);
+    }
+
+    /// Look-ups for the rules at some places.
+    fn index_of(&self, places: &[usize]) -> Index {
+        let rules = places.iter().filter_map(|place| self.requests.get(*place)).map(|rule| (&*rule.when, None));
+        Index::new(&rules.collect::<Vec<_>>())
     }
 
     /// Whether an allow rule on the source alone covers `src`: such a source never gets a verdict.
@@ -469,27 +360,6 @@ impl PolicySet {
     /// When the next rule expires: compiling again from then on turns it off.
     pub fn next_expiry(&self) -> Option<jiff::Timestamp> {
         self.next_expiry
-    }
-}
-
-impl Decision {
-    /// What a match does that ends the evaluation; says whether it does. A source that is `allowed` gets no verdict.
-    fn end(&mut self, rule: &RequestRule, request: &RequestView<'_>, allowed: bool) -> bool {
-        match rule.effect {
-            Effect::Allow => self.action = Action::Allow(rule.slot),
-            Effect::Block(status) => self.action = Action::Block { rule: rule.slot, status },
-            Effect::Reset => self.action = Action::Reset { rule: rule.slot },
-            Effect::Tarpit(hold) => self.action = Action::Tarpit { rule: rule.slot, hold },
-            Effect::Challenge(terms) => self.action = Action::Challenge { rule: rule.slot, status: terms.status },
-            Effect::Redirect => {
-                let Some((status, location)) = rule.deed.location(request, request.query) else { return false };
-                self.action = Action::Redirect { rule: rule.slot, status };
-                self.location = Some(location);
-            }
-            Effect::Change | Effect::Skip | Effect::Score(_) | Effect::Log => return false,
-        }
-        self.pushes.extend(rule.push.filter(|_| !allowed).map(|ttl| Push { rule: rule.slot, ttl }));
-        true
     }
 }
 

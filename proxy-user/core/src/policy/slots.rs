@@ -46,9 +46,9 @@ mod tests {
     fn slots_run_out() {
         let names: Vec<String> = (0..MAX_RULE_SLOTS).map(|n| format!("p/{n}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        assert_eq!(allocate(&names, &[]), Err("p/4095".to_owned()));
+        assert_eq!(allocate(&names, &[]), Err("p/16383".to_owned()));
         let all: Vec<(u32, String)> = (1..MAX_RULE_SLOTS).map(|n| (n, format!("old/{n}"))).collect();
-        assert_eq!(allocate(&names[..4095], &all).expect("slots of gone rules are taken").len(), 4095);
+        assert_eq!(allocate(&names[..16_383], &all).expect("slots of gone rules are taken").len(), 16_383);
     }
 
     proptest! {

@@ -12,6 +12,7 @@ mod effects;
 mod handshakes;
 mod places;
 mod refusals;
+mod responses;
 
 const NOW: &str = "2026-11-22T00:00:00Z";
 
@@ -50,22 +51,7 @@ fn ask(set: &PolicySet, src: &str, path: &str) -> Decision {
 
 /// The same with headers.
 fn ask_with(set: &PolicySet, src: &str, path: &str, headers: &HeaderMap) -> Decision {
-    let request = RequestView {
-        src: src.parse().expect("address"),
-        dst: "192.0.2.1:443".parse().expect("address"),
-        listener: "web",
-        scheme: "https",
-        version: Version::HTTP_2,
-        method: &Method::GET,
-        host: "shop.example",
-        path,
-        query: None,
-        headers,
-        body_size: Some(0),
-        wall_ms: 0,
-        connection: ConnectionView::default(),
-        body: BodyView::default(),
-    };
+    let request = RequestView { src: src.parse().expect("address"), path, ..RequestView::example(headers) };
     set.evaluate(&request, 1)
 }
 
@@ -93,7 +79,7 @@ fn the_first_terminating_rule_decides() {
     let decision = ask(&set, "198.51.100.1", "/admin");
     assert_eq!(blocked(&decision), Some((3, 403)));
     assert_eq!(decision.logged.as_slice(), [RuleSlot(1)]);
-    assert_eq!(decision.pushes.as_slice(), [Push { rule: RuleSlot(3), ttl: Duration::from_secs(600) }]);
+    assert_eq!(decision.pushes.as_slice(), [Push { rule: RuleSlot(3), ttl: Duration::from_secs(600), host: false }]);
     assert_eq!(ask(&set, "192.0.2.7", "/admin").action, Action::Allow(RuleSlot(2)));
     assert_eq!(ask(&set, "198.51.100.1", "/x"), Decision::default());
     assert_eq!(set.rule_name(RuleSlot(3)), Some("p/admin"));
@@ -184,21 +170,12 @@ fn a_root_dot_gets_around_nothing() {
     let rules = [rule("r", "http.host eq \"shop.example\"", "block", &json!({}))];
     let files = [policy("p", &json!({ "scope": { "hosts": ["shop.example"] }, "rules": rules }))];
     let set = compile(&files, &options()).expect("a policy");
+    let headers = HeaderMap::new();
     let request = RequestView {
         src: "192.0.2.1".parse().expect("address"),
-        dst: "192.0.2.1:443".parse().expect("address"),
-        listener: "web",
-        scheme: "https",
         version: Version::HTTP_11,
-        method: &Method::GET,
         host: "shop.example.",
-        path: "/",
-        query: None,
-        headers: &HeaderMap::new(),
-        body_size: Some(0),
-        wall_ms: 0,
-        connection: ConnectionView::default(),
-        body: BodyView::default(),
+        ..RequestView::example(&headers)
     };
     assert_eq!(blocked(&set.evaluate(&request, 0)), Some((1, 403)));
 }
@@ -309,9 +286,9 @@ fn what_files_take_together_is_bounded() {
     let rate = json!({ "rate": { "limit": 1, "period": "1s" } });
     let rules: Vec<Value> = (0..65).map(|n| rule(&format!("r{n}"), "true", "block", &rate)).collect();
     assert!(faults(&[policy("p", &json!({ "rules": rules }))])[0].contains("more than 64 rules with a rate"));
-    let rules: Vec<Value> = (0..4095).map(|n| rule(&format!("r{n}"), "true", "log", &json!({}))).collect();
+    let rules: Vec<Value> = (0..16_383).map(|n| rule(&format!("r{n}"), "true", "log", &json!({}))).collect();
     let found = faults(&[policy("a", &json!({ "rules": rules })), policy("b", &json!({ "rules": rules[..1] }))]);
-    assert!(found[0].contains("4096 rules in all policies, at most 4095 are taken"), "{}", found[0]);
+    assert!(found[0].contains("16384 rules in all policies, at most 16383 are taken"), "{}", found[0]);
 }
 
 #[test]

@@ -41,6 +41,75 @@ pub struct RequestView<'a> {
     pub body: BodyView<'a>,
 }
 
+/// A request that is kept: what a [`RequestView`] borrows, owned.
+#[derive(Clone, Debug)]
+pub struct HeldRequest {
+    /// As [`RequestView::src`].
+    pub src: IpAddr,
+    /// As [`RequestView::dst`].
+    pub dst: SocketAddr,
+    /// As [`RequestView::listener`].
+    pub listener: String,
+    /// As [`RequestView::scheme`].
+    pub scheme: String,
+    /// As [`RequestView::version`].
+    pub version: Version,
+    /// As [`RequestView::method`].
+    pub method: Method,
+    /// As [`RequestView::host`].
+    pub host: String,
+    /// As [`RequestView::path`].
+    pub path: String,
+    /// As [`RequestView::query`].
+    pub query: Option<String>,
+    /// As [`RequestView::headers`].
+    pub headers: HeaderMap,
+    /// As [`RequestView::body_size`].
+    pub body_size: Option<u64>,
+    /// As [`RequestView::wall_ms`].
+    pub wall_ms: u64,
+}
+
+impl HeldRequest {
+    /// A copy of what is borrowed, but for connection and body.
+    pub fn of(view: &RequestView<'_>) -> Self {
+        Self {
+            src: view.src,
+            dst: view.dst,
+            listener: view.listener.to_owned(),
+            scheme: view.scheme.to_owned(),
+            version: view.version,
+            method: view.method.clone(),
+            host: view.host.to_owned(),
+            path: view.path.to_owned(),
+            query: view.query.map(str::to_owned),
+            headers: view.headers.clone(),
+            body_size: view.body_size,
+            wall_ms: view.wall_ms,
+        }
+    }
+
+    /// As policies see it.
+    pub fn view<'s>(&'s self, connection: ConnectionView<'s>, body: BodyView<'s>) -> RequestView<'s> {
+        RequestView {
+            src: self.src,
+            dst: self.dst,
+            listener: &self.listener,
+            scheme: &self.scheme,
+            version: self.version,
+            method: &self.method,
+            host: &self.host,
+            path: &self.path,
+            query: self.query.as_deref(),
+            headers: &self.headers,
+            body_size: self.body_size,
+            wall_ms: self.wall_ms,
+            connection,
+            body,
+        }
+    }
+}
+
 /// The beginning of a request's body; only read where [`super::PolicySet::wants_body`] says so.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BodyView<'a> {
@@ -59,9 +128,47 @@ pub struct ConnectionView<'a> {
     pub client: Option<&'a Identity>,
     /// Who knows places of addresses.
     pub places: Option<&'a dyn Places>,
+    /// How the connection fares; only found out where [`super::PolicySet::wants_link`] says so.
+    pub link: Option<LinkView>,
+}
+
+/// How a connection fares at the time of a request. What the system does not tell is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkView {
+    /// Smoothed round-trip time in milliseconds: of TCP the kernel's (`TCP_INFO`), of QUIC the one of RFC 9002 section 5.
+    pub rtt_ms: Option<u64>,
+    /// Bytes that came over it: of TCP what was acknowledged in order, of QUIC whole datagrams.
+    pub bytes_in: Option<u64>,
+    /// Bytes that went over it: of TCP what the client acknowledged, of QUIC whole datagrams.
+    pub bytes_out: Option<u64>,
+    /// Milliseconds since it was accepted.
+    pub duration_ms: Option<u64>,
+    /// Requests that came over it, the one that is asked about among them.
+    pub requests: Option<u64>,
 }
 
 impl<'a> RequestView<'a> {
+    /// `GET https://shop.example/` from 198.51.100.1 over HTTP/2 at a listener `web`; tests change what they are about.
+    #[cfg(test)]
+    pub(crate) fn example(headers: &'a HeaderMap) -> Self {
+        Self {
+            src: IpAddr::from([198, 51, 100, 1]),
+            dst: SocketAddr::from(([192, 0, 2, 1], 443)),
+            listener: "web",
+            scheme: "https",
+            version: Version::HTTP_2,
+            method: &Method::GET,
+            host: "shop.example",
+            path: "/",
+            query: None,
+            headers,
+            body_size: Some(0),
+            wall_ms: 0,
+            connection: ConnectionView::default(),
+            body: BodyView::default(),
+        }
+    }
+
     /// A connection whose ClientHello has come and nothing else, for [`super::PolicySet::evaluate_hello`], which looks at
     /// nothing else.
     pub fn of_hello(src: IpAddr, dst: SocketAddr, listener: &'a str, quic: bool, hello: &'a ClientHello) -> Self {
@@ -86,7 +193,7 @@ impl<'a> RequestView<'a> {
     }
 }
 
-/// What `count_when` may look at.
+/// What rules on responses and `count_when` may look at.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseView<'a> {
     /// Client address, never v4-mapped.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, response};
 use proxy_core::policy::{Action, Change};
 
 use super::wall_ms;
@@ -17,20 +17,8 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 /// Blocks, redirects, or makes the changes of the request.
 pub(super) fn enforce(exchange: &mut Exchange) -> Flow {
     match exchange.decision.action {
-        Action::Block { rule, status } => {
-            bump(&exchange.worker.stats.blocked, 1);
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-            let mut answer = exchange.answer(status, "blocked by policy");
-            if let Some(own) = exchange.live.snapshot.policies.answer(rule) {
-                answer.headers_mut().insert(CONTENT_TYPE, own.content_type.clone());
-                *answer.body_mut() = Bytes::copy_from_slice(own.body.as_bytes());
-            }
-            Flow::Respond(answer)
-        }
-        // Its answer is not sent.
-        Action::Reset { .. } | Action::Tarpit { .. } => {
-            bump(&exchange.worker.stats.blocked, 1);
-            Flow::Respond(exchange.answer(StatusCode::FORBIDDEN, "blocked by policy"))
+        Action::Block { .. } | Action::Reset { .. } | Action::Tarpit { .. } => {
+            in_place(exchange).map_or(Flow::Continue, Flow::Respond)
         }
         Action::Challenge { rule, status } => {
             bump(&exchange.worker.stats.blocked, 1);
@@ -60,6 +48,23 @@ pub(super) fn enforce(exchange: &mut Exchange) -> Flow {
             Flow::Continue
         }
     }
+}
+
+/// The answer that refuses, in place of whatever there is; None where nothing refuses.
+pub(super) fn in_place(exchange: &Exchange) -> Option<Response<Bytes>> {
+    let (rule, status) = match exchange.decision.action {
+        Action::Block { rule, status } => (Some(rule), StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN)),
+        // Their answer is not sent.
+        Action::Reset { .. } | Action::Tarpit { .. } => (None, StatusCode::FORBIDDEN),
+        _ => return None,
+    };
+    bump(&exchange.worker.stats.blocked, 1);
+    let mut answer = exchange.answer(status, "blocked by policy");
+    if let Some(own) = rule.and_then(|rule| exchange.live.snapshot.policies.answer(rule)) {
+        answer.headers_mut().insert(CONTENT_TYPE, own.content_type.clone());
+        *answer.body_mut() = Bytes::copy_from_slice(own.body.as_bytes());
+    }
+    Some(answer)
 }
 
 /// Makes the changes of the response.

@@ -32,7 +32,12 @@ pub(crate) fn write(worker: &Worker, snapshot: &Snapshot, source: IpAddr, pushes
             bump(&worker.stats.push_refused, 1);
             continue;
         }
-        match kernel.push_verdict(source, push.rule, push.ttl, true) {
+        let written = if push.host {
+            kernel.push_host_verdict(source, push.rule, push.ttl, true)
+        } else {
+            kernel.push_verdict(source, push.rule, push.ttl, true)
+        };
+        match written {
             Ok(true) => bump(&worker.stats.pushed, 1),
             Ok(false) => bump(&worker.stats.push_refused, 1),
             Err(error) => {

@@ -5,11 +5,12 @@ mod enforce;
 pub(crate) mod feedback;
 pub mod seen;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::response;
-use proxy_core::policy::{Action, BodyView, Phase, PolicySet, RequestView, ResponseView};
+use http::{Response, response};
+use proxy_core::policy::{Action, BodyView, HeldRequest, Phase, PolicySet, RequestView, ResponseView};
 
 use super::exchange::Exchange;
 use super::hooks::{self, Hooks, Site};
@@ -25,12 +26,12 @@ impl Stage for Policy {
     }
 
     fn join(&self, site: &Site<'_>, hooks: &mut Hooks) -> Result<(), hooks::Fault> {
-        if site
-            .policies
-            .rules()
-            .iter()
-            .any(|rule| matches!(rule.phase, Phase::Request | Phase::RequestBody | Phase::Both | Phase::ClientHello))
-        {
+        if site.policies.rules().iter().any(|rule| {
+            matches!(
+                rule.phase,
+                Phase::Request | Phase::RequestBody | Phase::Response | Phase::Both | Phase::ClientHello
+            )
+        }) {
             hooks.entry(evaluate);
             if site.policies.wants_body() {
                 hooks.inspect();
@@ -50,7 +51,13 @@ fn evaluate(exchange: &mut Exchange) -> Flow {
     let view = view(exchange, BodyView::default());
     let decision = exchange.live.snapshot.policies.evaluate(&view, now_ns);
     if seen::worth(&decision, exchange.worker.request_number()) {
-        exchange.worker.stats.seen.keep(&exchange.id, &view, &exchange.live.snapshot);
+        exchange.worker.stats.seen.keep(&exchange.id, &view, None, &exchange.live.snapshot);
+    }
+    // The request itself goes to the origin.
+    let held = (exchange.live.snapshot.policies.wants_response() && decision.action == Action::Pass)
+        .then(|| HeldRequest::of(&view));
+    if let Some(held) = held {
+        exchange.context.put(held);
     }
     exchange.decision = decision;
     Flow::Continue
@@ -74,9 +81,32 @@ pub(super) async fn inspect(exchange: &mut Exchange, body: &mut RequestBody) {
     let view = view(exchange, inspected);
     exchange.live.snapshot.policies.evaluate_body(&view, now_ns, &mut decision);
     if seen::refuses(&decision) {
-        exchange.worker.stats.seen.keep(&exchange.id, &view, &exchange.live.snapshot);
+        exchange.worker.stats.seen.keep(&exchange.id, &view, None, &exchange.live.snapshot);
     }
     exchange.decision = decision;
+}
+
+/// Asks the rules on the response of a request that nothing has ended the evaluation of; what they decide is done to the
+/// response, or is this answer in its place.
+pub(super) fn judge(exchange: &mut Exchange, response: &response::Parts) -> Option<Response<Bytes>> {
+    if exchange.decision.action != Action::Pass {
+        return None;
+    }
+    let mut decision = std::mem::take(&mut exchange.decision);
+    if let Some(held) = exchange.context.get::<HeldRequest>() {
+        let policies = &exchange.live.snapshot.policies;
+        let request = held.view(exchange.connection.view(policies), BodyView::default());
+        let (src, dst) = (held.src, held.dst.ip());
+        let view = ResponseView { src, dst, status: response.status, headers: &response.headers };
+        let now_ns = exchange.worker.monotonic_ns(Instant::now());
+        policies.evaluate_response(&request, &view, now_ns, &mut decision);
+        if seen::refuses(&decision) {
+            exchange.worker.stats.seen.keep(&exchange.id, &request, Some(&view), &exchange.live.snapshot);
+        }
+    }
+    exchange.decision = decision;
+    feedback::push(exchange);
+    enforce::in_place(exchange)
 }
 
 /// The request as policies see it.

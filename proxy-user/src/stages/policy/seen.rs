@@ -2,14 +2,14 @@
 //! the id that stands in the answer. A worker writes to a ring of its own; the admin API reads it.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use proxy_core::hello::ClientHello;
-use proxy_core::policy::{BodyView, ConnectionView, Decision, PolicySet, RequestView};
-use proxy_core::tls::Identity;
+use proxy_core::policy::{
+    BodyView, ConnectionView, Decision, HeldRequest, LinkView, PolicySet, RequestView, ResponseView,
+};
 
 use crate::control::wire::ExplainedRequest;
 use crate::shared::Snapshot;
@@ -25,56 +25,43 @@ pub const SAMPLE: u64 = 1_024;
 #[derive(Debug, Default)]
 pub struct Ring(Mutex<VecDeque<Seen>>);
 
-/// A request as policies saw it.
+/// A request as policies saw it, and its response where a rule on responses decided.
 #[derive(Debug)]
 struct Seen {
     id: HeaderValue,
-    src: IpAddr,
-    dst: SocketAddr,
-    listener: String,
-    scheme: String,
-    version: Version,
-    method: Method,
-    host: String,
-    path: String,
-    query: Option<String>,
-    headers: HeaderMap,
-    body_size: Option<u64>,
-    wall_ms: u64,
+    request: HeldRequest,
     hello: Option<ClientHello>,
-    client: Option<Identity>,
+    link: Option<LinkView>,
     /// Beginning of its body, where policies looked at it.
     body: Option<Box<[u8]>>,
     truncated: bool,
+    response: Option<(StatusCode, HeaderMap)>,
     /// What judged it; gone where a reload put others in its place.
     snapshot: Weak<Snapshot>,
 }
 
 impl Ring {
     /// Keeps a request, in place of the oldest one. Where the admin API is reading, it is left out: no request waits.
-    pub(super) fn keep(&self, id: &HeaderValue, view: &RequestView<'_>, snapshot: &Arc<Snapshot>) {
+    pub(super) fn keep(
+        &self,
+        id: &HeaderValue,
+        view: &RequestView<'_>,
+        response: Option<&ResponseView<'_>>,
+        snapshot: &Arc<Snapshot>,
+    ) {
         let Ok(mut ring) = self.0.try_lock() else { return };
         if ring.len() >= MAX_SEEN {
             ring.pop_front();
         }
+        let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         ring.push_back(Seen {
             id: id.clone(),
-            src: view.src,
-            dst: view.dst,
-            listener: view.listener.to_owned(),
-            scheme: view.scheme.to_owned(),
-            version: view.version,
-            method: view.method.clone(),
-            host: view.host.to_owned(),
-            path: view.path.to_owned(),
-            query: view.query.map(str::to_owned),
-            headers: view.headers.clone(),
-            body_size: view.body_size,
-            wall_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+            request: HeldRequest { wall_ms, ..HeldRequest::of(view) },
             hello: view.connection.hello.cloned(),
-            client: view.connection.client.cloned(),
+            link: view.connection.link,
             body: view.body.bytes.map(|bytes| bytes.get(..MAX_SEEN_BODY).unwrap_or(bytes).into()),
             truncated: view.body.truncated || view.body.bytes.is_some_and(|bytes| bytes.len() > MAX_SEEN_BODY),
+            response: response.map(|response| (response.status, response.headers.clone())),
             snapshot: Arc::downgrade(snapshot),
         });
     }
@@ -89,38 +76,25 @@ impl Ring {
         Some(ExplainedRequest {
             id: id.to_owned(),
             request: ExplainedRequest::line(&view),
-            source: seen.src,
-            time: jiff::Timestamp::from_millisecond(seen.wall_ms.cast_signed()).unwrap_or_default(),
+            source: seen.request.src,
+            time: jiff::Timestamp::from_millisecond(seen.request.wall_ms.cast_signed()).unwrap_or_default(),
             generation: snapshot.generation,
             reloaded: then.is_none(),
             ipv6_prefix: snapshot.config.gate.ipv6_prefix,
-            explanation: snapshot.policies.explain(&view),
+            explanation: snapshot.policies.explain(&view, seen.answered().as_ref()),
         })
     }
 }
 
 impl Seen {
     fn view<'s>(&'s self, policies: &'s PolicySet) -> RequestView<'s> {
-        RequestView {
-            src: self.src,
-            dst: self.dst,
-            listener: &self.listener,
-            scheme: &self.scheme,
-            version: self.version,
-            method: &self.method,
-            host: &self.host,
-            path: &self.path,
-            query: self.query.as_deref(),
-            headers: &self.headers,
-            body_size: self.body_size,
-            wall_ms: self.wall_ms,
-            connection: ConnectionView {
-                hello: self.hello.as_ref(),
-                client: self.client.as_ref(),
-                places: policies.places(),
-            },
-            body: BodyView { bytes: self.body.as_deref(), truncated: self.truncated },
-        }
+        let connection = ConnectionView { hello: self.hello.as_ref(), places: policies.places(), link: self.link };
+        self.request.view(connection, BodyView { bytes: self.body.as_deref(), truncated: self.truncated })
+    }
+
+    fn answered(&self) -> Option<ResponseView<'_>> {
+        let (status, headers) = self.response.as_ref()?;
+        Some(ResponseView { src: self.request.src, dst: self.request.dst.ip(), status: *status, headers })
     }
 }
 

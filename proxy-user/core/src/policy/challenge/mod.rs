@@ -13,7 +13,7 @@ use http::HeaderValue;
 
 use super::RequestView;
 use super::lang::encode_base64;
-use crate::digest::Digest;
+use crate::digest::{Digest, bytes_of_hex};
 use crate::explain::to_hex;
 use crate::ranges::number;
 
@@ -50,11 +50,47 @@ pub(super) struct Terms {
     pub pass_for: Duration,
 }
 
+/// Bytes of a [`ChallengeKey`].
+const KEY_BYTES: usize = 32;
+
+/// What tokens are signed with; 64 hex digits in a file. Not shown to anybody.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ChallengeKey([u8; KEY_BYTES]);
+
+impl ChallengeKey {
+    /// From two random words.
+    pub(super) fn of_seed(seed: [u64; 2]) -> Self {
+        Self(*Digest::of_parts([CONTEXT, &seed[0].to_be_bytes(), &seed[1].to_be_bytes()]).bytes())
+    }
+
+    /// As its file has it.
+    pub fn to_hex(&self) -> String {
+        to_hex(&self.0)
+    }
+}
+
+impl std::str::FromStr for ChallengeKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = 2 * KEY_BYTES;
+        bytes_of_hex(text).map(Self).ok_or_else(|| {
+            format!("a key of challenges is {digits} hex digits, such as `openssl rand -hex {KEY_BYTES}` prints")
+        })
+    }
+}
+
+impl std::fmt::Debug for ChallengeKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ChallengeKey(…)")
+    }
+}
+
 /// The key that tokens are signed with, and what counts as one source.
 #[derive(Clone, Debug)]
 pub(super) struct Signer {
-    key: hmac::Key,
-    pub seed: [u64; 2],
+    mac: hmac::Key,
+    pub key: ChallengeKey,
     ipv6_prefix: u8,
 }
 
@@ -69,20 +105,19 @@ pub struct ChallengePage {
 
 impl Default for Signer {
     fn default() -> Self {
-        Self::new([0; 2], 64)
+        Self::new(ChallengeKey::of_seed([0; 2]), 64)
     }
 }
 
 impl Signer {
-    /// `seed` is secret and random.
-    pub fn new(seed: [u64; 2], ipv6_prefix: u8) -> Self {
-        let bytes = [seed[0].to_be_bytes(), seed[1].to_be_bytes()].concat();
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), seed, ipv6_prefix }
+    /// `key` is secret and random.
+    pub fn new(key: ChallengeKey, ipv6_prefix: u8) -> Self {
+        Self { mac: hmac::Key::new(hmac::HMAC_SHA256, &key.0), key, ipv6_prefix }
     }
 
     /// `issued.difficulty.signature`: `issued` in seconds since 1970.
     fn token(&self, policy: &str, source: IpAddr, difficulty: u8, issued: u64) -> String {
-        let mut mac = hmac::Context::with_key(&self.key);
+        let mut mac = hmac::Context::with_key(&self.mac);
         let source = match source {
             IpAddr::V4(_) => number(source),
             IpAddr::V6(v6) => v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(self.ipv6_prefix)).unwrap_or(0),

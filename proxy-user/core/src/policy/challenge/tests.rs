@@ -13,7 +13,7 @@ const TERMS: Terms = Terms { status: 403, difficulty: 8, pass_for: Duration::fro
 const NOW: u64 = 1_795_305_600_000;
 
 fn signer() -> Signer {
-    Signer::new([3, 7], 64)
+    Signer::new(ChallengeKey::of_seed([3, 7]), 64)
 }
 
 /// The cookie of a page, after the work.
@@ -59,7 +59,10 @@ fn the_work_is_good_for_one_policy_one_source_and_a_time() {
     assert!(check("login", TERMS, source, &format!("{name}=1; {name}={value}"), 0), "behind another");
     assert!(!check("login", TERMS, source, &format!("{name}=1; {name}=2; {name}={value}"), 0), "behind too many");
     assert!(!check("login", TERMS, source, &format!("{name}={}.{value}", "1".repeat(80)), 0), "too long");
-    assert!(!passes(&Signer::new([3, 8], 64), "login", TERMS, source, &pass, NOW), "another key");
+    assert!(
+        !passes(&Signer::new(ChallengeKey::of_seed([3, 8]), 64), "login", TERMS, source, &pass, NOW),
+        "another key"
+    );
     let (front, _) = pass.rsplit_once('.').expect("an answer");
     let none = (0..10_000)
         .map(|n| format!("{front}.{n}"))

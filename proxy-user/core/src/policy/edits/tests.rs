@@ -73,9 +73,11 @@ fn lists_are_edited() {
     let is = |text: &str| over.contains(number(text));
     assert_eq!([is("192.0.2.6"), is("192.0.2.7"), is("203.0.113.9")], [true, false, true]);
     assert!(Arc::ptr_eq(&edits.over_ranges("p/other", NOW, &own), &own));
-    let mut strings: HashSet<Box<[u8]>> = HashSet::from([b"192.0.2.7"[..].into()]);
-    edits.over_strings("p/l", NOW, &mut strings);
-    assert_eq!(strings, HashSet::from([b"203.0.113.0/24"[..].into()]));
+    let strings: HashSet<Box<[u8]>> = HashSet::from([b"192.0.2.7"[..].into()]);
+    let strings = edits.over_strings("p/l", NOW, Arc::new(strings));
+    assert_eq!(*strings, HashSet::from([b"203.0.113.0/24"[..].into()]));
+    assert_eq!(edit_item(ItemKind::Hash, &"Ab".repeat(32)), Ok("ab".repeat(32)));
+    assert!(edit_item(ItemKind::Hash, "abc").is_err());
 }
 
 #[test]

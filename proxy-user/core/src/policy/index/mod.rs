@@ -15,6 +15,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
+use proxy_common::abi::MAX_RULE_SLOTS;
 use smallvec::SmallVec;
 
 use super::lang::{Expr, Facts, IntTerm, IpField};
@@ -25,7 +26,7 @@ use subject::Subject;
 /// Sets of fewer rules are asked one by one.
 const MIN_RULES: usize = 8;
 /// Words of 64 candidates that take no allocation: as many as rules have slots.
-const INLINE_WORDS: usize = 64;
+const INLINE_WORDS: usize = MAX_RULE_SLOTS as usize / 64;
 
 /// One bit a rule.
 pub(super) type Candidates = SmallVec<[u64; INLINE_WORDS]>;

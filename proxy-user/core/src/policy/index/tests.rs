@@ -2,14 +2,14 @@
 //!
 //! `TIDEGATE_CASES` says how many requests are asked about in all; without it a short slice is.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::*;
+use crate::policy::RequestView;
 use crate::policy::lang::{Lists, parse};
-use crate::policy::{BodyView, ConnectionView, RequestView};
 
 /// Requests asked about without `TIDEGATE_CASES`.
 const CASES: usize = 20_000;
@@ -119,19 +119,11 @@ impl Request {
     fn view(&self) -> RequestView<'_> {
         RequestView {
             src: std::net::Ipv4Addr::new(10, 0, 0, self.src).into(),
-            dst: "192.0.2.1:443".parse().expect("address"),
-            listener: "web",
             scheme: if self.ssl { "https" } else { "http" },
-            version: Version::HTTP_2,
-            method: &Method::GET,
             host: &self.host,
             path: &self.path,
             query: self.query.as_deref(),
-            headers: &self.headers,
-            body_size: Some(0),
-            wall_ms: 0,
-            connection: ConnectionView::default(),
-            body: BodyView::default(),
+            ..RequestView::example(&self.headers)
         }
     }
 }
@@ -203,10 +195,10 @@ fn rules_are_found_by_what_they_need() {
     let index = Index::new(&parsed.iter().map(|expr| (expr, None)).collect::<Vec<_>>());
     assert!(index.always.iter().all(|word| *word == 0));
     let request = Request {
+        query: None,
         src: 1,
         host: "a".to_owned(),
         path: "/v1/thing-2%30".to_owned(),
-        query: None,
         headers: HeaderMap::new(),
         ssl: true,
     };

@@ -14,7 +14,7 @@ use crate::diagnostic::hint;
 use crate::ranges::RangeSet;
 
 /// Functions that yield a value.
-pub(super) const FUNCTIONS: [&str; 19] = [
+pub(super) const FUNCTIONS: [&str; 20] = [
     "bit_slice",
     "cidr",
     "cidr6",
@@ -28,6 +28,7 @@ pub(super) const FUNCTIONS: [&str; 19] = [
     "lower",
     "regex_replace",
     "remove_bytes",
+    "sha256_hex",
     "split",
     "substring",
     "to_string",
@@ -141,6 +142,7 @@ impl Parser<'_> {
             "remove_bytes" => Function::RemoveBytes(self.literal_argument(name)?.0.into()),
             "decode_base64" => Function::DecodeBase64,
             "encode_base64" => Function::EncodeBase64,
+            "sha256_hex" => Function::Sha256,
             "lookup_json_string" => Function::JsonString(self.path(name)?),
             _ => self.replacement(name)?,
         };

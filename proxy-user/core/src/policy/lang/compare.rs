@@ -10,7 +10,7 @@ use super::expr::{Expr, Order, TextTest};
 use super::field::{FlagField, IntField, IpField, Type};
 use super::lexer::{Span, Token};
 use super::parser::{NamedList, Parser};
-use super::value::{IntTerm, ProtoSet, Text};
+use super::value::{Function, IntTerm, ProtoSet, Text};
 use super::wildcard::Wildcard;
 use super::{LangError, MAX_SET_ITEMS};
 use crate::diagnostic::hint;
@@ -172,7 +172,7 @@ impl Parser<'_> {
                     let (_, span) = self.next();
                     return match self.list(&name, span)? {
                         NamedList::Cidr(set) => Ok(set),
-                        NamedList::Text(_) => Err(list_mismatch(Type::Ip, &name, "strings", span)),
+                        other => Err(list_mismatch(Type::Ip, &name, other.items(), span)),
                     };
                 }
                 let mut ranges = Vec::new();
@@ -228,11 +228,7 @@ impl Parser<'_> {
                 let mut ranges = Vec::new();
                 if let Token::List(name) = self.peek().clone() {
                     let (_, span) = self.next();
-                    let kind = match self.list(&name, span)? {
-                        NamedList::Cidr(_) => "networks",
-                        NamedList::Text(_) => "strings",
-                    };
-                    return Err(list_mismatch(Type::Int, &name, kind, span));
+                    return Err(list_mismatch(Type::Int, &name, self.list(&name, span)?.items(), span));
                 }
                 self.set(|p| {
                     let (token, span) = p.next();
@@ -304,7 +300,13 @@ impl Parser<'_> {
                 let (_, span) = self.next();
                 return match self.list(&name, span)? {
                     NamedList::Text(set) => Ok(Expr::Text(text, TextTest::In(set))),
-                    NamedList::Cidr(_) => Err(list_mismatch(Type::Text, &name, "networks", span)),
+                    // The value's hash is looked for.
+                    NamedList::Hash(set) => {
+                        let mut text = text;
+                        text.functions.push(Function::Sha256);
+                        Ok(Expr::Text(text, TextTest::In(set)))
+                    }
+                    other @ NamedList::Cidr(_) => Err(list_mismatch(Type::Text, &name, other.items(), span)),
                 };
             }
             let mut items = HashSet::new();

@@ -55,40 +55,6 @@ pub(crate) fn version_name(version: Version) -> &'static str {
     }
 }
 
-/// A request with the points that rules before gave it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Scored<'a, 'r> {
-    /// The request.
-    pub request: &'r RequestView<'a>,
-    /// `tidegate.score`
-    pub score: u32,
-}
-
-impl Facts for Scored<'_, '_> {
-    fn ip(&self, field: IpField) -> Option<u128> {
-        self.request.ip(field)
-    }
-
-    fn int(&self, field: IntField) -> Option<u128> {
-        match field {
-            IntField::Http(HttpInt::Score) => Some(self.score.into()),
-            other => self.request.int(other),
-        }
-    }
-
-    fn proto(&self) -> Option<ProtoSet> {
-        self.request.proto()
-    }
-
-    fn flag(&self, field: FlagField) -> Option<bool> {
-        self.request.flag(field)
-    }
-
-    fn text(&self, field: &TextField, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.request.text(field, test)
-    }
-}
-
 impl Facts for RequestView<'_> {
     fn ip(&self, field: IpField) -> Option<u128> {
         Some(number(match field {
@@ -109,6 +75,9 @@ impl Facts for RequestView<'_> {
             IntField::Http(HttpInt::Milliseconds) => Some(self.wall_ms.into()),
             IntField::Http(HttpInt::Asn) => self.connection.places?.asn(self.src).map(Into::into),
             IntField::Http(HttpInt::HelloLength) => self.connection.hello.map(|hello| hello.length.into()),
+            IntField::Http(HttpInt::Link(field)) => {
+                self.connection.link.and_then(|link| field.of(&link)).map(Into::into)
+            }
             IntField::Http(HttpInt::Seconds) => Some((self.wall_ms / 1_000).into()),
             _ => None,
         }

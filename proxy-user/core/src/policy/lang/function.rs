@@ -5,6 +5,7 @@ use super::facts::Buffer;
 use super::json_path::{Found, look_up};
 use super::value::Function;
 use super::{MAX_URL_DECODES, MAX_VALUE_BYTES};
+use crate::digest::Digest;
 
 impl Function {
     /// Applies it in place; false where there is no result, so that the value is missing.
@@ -24,6 +25,7 @@ impl Function {
                 None => return false,
             },
             Self::EncodeBase64 => *value = encode_base64(value),
+            Self::Sha256 => *value = Buffer::from_slice(Digest::of(value).to_string().as_bytes()),
             Self::JsonString(path) => match look_up(value, path) {
                 Some(Found::Text(text)) => *value = Buffer::from_slice(text.as_bytes()),
                 _ => return false,
@@ -168,6 +170,13 @@ mod tests {
         }
         assert_eq!(applied(&Function::DecodeBase64, "Zm8").as_deref(), Some("fo"));
         assert_eq!([applied(&Function::DecodeBase64, "Z"), applied(&Function::DecodeBase64, "Z!")], [None, None]);
+    }
+
+    #[test]
+    fn hashes_are_those_of_the_standard() {
+        // FIPS 180-4's example of one block.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(applied(&Function::Sha256, "abc").as_deref(), Some(expected));
     }
 
     #[test]

@@ -29,6 +29,11 @@ pub(crate) enum KeyValue<'a> {
 }
 
 impl KeyPart {
+    /// The client's address.
+    pub const fn source() -> Self {
+        Self::Address(IpField::Src, None)
+    }
+
     /// Calls `see` with every field in it.
     pub fn fields(&self, see: &mut dyn FnMut(Field)) {
         match self {

@@ -4,6 +4,7 @@
 //! A field that a request or packet does not have is missing, which is not the same as empty: every comparison on a
 //! missing value is false, `ne` too. `not` turns that into true.
 
+mod answered;
 mod call;
 mod compare;
 mod cost;
@@ -16,6 +17,8 @@ mod hello;
 mod json_path;
 mod key;
 mod lexer;
+mod link;
+mod names;
 mod operand;
 mod packet;
 mod parser;
@@ -26,14 +29,15 @@ mod wildcard;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use answered::{Answered, Scored};
 pub(crate) use expr::{Expr, Phases, TextTest};
-pub(crate) use facts::{Facts, Scored};
+pub(crate) use facts::Facts;
 pub(crate) use field::{
-    Availability, CertField, Field, FlagField, HelloField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField,
-    TextField, Type, unfed,
+    Availability, CertField, Field, FlagField, HelloField, HttpInt, IntField, IpField, PacketField, TextField, Type,
 };
 pub(crate) use function::encode_base64;
 pub(crate) use key::{KeyPart, KeyValue};
+pub(crate) use names::{KNOWN_FIELDS, unfed};
 pub(crate) use packet::{PacketTerm, Place};
 pub(crate) use parser::{Lists, NamedList, parse, parse_key, parse_value};
 pub(crate) use value::{Function, IntTerm, ProtoSet, Source, Text};

@@ -4,8 +4,9 @@ use http::HeaderName;
 
 use super::LangError;
 use super::call::{CONDITIONS, FUNCTIONS};
-use super::field::{Field, FlagField, IpField, KNOWN_FIELDS, TextField, Type, unfed};
+use super::field::{Field, FlagField, IpField, TextField, Type};
 use super::lexer::{Span, Token};
+use super::names::{KNOWN_FIELDS, unfed};
 use super::packet::PacketOperand;
 use super::parser::Parser;
 use super::value::{IntTerm, Source, Text};

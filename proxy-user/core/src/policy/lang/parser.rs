@@ -21,6 +21,19 @@ pub(crate) enum NamedList {
     Cidr(Arc<RangeSet>),
     /// Strings.
     Text(Arc<HashSet<Box<[u8]>>>),
+    /// SHA-256 digests, in hex and lower case.
+    Hash(Arc<HashSet<Box<[u8]>>>),
+}
+
+impl NamedList {
+    /// What its items are, for messages.
+    pub const fn items(&self) -> &'static str {
+        match self {
+            Self::Cidr(_) => "networks",
+            Self::Text(_) => "strings",
+            Self::Hash(_) => "hashes",
+        }
+    }
 }
 
 /// The lists that an expression may name.

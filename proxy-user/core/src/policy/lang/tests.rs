@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::*;
-use crate::policy::{BodyView, ConnectionView, RequestView};
+use crate::policy::RequestView;
 use crate::ranges::{RangeSet, network_ranges, parse_network};
 
 fn lists() -> Lists {
@@ -42,18 +42,12 @@ fn holds(expression: &str) -> bool {
     let request = RequestView {
         src: "192.0.2.7".parse().expect("address"),
         dst: "[::ffff:198.51.100.1]:8443".parse().expect("address"),
-        listener: "web",
-        scheme: "https",
-        version: Version::HTTP_2,
         method: &Method::PUT,
-        host: "shop.example",
         path: "/A/%2e%2E/login",
         query: Some("id=7&q=a+b%21&flag"),
-        headers: &headers,
         body_size: Some(12),
         wall_ms: 1_795_305_600_123,
-        connection: ConnectionView::default(),
-        body: BodyView::default(),
+        ..RequestView::example(&headers)
     };
     let expr = parse(expression, &lists(), None).unwrap_or_else(|e| panic!("{expression}: {}", e.render(expression)));
     expr.holds(&request)

@@ -83,6 +83,8 @@ pub(crate) enum Function {
     DecodeBase64,
     /// Base64 encoded.
     EncodeBase64,
+    /// SHA-256 (FIPS 180-4) in hex, lower case.
+    Sha256,
     /// A string within JSON; missing where there is none, or the text is no JSON.
     JsonString(Path),
     /// The first match replaced, `${1}` being its groups.

@@ -4,21 +4,13 @@ use super::*;
 
 /// Asks about a `POST /p` with a body, as a worker does.
 fn post(set: &PolicySet, body: Option<&str>, truncated: bool) -> Decision {
+    let headers = HeaderMap::new();
     let request = RequestView {
-        src: "198.51.100.1".parse().expect("address"),
-        dst: "192.0.2.1:443".parse().expect("address"),
-        listener: "web",
-        scheme: "https",
-        version: Version::HTTP_2,
         method: &Method::POST,
-        host: "shop.example",
         path: "/p",
-        query: None,
-        headers: &HeaderMap::new(),
         body_size: None,
-        wall_ms: 0,
-        connection: ConnectionView::default(),
         body: BodyView { bytes: body.map(str::as_bytes), truncated },
+        ..RequestView::example(&headers)
     };
     let before = RequestView { body: BodyView::default(), ..request };
     let mut decision = set.evaluate(&before, 1);

@@ -23,21 +23,10 @@ fn explanations_say_what_was_seen_and_agree_with_the_evaluation() {
     let set = compile(&[policy("p", &json!({ "rules": rules, "lists": lists }))], &options()).expect("a policy");
     let view = |src: &str| RequestView {
         src: src.parse().expect("address"),
-        dst: "192.0.2.1:443".parse().expect("address"),
-        listener: "web",
-        scheme: "https",
-        version: Version::HTTP_2,
-        method: &Method::GET,
-        host: "shop.example",
         path: "/ADMIN/x",
-        query: None,
-        headers: Box::leak(Box::default()),
-        body_size: Some(0),
-        wall_ms: 0,
-        connection: ConnectionView::default(),
-        body: BodyView::default(),
+        ..RequestView::example(Box::leak(Box::default()))
     };
-    let told = set.explain(&view("203.0.113.9"));
+    let told = set.explain(&view("203.0.113.9"), None);
     let outcomes: Vec<Outcome> = told.rules.iter().map(|rule| rule.outcome).collect();
     assert_eq!(
         outcomes,
@@ -58,12 +47,12 @@ fn explanations_say_what_was_seen_and_agree_with_the_evaluation() {
     let saw = |rule: usize, comparison: usize| told.rules[rule].comparisons[comparison].saw.join(" ");
     assert_eq!([saw(0, 0), saw(2, 0), saw(5, 0)], ["203.0.113.9", "8", "\"/admin/x\""]);
     assert_eq!((told.rules[1].comparisons[0].saw.len(), told.rules[6].comparisons[0].saw.len()), (0, 0), "missing");
-    let friend = set.explain(&view("192.0.2.7"));
+    let friend = set.explain(&view("192.0.2.7"), None);
     assert_eq!((friend.action, friend.rule.as_deref()), ("allow", Some("p/friends")));
     let comparison = &friend.rules[4].comparisons[0];
     assert_eq!((comparison.text.as_str(), comparison.list.as_deref()), ("ip.src in $friends", Some("$friends")));
     assert_eq!(set.evaluate(&view("192.0.2.7"), 0).action, Action::Allow(RuleSlot(5)));
-    let dropped = set.explain(&view("198.51.100.3"));
+    let dropped = set.explain(&view("198.51.100.3"), None);
     assert_eq!((dropped.action, dropped.rule.as_deref(), dropped.status), ("drop", Some("p/deny"), None));
     assert_eq!(dropped.rules[5].outcome, Outcome::NotAsked);
 }

@@ -9,7 +9,7 @@ fn hello(ja4: &str, sni: &str) -> ClientHello {
 
 fn at_handshake(set: &PolicySet, src: &str, hello: &ClientHello) -> Decision {
     let (src, dst) = (src.parse().expect("address"), "192.0.2.1:443".parse().expect("address"));
-    set.evaluate_hello(&RequestView::of_hello(src, dst, "web", false, hello))
+    set.evaluate_hello(&RequestView::of_hello(src, dst, "web", false, hello), 1)
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn explanations_name_the_phase() {
     let explain = |ja4: &str| {
         let hello = hello(ja4, "a.test");
         let (src, dst) = ("198.51.100.1".parse().expect("address"), "192.0.2.1:443".parse().expect("address"));
-        set.explain(&RequestView { path: "/", ..RequestView::of_hello(src, dst, "web", false, &hello) })
+        set.explain(&RequestView { path: "/", ..RequestView::of_hello(src, dst, "web", false, &hello) }, None)
     };
     let told = explain("bad");
     assert_eq!((told.action, told.phase, told.status), ("block", Some(Phase::ClientHello), None));

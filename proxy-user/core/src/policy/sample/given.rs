@@ -1,204 +1,29 @@
-//! The packet or request that a policy's test describes. What is not given is that of an ordinary one: a TCP SYN of 60 bytes
-//! with TTL 64 to port 443, a `GET /` over HTTP/1.1.
+//! Reads what a test gives into a sample, field by field, and what follows from several of them together.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use proxy_common::abi::{frag, proto};
-use proxy_common::addr::Addr;
-use proxy_common::fingerprint::SynPattern;
-use proxy_common::parse::{NO_VLAN, Packet};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
+use proxy_common::abi::proto;
 use proxy_common::syn_ack::MAX_OPTIONS;
 use serde_json::Value;
 
-use super::interfaces::Interfaces;
-use super::lang::{
-    Availability, CertField, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, ProtoSet,
-    TextField, Type, signature, unfed,
+use super::super::interfaces::Interfaces;
+use super::super::lang::{
+    Availability, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, ProtoSet, TextField, Type,
+    signature, unfed,
 };
-use super::sample_frame::{self, SampleFrame, implied};
-use super::{BodyView, ConnectionView, RequestView, ResponseView, sample_hello};
+use super::super::sample_frame::implied;
+use super::super::sample_hello;
+use super::{SOURCE_PORT, SYN, Sample};
 use crate::diagnostic::hint;
-use crate::geo::Place;
-use crate::hello::ClientHello;
 use crate::json::join;
 use crate::json::shape::{Fault, describe};
-use crate::ranges::number;
-use crate::tls::Identity;
 
-/// Source port of a packet that names none.
-const SOURCE_PORT: u16 = 50_000;
-/// The SYN bit of the TCP flags byte.
-const SYN: u8 = 0x02;
-
-/// What a test gives, as both phases see it.
-#[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "fields of packets and requests are what they are")]
-pub(super) struct Sample {
-    src: IpAddr,
-    dst: IpAddr,
-    proto: u8,
-    sport: Option<u16>,
-    dport: u16,
-    len: u16,
-    ttl: u8,
-    tcp_flags: u8,
-    fragment: bool,
-    window: u16,
-    icmp_type: u8,
-    icmp_code: u8,
-    vlan: u16,
-    /// Index of the interface; 0 is one without a name.
-    interface: u32,
-    payload: Vec<u8>,
-    syn: Option<SynPattern>,
-    /// The length was given, and does not follow from the payload.
-    sized: bool,
-    /// Values that only packets have were given: no request is meant.
-    pub packet_only: bool,
-    method: Method,
-    path: String,
-    query: Option<String>,
-    version: Version,
-    scheme: String,
-    host: String,
-    listener: String,
-    headers: HeaderMap,
-    body_size: u64,
-    wall_ms: u64,
-    hello: Option<ClientHello>,
-    place: Place,
-    body: Option<String>,
-    body_truncated: bool,
-    client: Option<Identity>,
-    status: StatusCode,
-    /// Headers of the response.
-    none: HeaderMap,
-}
-
-impl Sample {
-    /// Reads `given`; faults are placed below `pointer`.
-    pub fn new(given: &BTreeMap<String, Value>, pointer: &str, interfaces: Interfaces<'_>) -> Result<Self, Vec<Fault>> {
-        let faults = Vec::new();
-        let mut reader =
-            Reader { pointer, interfaces, faults, src: None, dst: None, ports: false, icmp: false, udp: None };
-        let mut sample = Self {
-            src: Ipv4Addr::UNSPECIFIED.into(),
-            dst: Ipv4Addr::UNSPECIFIED.into(),
-            proto: proto::TCP,
-            sport: None,
-            dport: 443,
-            len: 60,
-            ttl: 64,
-            tcp_flags: 0,
-            fragment: false,
-            window: u16::MAX,
-            icmp_type: 0,
-            icmp_code: 0,
-            vlan: NO_VLAN,
-            interface: 0,
-            payload: Vec::new(),
-            syn: None,
-            sized: true,
-            packet_only: false,
-            method: Method::GET,
-            path: "/".to_owned(),
-            query: None,
-            version: Version::HTTP_11,
-            scheme: "https".to_owned(),
-            host: String::new(),
-            listener: String::new(),
-            headers: HeaderMap::new(),
-            body_size: 0,
-            wall_ms: 0,
-            hello: None,
-            place: Place::default(),
-            body: None,
-            body_truncated: false,
-            client: None,
-            status: StatusCode::OK,
-            none: HeaderMap::new(),
-        };
-        for (key, value) in given {
-            if let Err(fault) = reader.entry(&mut sample, key, value) {
-                reader.faults.push(fault);
-            }
-        }
-        reader.finish(&mut sample, given);
-        if reader.faults.is_empty() { Ok(sample) } else { Err(reader.faults) }
-    }
-
-    /// As a worker sees it.
-    pub fn request(&self) -> RequestView<'_> {
-        RequestView {
-            src: self.src,
-            dst: SocketAddr::new(self.dst, self.dport),
-            listener: &self.listener,
-            scheme: &self.scheme,
-            version: self.version,
-            method: &self.method,
-            host: &self.host,
-            path: &self.path,
-            query: self.query.as_deref(),
-            headers: &self.headers,
-            body_size: Some(self.body_size),
-            wall_ms: self.wall_ms,
-            connection: ConnectionView {
-                hello: self.hello.as_ref(),
-                client: self.client.as_ref(),
-                places: Some(&self.place),
-            },
-            body: BodyView { bytes: self.body.as_deref().map(str::as_bytes), truncated: self.body_truncated },
-        }
-    }
-
-    /// Its ClientHello, an empty one at first.
-    fn hello(&mut self) -> &mut ClientHello {
-        self.hello.get_or_insert_default()
-    }
-
-    /// Its response, of which a test says no more than the status.
-    pub fn response(&self) -> ResponseView<'_> {
-        ResponseView { src: self.src, dst: self.dst, status: self.status, headers: &self.none }
-    }
-
-    /// As the kernel sees it.
-    pub fn packet(&self) -> (SampleFrame, Packet) {
-        let addr = |ip| Addr::from_bytes(number(ip).to_be_bytes());
-        let tcp = self.proto == proto::TCP;
-        // A fragment whose ports are given is the first one.
-        let state = match (self.fragment, self.sport.is_some()) {
-            (false, _) => frag::NONE,
-            (true, true) => frag::FIRST,
-            (true, false) => frag::LATER,
-        };
-        let ports = state != frag::LATER && (tcp || self.proto == proto::UDP);
-        let upper = state != frag::LATER && matches!(self.proto, proto::ICMP | proto::ICMPV6);
-        let mut packet = Packet {
-            sport: if ports { self.sport.unwrap_or(SOURCE_PORT) } else { 0 },
-            dport: if ports { self.dport } else { 0 },
-            len: self.len,
-            proto: self.proto,
-            ttl: self.ttl,
-            tcp_flags: if tcp && ports { self.tcp_flags } else { 0 },
-            frag: state,
-            ports,
-            vlan: self.vlan,
-            window: if tcp && ports { self.window } else { 0 },
-            icmp_type: if upper { self.icmp_type } else { 0 },
-            icmp_code: if upper { self.icmp_code } else { 0 },
-            ..Packet::between(addr(self.src), addr(self.dst))
-        };
-        let frame = sample_frame::frame(&mut packet, &self.payload, self.syn.as_ref(), self.interface, self.sized);
-        (frame, packet)
-    }
-}
-
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     pointer: &'a str,
     interfaces: Interfaces<'a>,
-    faults: Vec<Fault>,
+    pub(super) faults: Vec<Fault>,
     src: Option<IpAddr>,
     dst: Option<IpAddr>,
     /// A port was given.
@@ -208,16 +33,18 @@ struct Reader<'a> {
     udp: Option<bool>,
 }
 
-impl Reader<'_> {
-    fn entry(&mut self, sample: &mut Sample, key: &str, value: &Value) -> Result<(), Fault> {
+impl<'a> Reader<'a> {
+    /// Whose faults are placed below `pointer`.
+    pub(super) fn new(pointer: &'a str, interfaces: Interfaces<'a>) -> Self {
+        Self { pointer, interfaces, faults: Vec::new(), src: None, dst: None, ports: false, icmp: false, udp: None }
+    }
+
+    pub(super) fn entry(&mut self, sample: &mut Sample, key: &str, value: &Value) -> Result<(), Fault> {
         let at = join(self.pointer, key);
         let wrong = |message: String| Fault::at(at.clone(), message);
         let field = field_of(key).map_err(|message| Fault::at_key(at.clone(), message))?;
         match field.availability() {
             Availability::Packet => sample.packet_only = true,
-            Availability::Response if field != Field::Int(IntField::Http(HttpInt::Status)) => {
-                return Err(Fault::at_key(at, "of a response a test says `http.response.code` only"));
-            }
             Availability::Both
             | Availability::Hello
             | Availability::Request
@@ -244,7 +71,7 @@ impl Reader<'_> {
                 match field {
                     FlagField::Fragment => sample.fragment = set,
                     FlagField::Tcp(bit) if set => sample.tcp_flags |= bit,
-                    FlagField::Ssl => if set { "https" } else { "http" }.clone_into(&mut sample.scheme),
+                    FlagField::Ssl => if set { "https" } else { "http" }.clone_into(&mut sample.asked.scheme),
                     FlagField::BodyTruncated => sample.body_truncated = set,
                     FlagField::ClientVerified => sample.client = set.then(|| sample.client.take().unwrap_or_default()),
                     FlagField::Tcp(_) => {}
@@ -282,15 +109,16 @@ impl Reader<'_> {
             IntField::IcmpType => sample.icmp_type = number as u8,
             IntField::IcmpCode => sample.icmp_code = number as u8,
             IntField::Vlan => sample.vlan = port,
-            IntField::Http(HttpInt::BodySize) => sample.body_size = number,
+            IntField::Http(HttpInt::BodySize) => sample.asked.body_size = Some(number),
             IntField::Http(HttpInt::Asn) => sample.place.asn = Some(number as u32),
             IntField::Http(HttpInt::HelloLength) => sample.hello().length = number as u32,
             IntField::Http(HttpInt::Score) => {
                 self.faults
                     .push(Fault::at(self.pointer, "rules give a request its `tidegate.score`; it cannot be given"));
             }
-            IntField::Http(HttpInt::Seconds) => sample.wall_ms = number.saturating_mul(1_000),
-            IntField::Http(HttpInt::Milliseconds) => sample.wall_ms = number,
+            IntField::Http(HttpInt::Link(field)) => field.set(&mut sample.link, number),
+            IntField::Http(HttpInt::Seconds) => sample.asked.wall_ms = number.saturating_mul(1_000),
+            IntField::Http(HttpInt::Milliseconds) => sample.asked.wall_ms = number,
             IntField::Http(HttpInt::Status) => match StatusCode::from_u16(port) {
                 Ok(status) => sample.status = status,
                 Err(_) => self.faults.push(Fault::at(self.pointer, "an HTTP status has three digits, 100 to 999")),
@@ -348,12 +176,13 @@ impl Reader<'_> {
     fn text(&mut self, sample: &mut Sample, field: &TextField, text: &str) -> Result<(), String> {
         match field {
             TextField::Method => {
-                sample.method = Method::from_bytes(text.as_bytes()).map_err(|_| format!("`{text}` is not a method"))?;
+                sample.asked.method =
+                    Method::from_bytes(text.as_bytes()).map_err(|_| format!("`{text}` is not a method"))?;
             }
             TextField::Uri => {
                 let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
-                path.clone_into(&mut sample.path);
-                sample.query = query.map(str::to_owned);
+                path.clone_into(&mut sample.asked.path);
+                sample.asked.query = query.map(str::to_owned);
             }
             TextField::Cert(field) => {
                 let client = sample.client.get_or_insert_default();
@@ -372,28 +201,28 @@ impl Reader<'_> {
             TextField::Country => sample.place.country = Some(text.to_owned()),
             TextField::Continent => sample.place.continent = Some(text.to_owned()),
             TextField::Body => sample.body = Some(text.to_owned()),
-            TextField::Path => text.clone_into(&mut sample.path),
-            TextField::Query => sample.query = Some(text.to_owned()),
+            TextField::Path => text.clone_into(&mut sample.asked.path),
+            TextField::Query => sample.asked.query = Some(text.to_owned()),
             TextField::Arg(name) => {
-                let query = sample.query.get_or_insert_default();
+                let query = sample.asked.query.get_or_insert_default();
                 if !query.is_empty() {
                     query.push('&');
                 }
                 query.extend([&*String::from_utf8_lossy(name), "=", text]);
             }
             TextField::Version => {
-                sample.version = match text {
+                sample.asked.version = match text {
                     "HTTP/1.0" => Version::HTTP_10,
                     "HTTP/1.1" => Version::HTTP_11,
                     "HTTP/2" => Version::HTTP_2,
                     "HTTP/3" => Version::HTTP_3,
                     _ => return Err(format!("`{text}` is none of HTTP/1.0, HTTP/1.1, HTTP/2 and HTTP/3")),
                 };
-                self.transport(sample.version == Version::HTTP_3);
+                self.transport(sample.asked.version == Version::HTTP_3);
             }
-            TextField::Scheme => text.clone_into(&mut sample.scheme),
-            TextField::Host => sample.host = text.to_ascii_lowercase(),
-            TextField::Listener => text.clone_into(&mut sample.listener),
+            TextField::Scheme => text.clone_into(&mut sample.asked.scheme),
+            TextField::Host => sample.asked.host = text.to_ascii_lowercase(),
+            TextField::Listener => text.clone_into(&mut sample.asked.listener),
             TextField::UserAgent => header(sample, http::header::USER_AGENT, text)?,
             TextField::Referer => header(sample, http::header::REFERER, text)?,
             TextField::ForwardedFor => header(sample, HeaderName::from_static("x-forwarded-for"), text)?,
@@ -402,7 +231,12 @@ impl Reader<'_> {
                 header(sample, http::header::COOKIE, &format!("{}={text}", String::from_utf8_lossy(name)))?;
             }
             TextField::Header(name) => header(sample, name.clone(), text)?,
-            TextField::HeaderNames | TextField::HeaderValues | TextField::ArgNames | TextField::ArgValues => {
+            TextField::HeaderNames
+            | TextField::HeaderValues
+            | TextField::ArgNames
+            | TextField::ArgValues
+            | TextField::ResponseHeaderNames
+            | TextField::ResponseHeaderValues => {
                 return Err("this follows from the single values: give `[\"name\"]` entries instead".to_owned());
             }
             TextField::Languages => {
@@ -411,17 +245,17 @@ impl Reader<'_> {
             TextField::FullUri | TextField::Extension => {
                 return Err("this follows from `http.host` and `http.request.uri`: give those".to_owned());
             }
-            // Refused before, by its phase, or read by `sample_hello`.
-            TextField::ResponseHeader(_)
-            | TextField::ResponseHeaderNames
-            | TextField::ResponseHeaderValues
-            | TextField::Hello(_) => {}
+            TextField::ResponseHeader(name) => {
+                sample.answered.append(name.clone(), header_value(text)?);
+            }
+            // Read by `sample_hello`.
+            TextField::Hello(_) => {}
         }
         Ok(())
     }
 
     /// What follows from several values together.
-    fn finish(&mut self, sample: &mut Sample, given: &BTreeMap<String, Value>) {
+    pub(super) fn finish(&mut self, sample: &mut Sample, given: &BTreeMap<String, Value>) {
         match self.src {
             Some(src) => sample.src = src,
             None if self.faults.is_empty() => {
@@ -464,7 +298,7 @@ impl Reader<'_> {
             sample.window = window.unwrap_or(sample.window);
         }
         sample.sized = given.contains_key("ip.len") || sample.syn.is_none() && sample.payload.is_empty();
-        let http = sample.scheme == "http";
+        let http = sample.asked.scheme == "http";
         if http && sample.hello.is_some() {
             self.faults.push(Fault::at(self.pointer, "a ClientHello, and a request in clear text that has none"));
         }
@@ -472,7 +306,7 @@ impl Reader<'_> {
             || given.keys().any(|key| key.starts_with("http.") || key == "tidegate.listener" || key == "ssl");
         match sample.proto {
             proto::TCP => {}
-            proto::UDP => sample.version = Version::HTTP_3,
+            proto::UDP => sample.asked.version = Version::HTTP_3,
             _ => sample.packet_only = true,
         }
         if request && sample.packet_only {
@@ -489,9 +323,12 @@ impl Reader<'_> {
 }
 
 fn header(sample: &mut Sample, name: HeaderName, value: &str) -> Result<(), String> {
-    let value = HeaderValue::from_str(value).map_err(|_| "this cannot be the value of a header".to_owned())?;
-    sample.headers.append(name, value);
+    sample.asked.headers.append(name, header_value(value)?);
     Ok(())
+}
+
+fn header_value(value: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(value).map_err(|_| "this cannot be the value of a header".to_owned())
 }
 
 /// Bytes of hex digits; blanks and colons between them do not count.
@@ -509,10 +346,12 @@ fn hex(text: &str) -> Option<Vec<u8>> {
 fn field_of(key: &str) -> Result<Field, String> {
     if let Some((table, name)) = key.strip_suffix("\"]").and_then(|rest| rest.split_once("[\"")) {
         match Field::by_name(table) {
-            Some(Field::Headers) => {
+            Some(table @ (Field::Headers | Field::ResponseHeaders)) => {
                 let name =
                     HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a header's name"))?;
-                return Ok(Field::Text(TextField::Header(name)));
+                let field =
+                    if table == Field::Headers { TextField::Header(name) } else { TextField::ResponseHeader(name) };
+                return Ok(Field::Text(field));
             }
             Some(Field::Args) => return Ok(Field::Text(TextField::Arg(name.as_bytes().into()))),
             Some(Field::Cookies) => return Ok(Field::Text(TextField::Cookie(name.as_bytes().into()))),
@@ -520,7 +359,7 @@ fn field_of(key: &str) -> Result<Field, String> {
         }
     }
     match Field::by_name(key) {
-        Some(Field::Headers | Field::Args | Field::Cookies) => {
+        Some(Field::Headers | Field::Args | Field::Cookies | Field::ResponseHeaders) => {
             Err(format!("a name is missing: write `{key}[\\\"name\\\"]`"))
         }
         Some(field) => Ok(field),
