@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::action::ActionKind;
-use super::lang::{Answered, Expr, Facts, Lists, ProtoSet, Scored, parse};
+use super::lang::{Answered, Expr, Facts, Lists, ProtoSet, parse};
 use super::set::{Effect, Phase, PolicySet, RequestRule, RuleInfo};
 use super::{Change, MAX_EXPLAINED_BYTES, MAX_EXPLAINED_VALUES, RequestView, ResponseView};
 
@@ -197,7 +197,7 @@ impl PolicySet {
                 Some(asked) if rule.phase == Phase::Response => match response {
                     None => Outcome::NeedsResponse,
                     Some(response) => {
-                        let facts = Answered { request, response, score };
+                        let facts = Answered { request, response: Some(response), score };
                         if !asked.when.holds(&facts) {
                             Outcome::NoMatch
                         } else if !asked.rollout.shadow && !asked.rollout.would_act(request.src) {
@@ -239,10 +239,11 @@ impl PolicySet {
                     shadow: rule.shadow,
                     when: about.when.clone(),
                     outcome,
-                    comparisons: match response.filter(|_| rule.phase == Phase::Response) {
-                        Some(response) => about.comparisons(&Answered { request, response, score: before }),
-                        None => about.comparisons(&Scored { request, score: before }),
-                    },
+                    comparisons: about.comparisons(&Answered {
+                        request,
+                        response: response.filter(|_| rule.phase == Phase::Response),
+                        score: before,
+                    }),
                 },
             ));
         }

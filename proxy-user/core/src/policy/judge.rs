@@ -145,7 +145,7 @@ impl PolicySet {
         now_ns: u64,
         decision: &mut Decision,
     ) {
-        let facts = Answered { request, response, score: decision.score };
+        let facts = Answered { request, response: Some(response), score: decision.score };
         let found = self.response_index.candidates(&facts);
         let mut from = 0;
         while let Some(at) = next_set(&found, from) {

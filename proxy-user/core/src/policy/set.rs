@@ -13,7 +13,7 @@ use super::challenge::{self, ChallengeKey, ChallengePage, Signer};
 use super::edits::ListSummary;
 use super::explain::Told;
 use super::index::Index;
-use super::lang::{Expr, Facts, Scored, Source, Text, TextField, TextTest, Wildcard};
+use super::lang::{Answered, Expr, Facts, Source, Text, TextField, TextTest, Wildcard};
 use super::rate::RateTable;
 use super::rate_key::RateKey;
 use super::rollout::{Abort, Rollout, RuleCount};
@@ -366,7 +366,11 @@ impl PolicySet {
 impl RequestRule {
     /// Whether its condition holds for a request with this score.
     pub fn holds(&self, request: &RequestView<'_>, score: u32) -> bool {
-        if self.scored { self.when.holds(&Scored { request, score }) } else { self.when.holds(request) }
+        if self.scored {
+            self.when.holds(&Answered { request, response: None, score })
+        } else {
+            self.when.holds(request)
+        }
     }
 }
 

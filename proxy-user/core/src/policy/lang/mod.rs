@@ -29,7 +29,7 @@ mod wildcard;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use answered::{Answered, Scored};
+pub(crate) use answered::Answered;
 pub(crate) use expr::{Expr, Phases, TextTest};
 pub(crate) use facts::Facts;
 pub(crate) use field::{
