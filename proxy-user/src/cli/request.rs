@@ -101,7 +101,11 @@ pub(super) fn run(args: &Args, request: &str, json: bool) -> anyhow::Result<()> 
         headers: &headers,
         body_size: Some(args.body.as_ref().map_or(args.body_size, |body| body.len() as u64)),
         wall_ms: wall.as_millis() as u64,
-        connection: ConnectionView { hello: hello.as_ref(), places: loaded.policies.places(), link: None },
+        connection: ConnectionView {
+            hello: hello.as_ref(),
+            places: loaded.policies.places(),
+            ..ConnectionView::default()
+        },
         body: BodyView { bytes: args.body.as_deref().map(str::as_bytes), truncated: false },
     };
     let answered = self::headers(&args.response_header)?;

@@ -164,9 +164,9 @@ impl Connection {
     /// As policies see it.
     pub fn view<'v>(&'v self, policies: &'v PolicySet) -> ConnectionView<'v> {
         let client = self.secured().and_then(|secured| secured.client.as_ref());
-        ConnectionView { hello: self.hello(), client: client.map(|client| &client.identity), places: policies.places() }
+        let client = client.map(|client| &client.identity);
         let link = policies.wants_link().then(|| self.link.view(self.served.get()));
-        ConnectionView { hello: self.hello(), places: policies.places(), link }
+        ConnectionView { hello: self.hello(), client, places: policies.places(), link }
     }
 
     /// A request's header is complete.

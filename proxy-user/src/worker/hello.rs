@@ -125,7 +125,7 @@ pub fn judge(connection: &Connection, hello: ClientHello, over: Over) -> Admissi
     let (client, local) = (connection.client.ip(), connection.local);
     let view = RequestView {
         wall_ms: policy::wall_ms(policies),
-        connection: ConnectionView { hello: Some(&hello), places: policies.places(), link: None },
+        connection: ConnectionView { hello: Some(&hello), places: policies.places(), ..ConnectionView::default() },
         ..RequestView::of_hello(client, local, &connection.listener.name, over != Over::Tcp, &hello)
     };
     let now = Instant::now();

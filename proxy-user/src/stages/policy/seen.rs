@@ -10,6 +10,7 @@ use proxy_core::hello::ClientHello;
 use proxy_core::policy::{
     BodyView, ConnectionView, Decision, HeldRequest, LinkView, PolicySet, RequestView, ResponseView,
 };
+use proxy_core::tls::Identity;
 
 use crate::control::wire::ExplainedRequest;
 use crate::shared::Snapshot;
@@ -31,6 +32,7 @@ struct Seen {
     id: HeaderValue,
     request: HeldRequest,
     hello: Option<ClientHello>,
+    client: Option<Identity>,
     link: Option<LinkView>,
     /// Beginning of its body, where policies looked at it.
     body: Option<Box<[u8]>>,
@@ -58,6 +60,7 @@ impl Ring {
             id: id.clone(),
             request: HeldRequest { wall_ms, ..HeldRequest::of(view) },
             hello: view.connection.hello.cloned(),
+            client: view.connection.client.cloned(),
             link: view.connection.link,
             body: view.body.bytes.map(|bytes| bytes.get(..MAX_SEEN_BODY).unwrap_or(bytes).into()),
             truncated: view.body.truncated || view.body.bytes.is_some_and(|bytes| bytes.len() > MAX_SEEN_BODY),
@@ -88,7 +91,12 @@ impl Ring {
 
 impl Seen {
     fn view<'s>(&'s self, policies: &'s PolicySet) -> RequestView<'s> {
-        let connection = ConnectionView { hello: self.hello.as_ref(), places: policies.places(), link: self.link };
+        let connection = ConnectionView {
+            hello: self.hello.as_ref(),
+            client: self.client.as_ref(),
+            places: policies.places(),
+            link: self.link,
+        };
         self.request.view(connection, BodyView { bytes: self.body.as_deref(), truncated: self.truncated })
     }
 

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::super::interfaces::Interfaces;
 use super::super::lang::{
-    Availability, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, ProtoSet, TextField, Type,
-    signature, unfed,
+    Availability, CertField, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, ProtoSet,
+    TextField, Type, signature, unfed,
 };
 use super::super::sample_frame::implied;
 use super::super::sample_hello;

@@ -20,6 +20,7 @@ use crate::geo::Place;
 use crate::hello::ClientHello;
 use crate::json::shape::Fault;
 use crate::ranges::number;
+use crate::tls::Identity;
 use given::Reader;
 
 /// Source port of a packet that names none.
@@ -122,8 +123,12 @@ impl Sample {
 
     /// As a worker sees it.
     pub fn request(&self) -> RequestView<'_> {
-        let connection =
-            ConnectionView { hello: self.hello.as_ref(), places: Some(&self.place), link: Some(self.link) };
+        let connection = ConnectionView {
+            hello: self.hello.as_ref(),
+            client: self.client.as_ref(),
+            places: Some(&self.place),
+            link: Some(self.link),
+        };
         let body = BodyView { bytes: self.body.as_deref().map(str::as_bytes), truncated: self.body_truncated };
         let dst = SocketAddr::new(self.dst, self.dport);
         RequestView { src: self.src, dst, ..self.asked.view(connection, body) }
