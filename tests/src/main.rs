@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use libtest_mimic::{Arguments, Trial};
 use tidegate_tests::{
-    bench_flood, bench_load, bench_rules, bench_verdicts, bench_xdp, cases, demo, fuzz, parsers, tools, ward,
+    bench_flood, bench_load, bench_rules, bench_verdicts, bench_xdp, cases, conformance, demo, fuzz, parsers, tools,
+    ward,
 };
 
 /// Most end-to-end cases that run side by side: each has a daemon, origins and clients of its own.
@@ -61,6 +62,8 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Hold the daemon to suites of others
+    Conformance(conformance::Args),
     /// Search for defects for longer than the tests do
     Fuzz(fuzz::Args),
     /// Removes what the runner leaves when it ends; started by the runner
@@ -108,6 +111,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Demo(args) => demo::run(args),
         Task::Bench { what, rate, json } => bench(what, rate, json),
+        Task::Conformance(args) => conformance::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Ward => Ok(ExitCode::SUCCESS),
     }

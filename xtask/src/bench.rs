@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let built = build::workspace(&toolchain, build::TEST_PROFILE, &["proxy-user", "tidegate-tests"], progress)?;
     // The flood bench has the origins of the end-to-end tests, and they take what those take.
     let python = if matches!(args.what, What::Flood) { Some(setup::for_tests(progress)?) } else { None };
-    let mut command = runner::command(&built, python.as_deref());
+    let mut command = runner::command(&built, python.as_deref(), &[]);
     command.arg("bench").arg(match args.what {
         What::Xdp => "xdp",
         What::Rules => "rules",

@@ -28,7 +28,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let toolchain = setup::for_build(progress)?;
     let python = setup::for_tests(progress)?;
     let built = build::workspace(&toolchain, build::TEST_PROFILE, &["proxy-user", "tidegate-tests"], progress)?;
-    let mut command = runner::command(&built, Some(&python));
+    let mut command = runner::command(&built, Some(&python), &[]);
     command.arg("demo");
     for (flag, wanted) in [("--hold", args.hold), ("--json", args.json)] {
         if wanted {

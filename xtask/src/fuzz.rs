@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress { quiet: false };
     let toolchain = setup::for_build(progress)?;
     let built = build::workspace(&toolchain, build::TEST_PROFILE, &["proxy-user", "tidegate-tests"], progress)?;
-    let mut command = runner::command(&built, None);
+    let mut command = runner::command(&built, None, &[]);
     command.arg("fuzz").args(&args.what);
     if args.list {
         command.arg("--list");

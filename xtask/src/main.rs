@@ -4,6 +4,7 @@ mod apt;
 mod bench;
 mod build;
 mod ci;
+mod conformance;
 mod demo;
 mod fuzz;
 mod install;
@@ -40,6 +41,8 @@ enum Task {
     Demo(demo::Args),
     /// Measure what the gate costs
     Bench(bench::Args),
+    /// Hold the daemon to suites of others: HTTP/2 frame by frame
+    Conformance(conformance::Args),
     /// Search for defects for longer than the tests do
     Fuzz(fuzz::Args),
     /// Install the release build with its unit, manual pages and the rest, or take it away
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Conformance(args) => conformance::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Install(args) => install::run(&args),
         Task::Ci(args) => ci::run(&args),

@@ -1,5 +1,6 @@
 //! Starting the test runner (`tests/`), as root where that can be had, and seeing to it that it ends with this process.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitCode, ExitStatus, Stdio};
@@ -11,8 +12,8 @@ use crate::build::{self, Built};
 use crate::run;
 
 /// A command of the runner, through sudo unless this is root already. Without both it runs as it is, and says itself
-/// what it leaves out.
-pub fn command(built: &Built, python: Option<&Path>) -> Command {
+/// what it leaves out. `more` are variables that it shall see, `NAME=value`.
+pub fn command(built: &Built, python: Option<&Path>, more: &[OsString]) -> Command {
     let mut variables = vec![
         format!("TIDEGATE_TEST_BINARY={}", built.binary.display()),
         format!("TIDEGATE_TEST_OBJECT={}", built.object.with_file_name(build::BENCH_BINARY).display()),
@@ -31,7 +32,7 @@ pub fn command(built: &Built, python: Option<&Path>) -> Command {
     }
     // `env` passes them on where sudo would not.
     let mut command = run::as_root("env").filter(|_| may_be_root()).unwrap_or_else(|| run::command("env"));
-    command.args(variables).arg(built.dir.join("tidegate-tests")).arg("--tied");
+    command.args(variables).args(more).arg(built.dir.join("tidegate-tests")).arg("--tied");
     command
 }
 

@@ -113,7 +113,7 @@ fn unit(args: &Args, built: &Built, python: Option<&Path>, tally: &mut Tally) ->
 }
 
 fn in_namespaces(args: &Args, all: bool, built: &Built, python: Option<&Path>, tally: &mut Tally) -> Result<bool> {
-    let mut command = runner::command(built, python);
+    let mut command = runner::command(built, python, &[]);
     command.arg("test").args(&args.filter);
     for (flag, wanted) in [("--verdicts", all || args.verdicts), ("--e2e", all || args.e2e)] {
         if wanted {

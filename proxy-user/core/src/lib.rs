@@ -1,6 +1,7 @@
 //! Tidegate's decisions above the packet: config, policy language, routing, map images. Pure: no sockets, no clock, no unsafe.
 #![forbid(unsafe_code)]
 
+pub mod abuse;
 pub mod balance;
 pub mod config;
 pub mod diagnostic;

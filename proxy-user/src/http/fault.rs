@@ -3,6 +3,8 @@
 
 use http::StatusCode;
 
+use crate::stats::HttpVersion;
+
 /// Whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -19,6 +21,8 @@ pub enum Source {
 pub enum Kind {
     /// The request breaks HTTP.
     BadRequest,
+    /// The message is malformed as HTTP/2 and 3 have it (RFC 9113 section 8.1.1, RFC 9114 section 4.1.2): its stream is reset.
+    Malformed,
     /// A transfer coding or method that is not served.
     NotImplemented,
     /// More header fields than allowed.
@@ -96,10 +100,16 @@ impl Fault {
         Self::downstream(Kind::BadRequest, detail)
     }
 
+    /// The message is malformed: 400 in HTTP/1, an error of the stream in HTTP/2 and 3.
+    pub fn malformed(version: HttpVersion, detail: &'static str) -> Self {
+        let kind = if version == HttpVersion::H1 { Kind::BadRequest } else { Kind::Malformed };
+        Self::downstream(kind, detail)
+    }
+
     /// The status that the client gets.
     pub const fn status(&self) -> StatusCode {
         match self.kind {
-            Kind::BadRequest | Kind::ClientGone => StatusCode::BAD_REQUEST,
+            Kind::BadRequest | Kind::Malformed | Kind::ClientGone => StatusCode::BAD_REQUEST,
             Kind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             Kind::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Kind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -120,6 +130,7 @@ impl Fault {
     pub const fn label(&self) -> &'static str {
         match (self.source, self.kind) {
             (_, Kind::BadRequest) => "downstream.bad_request",
+            (_, Kind::Malformed) => "downstream.malformed",
             (_, Kind::NotImplemented) => "downstream.not_implemented",
             (_, Kind::HeaderTooLarge) => "downstream.header_too_large",
             (_, Kind::BodyTooLarge) => "downstream.body_too_large",

@@ -45,6 +45,8 @@ pub trait Reply {
     async fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Gone>;
     /// The end.
     async fn finish(&mut self) -> Result<(), Gone>;
+    /// Ends the stream because the request is malformed (RFC 9114 section 4.1.2).
+    fn malformed(&mut self);
 }
 
 // ---- the h3 crate ----
@@ -126,6 +128,11 @@ impl Reply for Sender {
         self.stream.finish().await.map_err(gone)?;
         self.finished = true;
         Ok(())
+    }
+
+    fn malformed(&mut self) {
+        self.stream.stop_stream(Code::H3_MESSAGE_ERROR);
+        self.finished = true;
     }
 }
 

@@ -9,4 +9,5 @@ pub mod quic;
 pub mod reply;
 pub mod tcp;
 pub mod upgrade;
+pub mod watch;
 pub mod wire;

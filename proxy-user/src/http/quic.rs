@@ -321,6 +321,10 @@ async fn one<P: PendingRequest>(connection: Rc<Connection>, pending: P) -> Resul
     if connection.is_cut() {
         return Err(Gone("cut by policy".to_owned()));
     }
+    if response.body().is_malformed() {
+        reply.malformed();
+        return Err(Gone("a malformed request".to_owned()));
+    }
     let (head, mut body) = response.into_parts();
     reply.header(Response::from_parts(head, ())).await?;
     while let Some(frame) = body.frame().await {

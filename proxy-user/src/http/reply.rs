@@ -50,6 +50,12 @@ impl ResponseBody {
         Self { payload: Payload::Empty, filters: Filters::default(), journey: None }
     }
 
+    /// Whether the request was malformed, which in HTTP/2 and 3 is an error of its stream.
+    pub fn is_malformed(&self) -> bool {
+        let fault = self.journey.as_ref().and_then(|journey| journey.exchange.fault.get());
+        fault.is_some_and(|fault| fault.kind == Kind::Malformed)
+    }
+
     /// Gives the origin's connection back as soon as the body has been read, which may be before it is asked for more.
     fn settle(&mut self) {
         let ended = match &self.payload {

@@ -14,12 +14,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy_core::abuse::frames::Frames;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::body::{RequestBody, Source};
 use super::reply::ResponseBody;
+use super::watch::{Heads, Watched};
 use crate::stages;
 use crate::stages::exchange::Exchange;
 use crate::worker::connection::{Connection, Order};
@@ -97,7 +99,7 @@ async fn serve_h1<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Co
         builder.max_headers(limits.headers as usize);
     }
     drop(live);
-    let io = TokioIo::new(Watched { stream, connection: Rc::clone(&connection) });
+    let io = TokioIo::new(Watched::new(stream, Heads, &connection));
     let for_requests = Rc::clone(&connection);
     let in_flight = Rc::new(InFlight::default());
     let service = service_fn(move |request| in_flight.begin(handle(Rc::clone(&for_requests), request)));
@@ -108,7 +110,7 @@ async fn serve_h1<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Co
     .await;
     if let Ok(true) = outcome {
         let parts = server.into_parts();
-        let mut stream = parts.io.into_inner().stream;
+        let mut stream = parts.io.into_inner().into_inner();
         let tunnel = connection.tunnel.take();
         if let Some(tunnel) = tunnel {
             let mut client = Early { bytes: parts.read_buf, stream };
@@ -136,10 +138,12 @@ async fn serve_h2<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Co
         .enable_connect_protocol()
         .keep_alive_interval(H2_PING_INTERVAL)
         .keep_alive_timeout(H2_PING_TIMEOUT);
+    let frames = Frames::new(limits.resets, connection.worker.deadlines.now());
     drop(live);
+    let io = TokioIo::new(Watched::new(stream, frames, &connection));
     let for_requests = Rc::clone(&connection);
     let service = service_fn(move |request| handle(Rc::clone(&for_requests), request));
-    let mut server = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut server = std::pin::pin!(builder.serve_connection(io, service));
     let outcome = drive(
         &connection,
         &mut server,
@@ -224,13 +228,25 @@ async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Resul
     let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);
     let exchange = Exchange::new(Rc::clone(&connection), head, body.progress());
     let response = stages::run(exchange, body).await;
-    if connection.is_cut() { Err(Cut) } else { Ok(response) }
+    if connection.is_cut() {
+        return Err(Cut::Policy);
+    }
+    if response.body().is_malformed() {
+        return Err(Cut::Malformed(h2::Reason::PROTOCOL_ERROR.into()));
+    }
+    Ok(response)
 }
 
-/// The connection ends instead of the answer being sent.
+/// What happens instead of the answer being sent.
 #[derive(Debug, thiserror::Error)]
-#[error("cut by policy")]
-struct Cut;
+enum Cut {
+    /// The connection ends.
+    #[error("cut by policy")]
+    Policy,
+    /// The stream is reset (RFC 9113 section 8.1.1). hyper looks for the reason among the sources.
+    #[error("a malformed request")]
+    Malformed(#[source] h2::Error),
+}
 
 fn ended(connection: &Connection, protocol: &str, result: hyper::Result<()>) {
     if let Err(error) = result {
@@ -248,12 +264,6 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
     }
 }
 
-/// A stream whose incoming bytes are followed: when a head begins, and whether its framing is clear.
-struct Watched<I> {
-    stream: I,
-    connection: Rc<Connection>,
-}
-
 impl<I: AsyncRead + Unpin> AsyncRead for Early<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         if self.bytes.is_empty() {
@@ -268,45 +278,6 @@ impl<I: AsyncRead + Unpin> AsyncRead for Early<I> {
 impl<I: AsyncWrite + Unpin> AsyncWrite for Early<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        let bytes = buf.filled().get(before..).unwrap_or_default();
-        if !bytes.is_empty() {
-            self.connection.framing.borrow_mut().feed(bytes);
-            self.connection.header_begun();
-        }
-        polled
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {

@@ -2,12 +2,14 @@
 //! too long. The HTTP servers ask [`Connection::poll_order`] what to do.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderValue;
+use proxy_core::abuse::Kind;
 use proxy_core::hello::ClientHello;
 use proxy_core::policy::{ConnectionView, PolicySet};
 
@@ -199,6 +201,21 @@ impl Connection {
         if self.phase.get() == Phase::Idle {
             self.wait(Phase::Header);
         }
+    }
+
+    /// A header block of HTTP/2 is open, or closed.
+    pub fn header_block(&self, open: bool) {
+        if open {
+            self.header_begun();
+        }
+    }
+
+    /// Bytes went to the client, or could not.
+    pub fn wrote(&self, _polled: &Poll<io::Result<usize>>) {}
+
+    /// The client overdoes something: its connection ends.
+    pub fn abused(&self, kind: Kind) {
+        tracing::info!(client = %self.client, listener = self.listener.name, kind = kind.name(), "abuse");
     }
 
     /// Why the request that is being served cannot be trusted (HTTP/1).

@@ -28,7 +28,7 @@ pub(super) enum Scene {
     /// The namespaces.
     Street(Box<Edge>),
     /// The daemon on loopback.
-    Loopback(Box<loopback::Local>),
+    Loopback(Box<crate::loopback::Loopback>),
 }
 
 impl Scene {
@@ -57,7 +57,7 @@ impl Scene {
                     tale.line(&line);
                 }
             }
-            Self::Loopback(local) => local.invite(tale),
+            Self::Loopback(local) => loopback::invite(local, tale),
         }
     }
 }

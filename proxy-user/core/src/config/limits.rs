@@ -17,6 +17,8 @@ pub const MAX_HEADER_BYTES: u64 = 1 << 20;
 pub const MAX_HEADERS: u32 = 1_024;
 /// Upper bound of `limits.streams`.
 pub const MAX_STREAMS: u32 = 65_535;
+/// Upper bound of `limits.resets`.
+pub const MAX_RESETS: u32 = 65_535;
 /// Upper bound of `limits.inspect`.
 pub const MAX_INSPECT: u64 = 1 << 20;
 /// Upper bound of `limits.tarpit`.
@@ -64,6 +66,9 @@ pub struct Limits {
     /// Concurrent HTTP/2 or HTTP/3 request streams of a connection.
     #[schemars(range(min = 1, max = MAX_STREAMS))]
     pub streams: u32,
+    /// HTTP/2 streams that a client of one connection may reset a second, twice that at once; more end the connection.
+    #[schemars(range(min = 1, max = MAX_RESETS))]
+    pub resets: u32,
     /// Bytes of a request body that policies look at, 1 to 1 MiB; it is held back until they have come, where a rule asks for it.
     pub inspect: Size,
     /// Connections of each worker that `tarpit` rules hold; one more is reset at once.
@@ -120,6 +125,7 @@ impl Default for Limits {
             header_bytes: Size(64 << 10),
             headers: 100,
             streams: 256,
+            resets: 100,
             inspect: Size(64 << 10),
             tarpit: 256,
             connections: 65_536,

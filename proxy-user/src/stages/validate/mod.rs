@@ -1,7 +1,8 @@
 //! First stage: a request that breaks HTTP, or that could be read in two ways, goes no further
 //! (RFC 9110 section 7.2, RFC 9112 sections 3.2 and 6, RFC 9113 section 8.3, RFC 9114 section 4.3).
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::exchange::{Exchange, Host};
@@ -34,8 +35,8 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
         if let Some(detail) = exchange.connection.ambiguous_head() {
             return Err(Fault::bad_request(detail));
         }
-    } else if request.headers.contains_key(CONNECTION) || request.headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Fault::bad_request("connection-specific fields are not allowed in this version of HTTP"));
+    } else {
+        well_formed(request).map_err(|detail| Fault::malformed(exchange.version, detail))?;
     }
     if request.headers.len() > limits.headers as usize {
         return Err(Fault::downstream(Kind::HeaderTooLarge, "too many header fields"));
@@ -50,11 +51,39 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
     if !escapes_are_whole(request.uri.path()) {
         return Err(Fault::bad_request("a `%` in the path that two hexadecimal digits do not follow"));
     }
-    framing(&request.headers)?;
+    framing(&request.headers, exchange.version)?;
     let (host, field) = host(&request.uri, &request.headers, exchange.version)?;
     exchange.host = host;
     if let Some(field) = field {
         exchange.request.headers.insert(HOST, field);
+    }
+    Ok(())
+}
+
+/// What makes a message of HTTP/2 or 3 malformed (RFC 9113 sections 8.2 and 8.5, RFC 9114 sections 4.2 and 4.4) and is not left
+/// to the implementation, which does not look at all of it.
+fn well_formed(request: &Parts) -> Result<(), &'static str> {
+    const SPECIFIC: [HeaderName; 5] = [
+        CONNECTION,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ];
+    let headers = &request.headers;
+    if SPECIFIC.iter().any(|name| headers.contains_key(name)) {
+        return Err("connection-specific fields are not allowed in this version of HTTP");
+    }
+    if headers.get_all(TE).iter().any(|value| value != "trailers") {
+        return Err("TE says something other than `trailers`");
+    }
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let padded = |value: &HeaderValue| blank(value.as_bytes().first()) || blank(value.as_bytes().last());
+    if headers.values().any(padded) {
+        return Err("white space at an end of a field's value");
+    }
+    if request.method == Method::CONNECT && request.uri.authority().is_none() {
+        return Err("CONNECT without :authority");
     }
     Ok(())
 }
@@ -68,7 +97,7 @@ fn escapes_are_whole(path: &str) -> bool {
 }
 
 /// Transfer codings and the declared length.
-fn framing(headers: &HeaderMap) -> Result<(), Fault> {
+fn framing(headers: &HeaderMap, version: HttpVersion) -> Result<(), Fault> {
     if let Some(coding) = headers.get(TRANSFER_ENCODING) {
         let only_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
         if !only_chunked || headers.get_all(TRANSFER_ENCODING).iter().count() > 1 {
@@ -78,9 +107,9 @@ fn framing(headers: &HeaderMap) -> Result<(), Fault> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(length) = lengths.next() else { return Ok(()) };
     if lengths.next().is_some() {
-        return Err(Fault::bad_request("more than one Content-Length"));
+        return Err(Fault::malformed(version, "more than one Content-Length"));
     }
-    decimal(length.as_bytes()).map(drop).ok_or(Fault::bad_request("Content-Length is not a number"))
+    decimal(length.as_bytes()).map(drop).ok_or_else(|| Fault::malformed(version, "Content-Length is not a number"))
 }
 
 /// A number as `Content-Length` has it (RFC 9110 section 8.6).
@@ -108,7 +137,7 @@ fn host(uri: &Uri, headers: &HeaderMap, version: HttpVersion) -> Result<(Host, O
         if version != HttpVersion::H1
             && field.is_some_and(|field| !field.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
         {
-            return Err(Fault::bad_request("Host and :authority differ"));
+            return Err(Fault::malformed(version, "Host and :authority differ"));
         }
         let value = HeaderValue::from_str(authority.as_str())
             .map_err(|_| Fault::bad_request("the request's authority is not valid"))?;
@@ -193,7 +222,9 @@ mod tests {
             }
             headers
         };
-        let kind = |pairs: &[(&'static str, &'static str)]| framing(&map(pairs)).err().map(|fault| fault.kind);
+        let kind = |pairs: &[(&'static str, &'static str)]| {
+            framing(&map(pairs), HttpVersion::H1).err().map(|fault| fault.kind)
+        };
         assert_eq!(kind(&[("content-length", "10")]), None);
         assert_eq!(kind(&[("content-length", "+1")]), Some(Kind::BadRequest));
         assert_eq!(kind(&[("content-length", "1, 1")]), Some(Kind::BadRequest));
