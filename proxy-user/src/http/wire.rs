@@ -11,6 +11,8 @@ const BOTH: &str = "both Content-Length and Transfer-Encoding";
 const LENGTHS: &str = "more than one Content-Length";
 /// A lone line feed ends a line.
 const BARE_LF: &str = "a line of the header ends without CR";
+/// The URI type behind this drops it (RFC 9112 section 3.2.1 has none).
+const FRAGMENT: &str = "a fragment in the request's target";
 /// The body's framing could not be followed.
 const LOST: &str = "the request's framing is not valid";
 
@@ -126,6 +128,9 @@ impl Framing {
         if !self.head.begun {
             self.head.begun = true;
             self.heads += 1;
+            if memchr::memchr(b'#', line).is_some() {
+                self.fail(FRAGMENT);
+            }
             return;
         }
         // Only two names matter; both are told by their first letter and length.
@@ -222,6 +227,7 @@ mod tests {
             ("P / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", 1, LENGTHS),
             ("P / HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\n", 1, LENGTHS),
             ("G / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n", 1, BARE_LF),
+            ("G /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 1, FRAGMENT),
             ("G / HTTP/1.1\r\n\r\nG / HTTP/1.1\r\nHost: a\n\r\n", 2, BARE_LF),
             ("P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 2, LOST),
         ] {

@@ -35,12 +35,7 @@ pub async fn connect_with(
     name: &str,
     pair: Option<&Pair>,
 ) -> Result<(Sender, tokio::task::JoinHandle<()>), quinn::ConnectionError> {
-    let mut tls = rustls::ClientConfig::clone(&client(edge, pair));
-    tls.alpn_protocols = vec![b"h3".to_vec()];
-    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-    endpoint.set_default_client_config(config);
-    let quic = endpoint.connect(edge.https, name).unwrap().await?;
+    let (endpoint, quic) = quic(edge, name, pair).await?;
     let (mut driver, sender) = h3::client::new(h3_quinn::Connection::new(quic)).await.unwrap();
     let driver = tokio::spawn(async move {
         // Ends with the connection, in whatever way.
@@ -48,6 +43,21 @@ pub async fn connect_with(
         drop(endpoint);
     });
     Ok((sender, driver))
+}
+
+/// A QUIC connection of such a client, on which nothing has been said, and its endpoint.
+pub async fn quic(
+    edge: &Edge,
+    name: &str,
+    pair: Option<&Pair>,
+) -> Result<(quinn::Endpoint, quinn::Connection), quinn::ConnectionError> {
+    let mut tls = rustls::ClientConfig::clone(&client(edge, pair));
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    endpoint.set_default_client_config(config);
+    let quic = endpoint.connect(edge.https, name).unwrap().await?;
+    Ok((endpoint, quic))
 }
 
 fn request(method: &str, path: &str) -> Request<()> {

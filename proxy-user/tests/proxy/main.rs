@@ -3,6 +3,7 @@
 
 mod bodies;
 mod bundles;
+mod corpus;
 mod edge;
 mod files;
 mod forwarding;

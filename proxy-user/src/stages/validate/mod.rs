@@ -1,7 +1,7 @@
 //! First stage: a request that breaks HTTP, or that could be read in two ways, goes no further
 //! (RFC 9110 section 7.2, RFC 9112 sections 3.2 and 6, RFC 9113 section 8.3, RFC 9114 section 4.3).
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
@@ -32,12 +32,14 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
     let limits = &exchange.live.snapshot.config.limits;
     let request = &exchange.request;
     if exchange.version == HttpVersion::H1 {
-        if let Some(detail) = exchange.connection.ambiguous_head() {
+        if let Some(detail) = exchange.connection.ambiguous_head().or(misplaced_target(request)) {
             return Err(Fault::bad_request(detail));
         }
     } else {
         well_formed(request).map_err(|detail| Fault::malformed(exchange.version, detail))?;
+        one_cookie_field(&mut exchange.request.headers);
     }
+    let request = &exchange.request;
     if request.headers.len() > limits.headers as usize {
         return Err(Fault::downstream(Kind::HeaderTooLarge, "too many header fields"));
     }
@@ -47,6 +49,9 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
     let request = &exchange.request;
     if request.method == Method::TRACE {
         return Err(Fault::downstream(Kind::NotImplemented, "this method is not served"));
+    }
+    if request.uri.path() == "*" && request.method != Method::OPTIONS {
+        return Err(Fault::bad_request("the target `*` is for OPTIONS"));
     }
     if !escapes_are_whole(request.uri.path()) {
         return Err(Fault::bad_request("a `%` in the path that two hexadecimal digits do not follow"));
@@ -58,6 +63,16 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
         exchange.request.headers.insert(HOST, field);
     }
     Ok(())
+}
+
+/// A target in a form that is not for this method, or of a scheme that is not HTTP's (RFC 9112 section 3.2).
+fn misplaced_target(request: &Parts) -> Option<&'static str> {
+    request.uri.authority()?;
+    match request.uri.scheme_str() {
+        None if request.method != Method::CONNECT => Some("the request's target is not a path"),
+        None | Some("http" | "https") => None,
+        Some(_) => Some("the target's scheme is not HTTP's"),
+    }
 }
 
 /// What makes a message of HTTP/2 or 3 malformed (RFC 9113 sections 8.2 and 8.5, RFC 9114 sections 4.2 and 4.4) and is not left
@@ -86,6 +101,20 @@ fn well_formed(request: &Parts) -> Result<(), &'static str> {
         return Err("CONNECT without :authority");
     }
     Ok(())
+}
+
+/// Cookies that came in several fields, which HTTP/2 and 3 allow, become one for everybody behind (RFC 9113 section 8.2.3, RFC 9114
+/// section 4.2.1).
+fn one_cookie_field(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(COOKIE).iter();
+    if pieces.nth(1).is_none() {
+        return;
+    }
+    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // Values of fields that are joined by what fields may hold are one.
+    if let Ok(whole) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(COOKIE, whole);
+    }
 }
 
 /// Whether each `%` begins an escape (RFC 3986 section 2.1). Decoded piece by piece, `%%32%65` would come to `%2e` here and
