@@ -1,9 +1,11 @@
 //! What workers count. Each worker owns one [`WorkerStats`]; the metrics listener sums them when it is asked.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::stages::policy::seen::Ring;
+use crate::upstream::pool::UpstreamSeen;
 
 /// HTTP versions told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +67,28 @@ pub struct WorkerStats {
     pub upstream_connects: AtomicU64,
     /// Requests sent on a kept-alive origin connection.
     pub upstream_reused: AtomicU64,
+    /// Connections that were passed through as they are.
+    pub forwarded: AtomicU64,
+    /// Bytes of those from clients.
+    pub forwarded_in: AtomicU64,
+    /// And to clients.
+    pub forwarded_out: AtomicU64,
+    /// How the upstreams stand, as of the last second.
+    upstreams: Mutex<Vec<UpstreamSeen>>,
     /// Requests that can be explained by their id.
     pub seen: Ring,
+}
+
+impl WorkerStats {
+    /// Shows how the upstreams stand. Called by the owning worker, once a second: nobody waits for the lock.
+    pub fn show_upstreams(&self, seen: Vec<UpstreamSeen>) {
+        *self.upstreams.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    }
+
+    /// How they stood a moment ago.
+    pub fn upstreams(&self) -> Vec<UpstreamSeen> {
+        self.upstreams.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// How requests ended and how long they took. Written by one thread only, read by anyone.

@@ -13,8 +13,12 @@ use crate::toolchain::{self, Compiler, LINKER_LLVMS, LINKER_VERSION, Origin, Too
 use crate::{apt, run, tree};
 
 /// The foreign clients of the tests, as pip and as Python name them: none shares code with Tidegate.
-const CLIENTS: [(&str, &str); 3] =
-    [("aioquic>=1.2,<2", "aioquic"), ("h2>=4.1,<5", "h2"), ("websockets>=14,<16", "websockets")];
+const CLIENTS: [(&str, &str); 4] = [
+    ("aioquic>=1.2,<2", "aioquic"),
+    ("grpcio>=1.60,<2", "grpc"),
+    ("h2>=4.1,<5", "h2"),
+    ("websockets>=14,<16", "websockets"),
+];
 
 /// Programs that the end-to-end tests and the demo run, and the package of each.
 const TEST_PROGRAMS: [(&str, &str); 11] = [

@@ -11,6 +11,16 @@ pub enum HostPattern {
     Suffix(String),
 }
 
+impl HostPattern {
+    /// Whether a name in lower case is meant.
+    pub fn fits(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == name,
+            Self::Suffix(suffix) => name.len() > suffix.len() && name.ends_with(suffix.as_str()),
+        }
+    }
+}
+
 impl std::str::FromStr for HostPattern {
     type Err = String;
 

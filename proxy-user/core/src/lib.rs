@@ -18,6 +18,7 @@ pub mod import;
 mod json;
 pub mod planned;
 pub mod policy;
+pub mod proxy_protocol;
 pub mod ranges;
 pub mod replay;
 pub mod route;

@@ -180,8 +180,7 @@ fn print(report: &Report) -> io::Result<()> {
     for listener in &report.listeners {
         let protocol = match listener.protocol {
             Protocol::Https if listener.http3 => "https + http3",
-            Protocol::Https => "https",
-            Protocol::Http => "http",
+            protocol => protocol.name(),
         };
         writeln!(out, "listener  {} {} {protocol}", listener.name, listener.address)?;
     }

@@ -55,6 +55,26 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
         let http3 = if listener.http3 { " + http3" } else { "" };
         writeln!(out, "listener   {} {} {}{http3}", listener.name, listener.address, listener.protocol)?;
     }
+    for upstream in &status.upstreams {
+        for server in &upstream.servers {
+            let standing: Vec<_> =
+                server.standing.iter().map(|(name, workers)| format!("{name} ({workers})")).collect();
+            let good = server.standing.keys().all(|name| name == "well");
+            let style = if good { GOOD } else { WARN };
+            writeln!(
+                out,
+                "upstream   {} {} {style}{}{style:#}, {} requests, {} connections kept",
+                upstream.name,
+                server.server,
+                standing.join(", "),
+                server.requests,
+                server.connections
+            )?;
+        }
+        if upstream.waiting > 0 {
+            writeln!(out, "upstream   {} {WARN}{} requests wait{WARN:#}", upstream.name, upstream.waiting)?;
+        }
+    }
     writeln!(out)?;
     worker::print(out, &status.workers)
 }

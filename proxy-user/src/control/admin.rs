@@ -1,5 +1,6 @@
 //! The admin API: what each [`Call`] reads or asks of the supervisor, and its answer. Paths and bodies are `api`'s.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,7 +8,6 @@ use std::time::Duration;
 use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
 use proxy_common::parse::LOOPBACK;
-use proxy_core::config::Protocol;
 use proxy_core::explain::Snapshot;
 use proxy_core::policy::PolicySet;
 use proxy_core::store::Who;
@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 use super::api::{Call, EditedList, Policies, Refusal, max_body};
 use super::serve::{self, ACCEPT_PAUSE, Answer, BodyError};
 use super::wire::{
-    Count, Counters, Done, Fault, GateState, ListenerState, LogFilter, PoliciesApplied, Reloaded, Rules, Status,
-    Verdicts, WorkerState, Workers,
+    Count, Counters, Done, Fault, GateState, ListenerState, LogFilter, PoliciesApplied, Reloaded, Rules, ServerState,
+    Status, UpstreamState, Verdicts, WorkerState, Workers,
 };
 use crate::events::ask::Ask;
 use crate::events::hub::{Hub, MAX_READERS, SubscribeError};
@@ -391,6 +391,7 @@ async fn status(shared: &Arc<Shared>) -> Result<Status, Refusal> {
         kernel_missing: shared.kernel_missing.clone(),
         listeners: snapshot.config.listeners.iter().map(listener).collect(),
         workers: workers(shared),
+        upstreams: upstreams(shared),
         verdicts,
         policies: snapshot.config.policies.clone(),
         revision: kept.current.revision,
@@ -405,16 +406,39 @@ fn aborted(policies: &PolicySet) -> Vec<String> {
 }
 
 fn listener(listener: &proxy_core::config::Listener) -> ListenerState {
-    let protocol = match listener.protocol {
-        Protocol::Http => "http",
-        Protocol::Https => "https",
-    };
     ListenerState {
         name: listener.name.clone(),
         address: listener.address.to_string(),
-        protocol: protocol.to_owned(),
+        protocol: listener.protocol.name().to_owned(),
         http3: listener.http3,
     }
+}
+
+/// What the workers see of the upstreams, put together.
+fn upstreams(shared: &Shared) -> Vec<UpstreamState> {
+    let mut all: BTreeMap<String, UpstreamState> = BTreeMap::new();
+    for seen in shared.stats.iter().flat_map(|stats| stats.upstreams()) {
+        let upstream = all.entry(seen.name).or_insert_with_key(|name| UpstreamState {
+            name: name.clone(),
+            waiting: 0,
+            servers: Vec::new(),
+        });
+        upstream.waiting += seen.waiting;
+        for seen in seen.servers {
+            let place = upstream.servers.iter().position(|server| server.server == seen.server);
+            let place = place.unwrap_or_else(|| {
+                let server = seen.server;
+                upstream.servers.push(ServerState { server, standing: BTreeMap::new(), requests: 0, connections: 0 });
+                upstream.servers.len() - 1
+            });
+            if let Some(server) = upstream.servers.get_mut(place) {
+                *server.standing.entry(seen.standing.name().to_owned()).or_default() += 1;
+                server.requests += seen.requests;
+                server.connections += seen.connections;
+            }
+        }
+    }
+    all.into_values().collect()
 }
 
 fn workers(shared: &Shared) -> Vec<WorkerState> {
@@ -429,5 +453,6 @@ fn worker(worker: u32, stats: &WorkerStats) -> WorkerState {
         accepted: stats.accepted.load(Ordering::Relaxed),
         active: stats.active.load(Ordering::Relaxed),
         requests: requests.map(|(version, n)| (version.name().to_owned(), n.load(Ordering::Relaxed))).collect(),
+        forwarded: stats.forwarded.load(Ordering::Relaxed),
     }
 }

@@ -30,6 +30,9 @@ pub struct Status {
     pub listeners: Vec<ListenerState>,
     /// What each worker does.
     pub workers: Vec<WorkerState>,
+    /// How the upstreams stand.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamState>,
     /// Standing verdicts; none without the kernel half.
     pub verdicts: Option<u64>,
     /// Policy files of the config, as written there.
@@ -99,6 +102,30 @@ pub struct ListenerState {
     pub http3: bool,
 }
 
+/// One upstream, all workers together.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct UpstreamState {
+    /// Name in the config.
+    pub name: String,
+    /// Requests in its queue.
+    pub waiting: u64,
+    /// Its servers.
+    pub servers: Vec<ServerState>,
+}
+
+/// One server of an upstream. Each worker judges by what it has seen itself.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct ServerState {
+    /// As the config writes it.
+    pub server: String,
+    /// Workers by how the server stands with them: `well`, `unreachable`, `ejected`, `unhealthy`.
+    pub standing: BTreeMap<String, u64>,
+    /// Open requests: those over HTTP/2, and of upstreams whose balancing goes by them.
+    pub requests: u64,
+    /// Kept connections: idle ones of HTTP/1.1, all of HTTP/2.
+    pub connections: u64,
+}
+
 /// One worker.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct WorkerState {
@@ -112,6 +139,9 @@ pub struct WorkerState {
     pub active: u64,
     /// Requests by HTTP version: `h1`, `h2`, `h3`.
     pub requests: BTreeMap<String, u64>,
+    /// Connections that were passed through as they are.
+    #[serde(default)]
+    pub forwarded: u64,
 }
 
 /// `GET /v1/workers`.

@@ -15,6 +15,7 @@ use crate::kernel::Kernel;
 use crate::shared::Shared;
 use crate::stages::access_log::LogWriter;
 use crate::worker::connection::ListenerInfo;
+use crate::worker::passage::Passages;
 use crate::worker::thread::{self, Setup, Sockets, WorkerOrder};
 
 /// Shortest and longest wait before a dead worker is started again; doubled each time.
@@ -104,6 +105,8 @@ impl Workers {
                 name: listener.name.clone(),
                 tls: listener.protocol == Protocol::Https,
                 alt_svc: alt_svc.flatten(),
+                fronted: listener.proxy_protocol.iter().flat_map(|fronted| fronted.from.iter().copied()).collect(),
+                passages: Passages::new(listener),
             };
             Sockets { info, tcp, udp }
         });

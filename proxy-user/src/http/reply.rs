@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::http::fault::{Fault, Kind};
 use crate::stages::exchange::Journey;
 use crate::stages::files::body::FileBody;
 use crate::stages::filter::{Filters, Polled};
+use crate::upstream::OriginBody;
 use crate::upstream::pool::Lease;
 use crate::upstream::tunnel::OriginStream;
 
@@ -24,7 +24,7 @@ pub enum Payload {
     /// A file, or parts of it.
     File(Box<FileBody>),
     /// The origin's body and the connection that it comes on.
-    Origin(Incoming, Lease),
+    Origin(OriginBody, Lease),
     /// No body: the connection goes on as a tunnel.
     Tunnel(Box<OriginStream>),
 }
@@ -104,12 +104,12 @@ impl ResponseBody {
                     return this.fail(Fault::internal(Kind::FileBroken, "the file could not be read to its end"));
                 }
             },
-            Payload::Origin(body, lease) => match Pin::new(body).poll_frame(cx) {
+            Payload::Origin(body, lease) => match body.poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     lease.deadline.clear();
                     frame
                 }
-                Poll::Ready(Some(Err(_))) => {
+                Poll::Ready(Some(Err(()))) => {
                     return this.fail(Fault::upstream(Kind::Closed, "the origin broke off its response"));
                 }
                 Poll::Ready(None) => {

@@ -33,7 +33,7 @@ pub(super) struct Collector {
 /// A counter that each worker has: name, help, where it stands.
 type PerWorker = (&'static str, &'static str, fn(&WorkerStats) -> &AtomicU64);
 
-const PER_WORKER: [PerWorker; 8] = [
+const PER_WORKER: [PerWorker; 11] = [
     ("connections_accepted", "Connections accepted, TCP and QUIC", |s| &s.accepted),
     ("blocked", "Requests that a policy blocked", |s| &s.blocked),
     ("verdicts_pushed", "Verdicts that request rules wrote to the kernel", |s| &s.pushed),
@@ -42,6 +42,9 @@ const PER_WORKER: [PerWorker; 8] = [
     ("upstream_errors", "Requests that failed for want of an origin", |s| &s.upstream_errors),
     ("upstream_connects", "Connections opened to origins", |s| &s.upstream_connects),
     ("upstream_reused", "Requests sent on a kept-alive origin connection", |s| &s.upstream_reused),
+    ("forwarded", "Connections passed through as they are", |s| &s.forwarded),
+    ("forwarded_in_bytes", "Bytes from clients of connections passed through", |s| &s.forwarded_in),
+    ("forwarded_out_bytes", "Bytes to clients of connections passed through", |s| &s.forwarded_out),
 ];
 
 impl collector::Collector for Collector {

@@ -1,23 +1,26 @@
-//! A new connection to a server: address look-up (cached for a bounded time), TCP, TLS, HTTP/1.1.
+//! A new connection to a server: address look-up (cached for a bounded time), TCP or a Unix socket, PROXY protocol, TLS, and the
+//! HTTP that both sides speak.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use proxy_core::config::Scheme;
+use proxy_core::proxy_protocol;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::pool::{Lease, Pool, Turn};
+use super::h2::Session;
+use super::pool::{Pool, State};
 use super::tunnel::{self, Handover};
 use crate::http::body::RequestBody;
 use crate::http::fault::{Fault, Kind};
-use crate::stages::exchange::Exchange;
-use crate::worker::deadlines::Deadlines;
 
 /// How long looked-up addresses are used. `getaddrinfo` does not tell the records' own time.
 const LOOKUP_FOR: Duration = Duration::from_secs(10);
@@ -29,6 +32,27 @@ const BUFFER: usize = 256 << 10;
 /// Addresses of a server's name, as of the last look-up.
 #[derive(Default)]
 pub(super) struct Addresses(RefCell<Option<(Instant, Rc<[SocketAddr]>)>>);
+
+/// hyper's end of an HTTP/1.1 connection, or an HTTP/2 connection.
+pub(super) enum Opened {
+    /// HTTP/1.1.
+    Http1(http1::SendRequest<RequestBody>),
+    /// HTTP/2.
+    Http2(Rc<Session>),
+}
+
+/// Whom a connection is made for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OnBehalf {
+    /// The client, and the address that it reached; none where nobody asked.
+    pub(super) client: Option<(SocketAddr, SocketAddr)>,
+}
+
+impl From<(SocketAddr, SocketAddr)> for OnBehalf {
+    fn from(client: (SocketAddr, SocketAddr)) -> Self {
+        Self { client: Some(client) }
+    }
+}
 
 impl Addresses {
     async fn get(&self, host: &str, port: u16) -> std::io::Result<Rc<[SocketAddr]>> {
@@ -53,18 +77,43 @@ impl Addresses {
 }
 
 impl Pool {
-    /// A new connection to one server, within `timeouts.connect`.
+    /// A new connection to one server, within `limit`.
     pub(super) async fn connect(
-        self: &Rc<Self>,
+        &self,
         server: usize,
-        turn: Option<Turn>,
-        exchange: &Exchange,
+        limit: Duration,
+        behalf: OnBehalf,
         handover: &mut Option<Handover>,
-    ) -> Result<Lease, Fault> {
-        let limit = exchange.connect_timeout();
-        let opened = tokio::time::timeout(limit, self.open(server, turn, &exchange.worker.deadlines, handover)).await;
+    ) -> Result<Opened, Fault> {
+        let opened = tokio::time::timeout(limit, self.open(server, behalf, handover)).await;
+        self.reached(server, limit, opened)
+    }
+
+    /// A new connection to one server whose bytes are nobody's business, within `limit`.
+    pub(crate) async fn connect_tcp(
+        &self,
+        server: usize,
+        limit: Duration,
+        behalf: OnBehalf,
+    ) -> Result<TcpStream, Fault> {
+        let dialled = tokio::time::timeout(limit, async {
+            let state = self.state(server).ok_or_else(|| anyhow::anyhow!("no such server"))?;
+            self.dial(state, behalf).await
+        });
+        self.reached(server, limit, dialled.await)
+    }
+
+    fn reached<T>(
+        &self,
+        server: usize,
+        limit: Duration,
+        opened: Result<anyhow::Result<T>, tokio::time::error::Elapsed>,
+    ) -> Result<T, Fault> {
         let (fault, reason) = match opened {
-            Ok(Ok(lease)) => return Ok(lease),
+            Ok(Ok(opened)) => {
+                self.reachable(server);
+                return Ok(opened);
+            }
             Ok(Err(error)) => {
                 (Fault::upstream(Kind::Connect, "no server of the upstream can be reached"), format!("{error:#}"))
             }
@@ -79,31 +128,67 @@ impl Pool {
         Err(fault)
     }
 
+    /// The same, without a limit and without telling the balancer.
     pub(super) async fn open(
-        self: &Rc<Self>,
+        &self,
         server: usize,
-        turn: Option<Turn>,
-        deadlines: &Deadlines,
+        behalf: OnBehalf,
         handover: &mut Option<Handover>,
-    ) -> anyhow::Result<Lease> {
+    ) -> anyhow::Result<Opened> {
         let state = self.state(server).ok_or_else(|| anyhow::anyhow!("no such server"))?;
         let url = &state.server.url;
-        let stream = if let Some(ip) = url.ip() {
+        // An upgrade is one of HTTP/1.1.
+        let in_clear = url.scheme == Scheme::H2c && handover.is_none();
+        if let Some(path) = &url.socket {
+            let mut stream = UnixStream::connect(path).await?;
+            self.introduce(&mut stream, behalf).await?;
+            return speak(stream, in_clear, handover).await;
+        }
+        let stream = self.dial(state, behalf).await?;
+        let origin = self.origin();
+        let tls = origin.tls_http2.as_ref().filter(|_| handover.is_none()).or(origin.tls.as_ref());
+        let (Some(name), Some(tls)) = (&state.server.tls_name, tls) else {
+            return speak(stream, in_clear, handover).await;
+        };
+        let stream = TlsConnector::from(Arc::clone(tls)).connect(name.clone(), stream).await?;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        speak(stream, is_http2, handover).await
+    }
+
+    /// TCP to one server.
+    async fn dial(&self, state: &State, behalf: OnBehalf) -> anyhow::Result<TcpStream> {
+        let url = &state.server.url;
+        let mut stream = if let Some(ip) = url.ip() {
             TcpStream::connect((ip, url.port)).await?
         } else {
             let addresses = state.addresses.get(&url.host, url.port).await?;
             TcpStream::connect(&*addresses).await?
         };
         stream.set_nodelay(true)?;
-        let sender = match (&state.server.tls_name, &self.origin().tls) {
-            (Some(name), Some(config)) => {
-                let stream = TlsConnector::from(std::sync::Arc::clone(config)).connect(name.clone(), stream).await?;
-                handshake(stream, handover.take()).await?
-            }
-            _ => handshake(stream, handover.take()).await?,
-        };
-        Ok(self.opened(server, turn, sender, deadlines))
+        self.introduce(&mut stream, behalf).await?;
+        Ok(stream)
     }
+
+    /// Says who the client is, where the upstream wants to know.
+    async fn introduce<I: AsyncWrite + Unpin>(&self, stream: &mut I, behalf: OnBehalf) -> std::io::Result<()> {
+        let Some(version) = self.origin().proxy_protocol else { return Ok(()) };
+        let header = match behalf.client {
+            Some((client, reached)) => proxy_protocol::write(version, client, reached),
+            None => proxy_protocol::write_own(version),
+        };
+        stream.write_all(&header).await
+    }
+}
+
+async fn speak<I: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stream: I,
+    http2: bool,
+    handover: &mut Option<Handover>,
+) -> anyhow::Result<Opened> {
+    if http2 {
+        return Ok(Opened::Http2(Session::start(stream).await?));
+    }
+    Ok(Opened::Http1(handshake(stream, handover.take()).await?))
 }
 
 /// hyper's two ends: the sender, and the connection's task on this worker.
@@ -111,13 +196,12 @@ async fn handshake<I: AsyncRead + AsyncWrite + Unpin + 'static>(
     stream: I,
     handover: Option<Handover>,
 ) -> hyper::Result<http1::SendRequest<RequestBody>> {
-    let (sender, connection) =
+    let (sender, mut connection) =
         http1::Builder::new().max_buf_size(BUFFER).handshake::<_, RequestBody>(TokioIo::new(stream)).await?;
     let Some(handover) = handover else {
         tokio::task::spawn_local(async move { told(connection.await) });
         return Ok(sender);
     };
-    let mut connection = connection;
     tokio::task::spawn_local(async move {
         let ended = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
         if ended.is_ok() {

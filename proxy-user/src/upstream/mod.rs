@@ -2,28 +2,34 @@
 //! sends the request, and tries again only where nothing of it can have had an effect.
 
 pub mod connect;
+pub mod h2;
 pub mod origin;
 pub mod pool;
 mod probe;
 pub mod tunnel;
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
+use bytes::Bytes;
+use http::uri::Scheme as UriScheme;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
-use http_body::Body as _;
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use proxy_core::balance::Order;
+use proxy_core::config::Scheme as ServerScheme;
 
 use crate::http::body::{Progress, RequestBody};
 use crate::http::fault::{Fault, Kind};
 use crate::http::reply::Payload;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
-use pool::{Lease, Pool};
+use h2::StreamBody;
+use pool::{Lease, Pool, Sender};
 use tunnel::Handover;
 
 /// Times that one request is sent at most, each but the last on a kept connection that turned out to be closed.
@@ -88,16 +94,17 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
         if let Some(fault) = exchange.body.as_ref().and_then(|body| body.fault.get()) {
             return Err(fault);
         }
-        let mut failed = failed;
-        let unsent = failed.take_message();
-        let error = failed.into_error();
-        tracing::debug!(%error, server = exchange.server.as_deref(), reused, "the request was not answered");
+        let Unanswered { unsent, refused, fault } = failed;
+        tracing::debug!(%fault, refused, server = exchange.server.as_deref(), reused, "the request was not answered");
         // A kept connection may have been closed by the origin at the moment of sending: then nothing was answered, and
-        // what was not sent, or may be sent twice (RFC 9110 section 9.2.2), goes over another one.
+        // what was not sent, or may be sent twice (RFC 9110 section 9.2.2), goes over another one. So does what the origin
+        // says that it has not looked at (RFC 9113 section 8.7).
         let again = match (unsent, &copy) {
-            _ if !reused || fresh => None,
+            _ if fresh || !(reused || refused) => None,
             (Some(unsent), _) => Some(unsent),
-            (None, Some(copy)) if !error.is_parse() => Some(head(exchange, copy.clone(), RequestBody::empty())?),
+            (None, Some(copy)) if refused || fault.kind != Kind::Protocol => {
+                Some(head(exchange, copy.clone(), RequestBody::empty())?)
+            }
             (None, _) => None,
         };
         let again = match (again, &copy) {
@@ -112,16 +119,72 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
                 }
             }
         };
-        request = again.ok_or_else(|| unanswered(&error))?;
+        request = again.ok_or(fault)?;
     }
 }
 
-/// The fault of a request to which nothing came that could be passed on.
-fn unanswered(error: &hyper::Error) -> Fault {
-    if error.is_parse() {
-        Fault::upstream(Kind::Protocol, "the origin's response is not valid HTTP")
-    } else {
-        Fault::upstream(Kind::Closed, "the origin closed the connection without a response")
+/// A request to which nothing came that could be passed on.
+pub(super) struct Unanswered {
+    /// It, where nothing of it was sent.
+    unsent: Option<Request<RequestBody>>,
+    /// The origin says that it has done nothing with it.
+    refused: bool,
+    fault: Fault,
+}
+
+impl Unanswered {
+    /// It could not be sent at all, and cannot be over another connection.
+    fn broken(fault: Fault) -> Self {
+        Self { unsent: None, refused: false, fault }
+    }
+}
+
+impl From<TrySendError<Request<RequestBody>>> for Unanswered {
+    fn from(mut failed: TrySendError<Request<RequestBody>>) -> Self {
+        let unsent = failed.take_message();
+        let error = failed.into_error();
+        tracing::debug!(%error, "origin connection");
+        let fault = if error.is_parse() {
+            Fault::upstream(Kind::Protocol, "the origin's response is not valid HTTP")
+        } else {
+            Fault::upstream(Kind::Closed, "the origin closed the connection without a response")
+        };
+        Self { unsent, refused: false, fault }
+    }
+}
+
+/// A response body on its way from an origin.
+pub enum OriginBody {
+    /// Of HTTP/1.1.
+    Plain(Incoming),
+    /// Of HTTP/2.
+    Stream(Box<StreamBody>),
+}
+
+impl OriginBody {
+    /// The next piece or the trailers; an error where it broke off.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ()>>> {
+        match self {
+            Self::Plain(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
+            Self::Stream(body) => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
+        }
+    }
+
+    /// Whether nothing more comes.
+    pub fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Plain(body) => body.is_end_stream(),
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    /// What is known of its length; of HTTP/2 the header field tells.
+    pub fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Plain(body) => body.size_hint(),
+            Self::Stream(body) if body.is_end_stream() => SizeHint::with_exact(0),
+            Self::Stream(_) => SizeHint::default(),
+        }
     }
 }
 
@@ -158,15 +221,33 @@ fn head(exchange: &Exchange, headers: HeaderMap, body: RequestBody) -> Result<Re
     Ok(request)
 }
 
-type Sent = Result<http::Response<Incoming>, TrySendError<Request<RequestBody>>>;
+type Sent = Result<http::Response<OriginBody>, Unanswered>;
 
 /// Sends, and waits for the response header: so long as the request body moves, and then `timeouts.response`.
 async fn send(lease: &mut Lease, request: Request<RequestBody>, exchange: &Exchange) -> Result<Sent, Fault> {
     lease.sent();
     let patience = exchange.response_timeout();
     lease.deadline.set(patience);
-    let mut answer = std::pin::pin!(lease.sender.try_send_request(request));
-    let deadline = &lease.deadline;
+    let scheme = if lease.url().is_some_and(|url| url.scheme == ServerScheme::Https) {
+        UriScheme::HTTPS
+    } else {
+        UriScheme::HTTP
+    };
+    let Lease { sender, deadline, .. } = lease;
+    let answer = async {
+        match sender {
+            Sender::Http1(sender) => sender
+                .try_send_request(request)
+                .await
+                .map(|response| response.map(OriginBody::Plain))
+                .map_err(Unanswered::from),
+            Sender::Http2(slot) => match slot.take() {
+                Some(slot) => Box::pin(h2::send(slot, request, scheme)).await,
+                None => Err(Unanswered::broken(Fault::internal(Kind::Closed, "the connection was given away"))),
+            },
+        }
+    };
+    let mut answer = std::pin::pin!(answer);
     let progress: Option<&Progress> = exchange.body.as_deref();
     let mut sent_all = progress.is_none();
     let result = poll_fn(|cx| {
@@ -191,7 +272,7 @@ async fn send(lease: &mut Lease, request: Request<RequestBody>, exchange: &Excha
     result
 }
 
-fn receive(response: http::Response<Incoming>, lease: Lease) -> Result<(response::Parts, Payload), Fault> {
+fn receive(response: http::Response<OriginBody>, lease: Lease) -> Result<(response::Parts, Payload), Fault> {
     let (mut head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Fault::upstream(Kind::Protocol, "the origin changed the protocol without being asked"));
@@ -230,13 +311,8 @@ impl Pool {
         loop {
             let mut failed = None;
             for server in order.iter().copied() {
-                let Ok(mut turn) = self.turn(server) else { continue };
-                if !fresh && let Some(lease) = self.take_idle(server, &mut turn).await {
-                    return Ok(lease);
-                }
-                // Boxed: the state of a connect with TLS is large, and inline every request's future would carry, and move,
-                // the room for it.
-                match Box::pin(self.connect(server, turn, exchange, handover)).await {
+                let Ok(turn) = self.turn(server) else { continue };
+                match self.reach(server, turn, exchange, fresh, handover).await {
                     Ok(lease) => return Ok(lease),
                     Err(fault) => failed = Some(fault),
                 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use proxy_core::balance::{Ejection, Rules};
 use proxy_core::config::{Balancing, Config, OriginVerify, Probing, Queue, Retries, Scheme, ServerUrl, Upstream};
 use proxy_core::digest::Digest;
+use proxy_core::proxy_protocol::Version;
 use proxy_core::route::{Key, hash_bytes};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -25,6 +26,10 @@ pub struct Origin {
     pub keepalive: usize,
     /// For `https` servers.
     pub tls: Option<Arc<ClientConfig>>,
+    /// The same with HTTP/2 on offer, where it is.
+    pub tls_http2: Option<Arc<ClientConfig>>,
+    /// How servers are told who the client is.
+    pub proxy_protocol: Option<Version>,
     /// How requests are shared out.
     pub rules: Rules,
     /// What a consistent hash goes by.
@@ -66,7 +71,7 @@ impl Origin {
         let mut servers = Vec::new();
         for (index, url) in upstream.servers.iter().enumerate() {
             let tls_name = match url.scheme {
-                Scheme::Http => None,
+                Scheme::Http | Scheme::H2c | Scheme::Tcp => None,
                 Scheme::Https => {
                     let name = upstream.server_name.as_ref().unwrap_or(&url.host);
                     let parsed = ServerName::try_from(name.clone()).map_err(|_| {
@@ -83,12 +88,31 @@ impl Origin {
             tracing::warn!(upstream = name, "certificates of its servers are not checked: anybody may answer for them");
         }
         let (tls, made_of) = client.map(|client| (client.config, client.made_of)).unzip();
+        let tls_http2 = tls.as_ref().filter(|_| upstream.http2).map(|tls| {
+            let mut tls = ClientConfig::clone(tls);
+            tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            Arc::new(tls)
+        });
         let keepalive = upstream.keepalive as usize;
         let rules = rules(&upstream.balance, &servers);
         let key = upstream.balance.hash_by.as_ref().map(Key::new).unwrap_or_default();
         let (retries, health) = (upstream.retries.clone(), upstream.health.clone());
         let queue = upstream.balance.queue.clone();
-        Ok(Self { name: name.to_owned(), servers, keepalive, tls, rules, key, queue, retries, health, made_of })
+        let proxy_protocol = upstream.proxy_protocol;
+        Ok(Self {
+            name: name.to_owned(),
+            servers,
+            keepalive,
+            tls,
+            tls_http2,
+            proxy_protocol,
+            rules,
+            key,
+            queue,
+            retries,
+            health,
+            made_of,
+        })
     }
 
     /// Whether connections made for `self` are as good for `other`.
@@ -99,6 +123,8 @@ impl Origin {
             && (&self.rules, &self.key, &self.queue) == (&other.rules, &other.key, &other.queue)
             && (&self.retries, &self.health) == (&other.retries, &other.health)
             && self.made_of == other.made_of
+            && self.tls_http2.is_some() == other.tls_http2.is_some()
+            && self.proxy_protocol == other.proxy_protocol
     }
 }
 

@@ -3,20 +3,25 @@
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::SendRequest;
 use proxy_core::balance::{Balancer, Given, Order, RetryBudget, Standing};
-use proxy_core::config::{Balance, Probing};
+use proxy_core::config::{Balance, Probing, Scheme, ServerUrl};
 use proxy_core::route::Key;
 use tokio::sync::Notify;
 
-use super::connect::Addresses;
+use super::connect::{Addresses, OnBehalf, Opened};
+use super::h2::{Next, Sessions, Slot};
 use super::origin::{Origin, Server};
+use super::tunnel::Handover;
 use crate::http::body::RequestBody;
-use crate::worker::deadlines::{Deadline, Deadlines};
+use crate::http::fault::Fault;
+use crate::stages::exchange::Exchange;
+use crate::worker::deadlines::Deadline;
 
 /// How long a server that could not be reached is tried last.
 const DOWN_FOR: Duration = Duration::from_secs(2);
@@ -43,8 +48,19 @@ pub struct Pool {
 pub(super) struct State {
     pub(super) server: Server,
     pub(super) addresses: Addresses,
-    authority: Rc<str>,
+    name: Rc<str>,
     idle: RefCell<Vec<Idle>>,
+    sessions: Sessions,
+    /// It was offered HTTP/2 and chose HTTP/1.1.
+    declined: Cell<bool>,
+}
+
+/// What a request is sent by.
+pub enum Sender {
+    /// hyper's end of an HTTP/1.1 connection.
+    Http1(SendRequest<RequestBody>),
+    /// A place on an HTTP/2 connection, until the request is sent.
+    Http2(Option<Slot>),
 }
 
 struct Idle {
@@ -55,8 +71,8 @@ struct Idle {
 
 /// A connection in use by one request.
 pub struct Lease {
-    /// hyper's end of it.
-    pub sender: SendRequest<RequestBody>,
+    /// The connection.
+    pub sender: Sender,
     /// For whatever is waited for on it.
     pub deadline: Deadline,
     /// Whether it has served a request before.
@@ -68,7 +84,7 @@ pub struct Lease {
 }
 
 /// A request that a server was given, until it is over.
-pub(super) struct Turn {
+pub(crate) struct Turn {
     pool: Rc<Pool>,
     given: Given,
     sent: Instant,
@@ -84,7 +100,7 @@ impl Drop for Turn {
 }
 
 /// A server has as many requests as it may.
-pub(super) struct Full;
+pub(crate) struct Full;
 
 impl Pool {
     /// Without connections.
@@ -92,8 +108,10 @@ impl Pool {
         let servers = origin.servers.iter().map(|server| State {
             server: server.clone(),
             addresses: Addresses::default(),
-            authority: server.url.authority.as_str().into(),
+            name: server.url.name().into(),
             idle: RefCell::default(),
+            sessions: Sessions::default(),
+            declined: Cell::new(false),
         });
         let balancer = Balancer::new(origin.rules.clone());
         let start = Instant::now();
@@ -130,8 +148,13 @@ impl Pool {
         if self.origin.rules.balance == Balance::Hash { of(&self.origin.key) } else { 0 }
     }
 
+    /// The same for a connection, of which only the client's address is known.
+    pub(crate) fn hash_of_address(&self, client: IpAddr) -> u64 {
+        self.hash(|_| Key::hash_address(client))
+    }
+
     /// Servers in the order in which a request that began `at` tries them.
-    pub(super) fn order(&self, at: Instant, hash: u64) -> Order {
+    pub(crate) fn order(&self, at: Instant, hash: u64) -> Order {
         // Xorshift (Marsaglia 2003): good enough to pick two of a few.
         let mut random = self.random.get();
         random ^= random << 13;
@@ -156,7 +179,7 @@ impl Pool {
             if kept.sender.is_ready() || (!kept.sender.is_closed() && kept.sender.ready().await.is_ok()) {
                 let pool = Rc::clone(self);
                 return Some(Lease {
-                    sender: kept.sender,
+                    sender: Sender::Http1(kept.sender),
                     deadline: kept.deadline,
                     reused: true,
                     pool,
@@ -167,15 +190,8 @@ impl Pool {
         }
     }
 
-    pub(super) fn opened(
-        self: &Rc<Self>,
-        server: usize,
-        turn: Option<Turn>,
-        sender: SendRequest<RequestBody>,
-        deadlines: &Deadlines,
-    ) -> Lease {
-        self.balancer.borrow_mut().succeeded_connecting(server, self.time(deadlines.now()));
-        Lease { sender, deadline: deadlines.add(), reused: false, pool: Rc::clone(self), server, turn }
+    pub(super) fn reachable(&self, server: usize) {
+        self.balancer.borrow_mut().succeeded_connecting(server, self.time(Instant::now()));
     }
 
     pub(super) fn unreachable(&self, server: usize) {
@@ -188,7 +204,7 @@ impl Pool {
     }
 
     /// Gives a server a request, which counts as open there from now on, connecting included.
-    pub(super) fn turn(self: &Rc<Self>, server: usize) -> Result<Option<Turn>, Full> {
+    pub(crate) fn turn(self: &Rc<Self>, server: usize) -> Result<Option<Turn>, Full> {
         if !self.told {
             return Ok(None);
         }
@@ -250,8 +266,131 @@ impl Pool {
             let before = kept.len();
             kept.retain(|kept| !kept.sender.is_closed() && now.saturating_duration_since(kept.since) < idle_for);
             self.idle.set(self.idle.get().saturating_sub(before - kept.len()));
+            state.sessions.sweep(now, idle_for);
         }
     }
+
+    /// A connection to one server: a kept one unless `fresh`, or a new one.
+    pub(super) async fn reach(
+        self: &Rc<Self>,
+        server: usize,
+        mut turn: Option<Turn>,
+        exchange: &Exchange,
+        fresh: bool,
+        handover: &mut Option<Handover>,
+    ) -> Result<Lease, Fault> {
+        if !fresh && let Some(lease) = self.take_idle(server, &mut turn).await {
+            return Ok(lease);
+        }
+        // Boxed: the state of a connect with TLS is large, and inline every request's future would carry, and move, the room
+        // for it.
+        Box::pin(self.make(server, turn, exchange, fresh, handover)).await
+    }
+
+    async fn make(
+        self: &Rc<Self>,
+        server: usize,
+        turn: Option<Turn>,
+        exchange: &Exchange,
+        fresh: bool,
+        handover: &mut Option<Handover>,
+    ) -> Result<Lease, Fault> {
+        let (limit, deadlines) = (exchange.connect_timeout(), &exchange.worker.deadlines);
+        let connection = &exchange.connection;
+        let behalf = OnBehalf { client: Some((connection.client, connection.local)) };
+        let lease = |sender, reused, turn| Lease {
+            sender,
+            deadline: deadlines.add(),
+            reused,
+            pool: Rc::clone(self),
+            server,
+            turn,
+        };
+        let shared = self.servers.get(server).filter(|_| handover.is_none() && self.shares(server));
+        let attempt = match shared {
+            None => None,
+            Some(state) => match state.sessions.next(fresh).await {
+                Next::Go(slot) => return Ok(lease(Sender::Http2(Some(slot)), true, turn)),
+                Next::Failed(fault) => return Err(fault),
+                // Whoever waited for the first connection, which then was of HTTP/1.1, does not wait for others.
+                Next::Connect(attempt) => (!state.declined.get()).then_some(attempt),
+            },
+        };
+        match self.connect(server, limit, behalf, handover).await {
+            Ok(Opened::Http2(session)) => {
+                let slot = session.slot();
+                if let Some(attempt) = attempt {
+                    attempt.made(Some(&session));
+                }
+                Ok(lease(Sender::Http2(Some(slot)), false, turn))
+            }
+            Ok(Opened::Http1(sender)) => {
+                if let (Some(attempt), Some(state)) = (attempt, self.servers.get(server)) {
+                    state.declined.set(true);
+                    attempt.made(None);
+                }
+                Ok(lease(Sender::Http1(sender), false, turn))
+            }
+            Err(fault) => {
+                if let Some(attempt) = attempt {
+                    attempt.failed(fault);
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// Whether requests of several clients may go over one connection to a server.
+    fn shares(&self, server: usize) -> bool {
+        let Some(state) = self.servers.get(server) else { return false };
+        let scheme = state.server.url.scheme;
+        let offered = scheme == Scheme::Https && self.origin.tls_http2.is_some() && !state.declined.get();
+        (scheme == Scheme::H2c || offered) && self.origin.proxy_protocol.is_none()
+    }
+
+    /// How its servers stand, as this worker sees them now.
+    pub fn seen(&self, now: Instant) -> UpstreamSeen {
+        let balancer = self.balancer.borrow();
+        let time = self.time(now);
+        let servers = self.servers.iter().enumerate().map(|(index, state)| {
+            let (connections, streams) = state.sessions.count();
+            ServerSeen {
+                server: state.server.url.to_string(),
+                standing: balancer.standing(index, time),
+                requests: u64::from(balancer.active(index)).max(streams as u64),
+                connections: (state.idle.borrow().len() + connections) as u64,
+            }
+        });
+        UpstreamSeen {
+            name: self.origin.name.clone(),
+            waiting: u64::from(self.waiting.get()),
+            servers: servers.collect(),
+        }
+    }
+}
+
+/// An upstream as one worker sees it.
+#[derive(Clone, Debug)]
+pub struct UpstreamSeen {
+    /// Name in the config.
+    pub name: String,
+    /// Requests in its queue.
+    pub waiting: u64,
+    /// Its servers.
+    pub servers: Vec<ServerSeen>,
+}
+
+/// One server of it.
+#[derive(Clone, Debug)]
+pub struct ServerSeen {
+    /// As the config writes it.
+    pub server: String,
+    /// How it stands.
+    pub standing: Standing,
+    /// Open requests that are counted: those of HTTP/2, and of upstreams whose balancing goes by them.
+    pub requests: u64,
+    /// Kept connections: idle ones of HTTP/1.1, all of HTTP/2.
+    pub connections: u64,
 }
 
 /// A place in the queue, until it is let go.
@@ -271,9 +410,13 @@ impl Drop for Place<'_> {
 }
 
 impl Lease {
-    /// The server's `host:port`.
+    /// The server's `host:port`, or the path of its socket.
     pub fn server(&self) -> Rc<str> {
-        self.pool.servers.get(self.server).map_or_else(|| "".into(), |state| Rc::clone(&state.authority))
+        self.pool.servers.get(self.server).map_or_else(|| "".into(), |state| Rc::clone(&state.name))
+    }
+
+    pub(super) fn url(&self) -> Option<&ServerUrl> {
+        self.pool.servers.get(self.server).map(|state| &state.server.url)
     }
 
     pub(super) fn server_index(&self) -> usize {
@@ -301,13 +444,18 @@ impl Lease {
     /// Keeps the connection for another request. Only after the response was read to its end and the request was sent.
     pub fn give_back(self) {
         let Some(state) = self.pool.servers.get(self.server) else { return };
-        if self.sender.is_closed() || self.pool.idle.get() >= self.pool.origin.keepalive {
+        let Sender::Http1(sender) = self.sender else { return };
+        // One that was introduced as a client's is not for others.
+        if sender.is_closed()
+            || self.pool.idle.get() >= self.pool.origin.keepalive
+            || self.pool.origin.proxy_protocol.is_some()
+        {
             return;
         }
         drop(self.turn);
         self.deadline.clear();
         self.pool.idle.set(self.pool.idle.get() + 1);
         let since = self.deadline.now();
-        state.idle.borrow_mut().push(Idle { sender: self.sender, deadline: self.deadline, since });
+        state.idle.borrow_mut().push(Idle { sender, deadline: self.deadline, since });
     }
 }

@@ -3,34 +3,45 @@
 use std::rc::Rc;
 
 use http::header::{HOST, USER_AGENT};
+use http::uri::Scheme;
 use http::{HeaderValue, Request};
-use proxy_core::config::Probing;
+use proxy_core::config::{Probing, Scheme as ServerScheme};
 
+use super::connect::{OnBehalf, Opened};
+use super::h2;
 use super::pool::Pool;
 use crate::http::body::RequestBody;
-use crate::worker::deadlines::Deadlines;
 
 impl Pool {
     /// Asks all servers; returns at once.
-    pub fn probe(self: &Rc<Self>, deadlines: &Deadlines) {
+    pub fn probe(self: &Rc<Self>) {
         let Some(health) = &self.origin().health else { return };
         for server in 0..self.servers() {
-            let (pool, health, deadlines) = (Rc::clone(self), health.clone(), deadlines.clone());
+            let (pool, health) = (Rc::clone(self), health.clone());
             drop(tokio::task::spawn_local(async move {
-                let asked = tokio::time::timeout(health.timeout.0, pool.ask(server, &health, &deadlines)).await;
+                let asked = tokio::time::timeout(health.timeout.0, pool.ask(server, &health)).await;
                 pool.probed(server, matches!(asked, Ok(Ok(true))), &health);
             }));
         }
     }
 
     /// Whether the answer is 2xx or 3xx, over a connection of its own.
-    async fn ask(self: &Rc<Self>, server: usize, health: &Probing, deadlines: &Deadlines) -> anyhow::Result<bool> {
-        let mut lease = self.open(server, None, deadlines, &mut None).await?;
-        let host = HeaderValue::from_str(&lease.server())?;
+    async fn ask(&self, server: usize, health: &Probing) -> anyhow::Result<bool> {
+        let opened = self.open(server, OnBehalf::default(), &mut None).await?;
+        let url = self.state(server).map(|state| &state.server.url);
+        let host = HeaderValue::from_str(url.map_or("", |url| &url.authority))?;
         let mut request = Request::get(health.path.as_str()).body(RequestBody::empty())?;
         request.headers_mut().insert(HOST, host);
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("tidegate-health"));
-        let status = lease.sender.send_request(request).await?.status();
+        let status = match opened {
+            Opened::Http1(mut sender) => sender.send_request(request).await?.status(),
+            Opened::Http2(session) => {
+                let https = url.is_some_and(|url| url.scheme == ServerScheme::Https);
+                let scheme = if https { Scheme::HTTPS } else { Scheme::HTTP };
+                let sent = h2::send(session.slot(), request, scheme).await;
+                sent.map_err(|failed| anyhow::anyhow!(failed.fault))?.status()
+            }
+        };
         Ok(status.is_success() || status.is_redirection())
     }
 }

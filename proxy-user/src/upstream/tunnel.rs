@@ -52,7 +52,7 @@ pub(super) async fn forward(
     let sent = super::send(&mut lease, request, exchange).await?;
     let response = sent.map_err(|failed| {
         lease.tell(false);
-        super::unanswered(&failed.into_error())
+        failed.fault
     })?;
     exchange.upstream_us = Some(exchange.started.elapsed().as_micros() as u64);
     lease.tell(!super::FAILURES.contains(&response.status()));

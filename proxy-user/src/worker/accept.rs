@@ -9,7 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::Worker;
 use super::connection::{Connection, ListenerInfo};
+use super::fronted;
 use super::hello;
+use super::passage::{self, Passage};
 use super::stream::ClientStream;
 use crate::http::tcp;
 use crate::stats::bump;
@@ -55,32 +57,62 @@ fn start(worker: &Rc<Worker>, info: &Rc<ListenerInfo>, stream: TcpStream, client
     }
     // The client may have left already; then there is nobody to serve.
     let Ok(local) = stream.local_addr() else { return };
+    if !info.is_fronted(client.ip()) {
+        return serve(worker, info, stream, (client, local));
+    }
+    let (worker, info) = (Rc::clone(worker), Rc::clone(info));
+    drop(tokio::task::spawn_local(async move {
+        let mut stream = stream;
+        let limit = worker.live().snapshot.config.timeouts.header.0;
+        if let Some(about) = fronted::read(&mut stream, client, local, limit).await {
+            serve(&worker, &info, stream, about);
+        }
+    }));
+}
+
+/// Serves a connection of this client, which reached this address.
+fn serve(worker: &Rc<Worker>, info: &Rc<ListenerInfo>, stream: TcpStream, (client, local): (SocketAddr, SocketAddr)) {
     let connection = Connection::new(worker, info, client, local);
     let stream = ClientStream::new(stream, &connection);
-    match worker.shared.tls.as_ref().filter(|_| info.tls) {
-        None => drop(tokio::task::spawn_local(tcp::serve_clear(connection, stream))),
-        Some(tls) => {
-            let current = tls.current();
-            drop(tokio::task::spawn_local(async move {
-                let live = connection.worker.live();
-                let limit = live.snapshot.config.timeouts.handshake.0;
-                if live.snapshot.policies.wants_hello() && !hello::admits(&connection, stream.tcp(), limit).await {
-                    return;
-                }
-                drop(live);
-                let done = tokio::time::timeout(limit, tls::accept(&current, stream)).await;
-                // Its certificates may be exchanged while it lasts.
-                drop(current);
-                match done {
-                    Ok(Ok((stream, secured))) => {
-                        connection.secure(secured);
-                        tcp::serve_tls(connection, stream).await;
-                    }
-                    Ok(Err(error)) => failed(&connection, &error.to_string()),
-                    Err(_) => failed(&connection, "not done in time"),
-                }
-            }));
+    let tls = info.tls && worker.shared.tls.is_some();
+    if info.passages.is_some() {
+        let info = Rc::clone(info);
+        let limit = worker.live().snapshot.config.timeouts.handshake.0;
+        drop(tokio::task::spawn_local(async move {
+            let Some(passages) = &info.passages else { return };
+            match passages.find(stream.tcp(), limit).await {
+                Passage::To(upstream) => passage::pass(&connection, stream, &upstream).await,
+                Passage::Here if tls => secured(connection, stream).await,
+                Passage::Here | Passage::Closed => {}
+            }
+        }));
+    } else if tls {
+        drop(tokio::task::spawn_local(secured(connection, stream)));
+    } else {
+        drop(tokio::task::spawn_local(tcp::serve_clear(connection, stream)));
+    }
+}
+
+/// TLS, and what is spoken within.
+async fn secured(connection: Rc<Connection>, stream: ClientStream) {
+    let Some(tls) = &connection.worker.shared.tls else { return };
+    let current = tls.current();
+    let live = connection.worker.live();
+    let limit = live.snapshot.config.timeouts.handshake.0;
+    if live.snapshot.policies.wants_hello() && !hello::admits(&connection, stream.tcp(), limit).await {
+        return;
+    }
+    drop(live);
+    let done = tokio::time::timeout(limit, tls::accept(&current, stream)).await;
+    // Its certificates may be exchanged while it lasts.
+    drop(current);
+    match done {
+        Ok(Ok((stream, secured))) => {
+            connection.secure(secured);
+            tcp::serve_tls(connection, stream).await;
         }
+        Ok(Err(error)) => failed(&connection, &error.to_string()),
+        Err(_) => failed(&connection, "not done in time"),
     }
 }
 

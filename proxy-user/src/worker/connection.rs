@@ -3,12 +3,13 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderValue;
+use ipnet::IpNet;
 use proxy_core::abuse::Kind;
 use proxy_core::hello::ClientHello;
 use proxy_core::policy::{ConnectionView, PolicySet};
@@ -16,6 +17,7 @@ use proxy_core::policy::{ConnectionView, PolicySet};
 use super::Worker;
 use super::deadlines::Deadline;
 use super::link::Link;
+use super::passage::Passages;
 use crate::http::upgrade::Tunnel;
 use crate::http::wire::Framing;
 use crate::tls::secured::Secured;
@@ -36,12 +38,21 @@ pub struct ListenerInfo {
     pub tls: bool,
     /// `Alt-Svc` for responses, where HTTP/3 is served.
     pub alt_svc: Option<HeaderValue>,
+    /// Networks whose connections begin with a header of the PROXY protocol.
+    pub fronted: Vec<IpNet>,
+    /// What is passed through, if anything.
+    pub passages: Option<Passages>,
 }
 
 impl ListenerInfo {
     /// `http` or `https`.
     pub fn scheme(&self) -> &'static str {
         if self.tls { "https" } else { "http" }
+    }
+
+    /// Whether what comes from here is to say whom it is about.
+    pub fn is_fronted(&self, peer: IpAddr) -> bool {
+        self.fronted.iter().any(|network| network.contains(&peer.to_canonical()))
     }
 }
 

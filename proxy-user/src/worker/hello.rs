@@ -89,7 +89,7 @@ pub async fn admits(connection: &Connection, stream: &TcpStream, limit: Duration
 }
 
 /// Looks at the first bytes until they are a whole hello, or cannot become one. `Found::More` means that the client left.
-async fn peek(stream: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<(Found, usize)> {
+pub(super) async fn peek(stream: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<(Found, usize)> {
     let mut seen = 0;
     loop {
         let ready = stream.ready(Interest::READABLE).await?;

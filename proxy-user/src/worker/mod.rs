@@ -4,9 +4,11 @@
 pub mod accept;
 pub mod connection;
 pub mod deadlines;
+pub mod fronted;
 pub mod hello;
 pub mod hold;
 pub(crate) mod link;
+pub mod passage;
 pub mod relay;
 pub mod stream;
 pub mod thread;
@@ -233,13 +235,14 @@ impl Worker {
             log.flush();
         }
         for pool in self.live.borrow().pools.iter().filter(|pool| pool.probe_due(now)) {
-            pool.probe(&self.deadlines);
+            pool.probe();
         }
         if ticks.is_multiple_of(POOL_SWEEP_TICKS) {
             let live = self.live();
             for pool in &live.pools {
                 pool.sweep(now, live.snapshot.config.timeouts.upstream_idle.0);
             }
+            self.stats.show_upstreams(live.pools.iter().map(|pool| pool.seen(now)).collect());
         }
     }
 }

@@ -10,12 +10,14 @@ mod forwarding;
 #[path = "../../core/src/geo/samples.rs"]
 mod geo_samples;
 mod hello;
+mod http2_origins;
 mod http3;
 mod lifecycle;
 mod limits;
 mod lists;
 mod observe;
 mod origin;
+mod passages;
 mod places;
 mod policies;
 mod python;

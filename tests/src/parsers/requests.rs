@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use http::{HeaderMap, HeaderValue, Method, header};
 use proxy_core::config;
 use proxy_core::files::{self, Reply, Validators};
+use proxy_core::proxy_protocol::{self, Found, MAX_HEADER, Version};
 use proxy_core::route::{Request, Router, Template};
 use proxy_core::trace::{Parent, Span};
 
@@ -86,5 +87,39 @@ pub(super) fn traceparent(bytes: &[u8]) -> Result<()> {
     let again = Span { trace, id: span, parent: None, sampled }.traceparent();
     ensure!(bytes.get(2..53) == again.as_bytes().get(2..53), "{again} of {}", bytes.escape_ascii());
     ensure!(Parent::parse(again.as_bytes()) == Some(parent), "{again} is read otherwise");
+    Ok(())
+}
+
+/// Headers of the PROXY protocol, both versions.
+pub(super) fn introductions() -> Vec<Vec<u8>> {
+    let clients = [("192.0.2.1:1", "198.51.100.1:443"), ("[2001:db8::1]:65535", "[2001:db8::2]:80")];
+    let clients = clients.iter().filter_map(|(client, reached)| Some((client.parse().ok()?, reached.parse().ok()?)));
+    let mut all = vec![b"PROXY UNKNOWN\r\n".to_vec()];
+    for (client, reached) in clients {
+        all.push(proxy_protocol::write(Version::V1, client, reached));
+        let mut extended = proxy_protocol::write(Version::V2, client, reached);
+        // With an extension (TLV) of two bytes.
+        extended.extend_from_slice(&[1, 0, 2, b'h', b'2']);
+        if let Some(length) = extended.get_mut(15) {
+            *length += 5;
+        }
+        all.push(extended);
+    }
+    all
+}
+
+pub(super) fn introduction(bytes: &[u8]) -> Result<()> {
+    let found = proxy_protocol::parse(bytes);
+    if let Found::Header { length, about } = found {
+        ensure!((1..=MAX_HEADER.min(bytes.len())).contains(&length), "a header of {length} bytes");
+        let again = bytes.get(..length).map(proxy_protocol::parse);
+        ensure!(again == Some(found), "what lies behind a header changes it");
+        let same_family = about.is_none_or(|(client, reached)| client.is_ipv4() == reached.is_ipv4());
+        ensure!(same_family, "addresses of two families: {about:?}");
+        for cut in 0..length {
+            let part = bytes.get(..cut).map(proxy_protocol::parse);
+            ensure!(part == Some(Found::More), "a header is taken for whole at {cut} of {length} bytes: {part:?}");
+        }
+    }
     Ok(())
 }

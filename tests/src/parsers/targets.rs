@@ -48,6 +48,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "nginx", about: "access rules of nginx to import", corpus: accesses, read: nginx },
     Target { name: "http1", about: "framing of HTTP/1 requests", corpus: requests, read: framing },
     Target {
+        name: "proxy-protocol",
+        about: "headers that balancers in front send",
+        corpus: requests::introductions,
+        read: requests::introduction,
+    },
+    Target {
         name: "files",
         about: "paths, ranges and conditions of requests for files",
         corpus: requests::wants,

@@ -30,6 +30,18 @@ pub enum Standing {
     Unhealthy,
 }
 
+impl Standing {
+    /// In status and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Well => "well",
+            Self::Unreachable => "unreachable",
+            Self::Ejected => "ejected",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
 /// What is known of one server.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Health {

@@ -10,7 +10,9 @@ use super::balance::MAX_WEIGHT;
 use super::gate::FAIL_AFTER;
 use super::limits::{MAX_HEADER_BYTES, MAX_INSPECT, MAX_TIMEOUT, MIN_HEADER_BYTES};
 use super::upstream::is_host_name;
-use super::{Balance, Config, Protocol, Scheme, Span, SplitBy, Upstream, observe, rates, route_check, tls_check};
+use super::{
+    Balance, Config, Protocol, Scheme, Span, SplitBy, Upstream, forward_check, observe, rates, route_check, tls_check,
+};
 use crate::json::join;
 use crate::json::shape::Fault;
 
@@ -23,6 +25,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     listeners(config, &mut faults);
     route_check::faults(config, &mut faults);
     observe::faults(config, &mut faults);
+    forward_check::faults(config, &mut faults);
     upstreams(config, &mut faults);
     tls_check::faults(config, &mut faults);
     gate(config, &mut faults);

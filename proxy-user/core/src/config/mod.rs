@@ -3,6 +3,7 @@
 mod balance;
 mod check;
 mod checks;
+mod forward_check;
 mod gate;
 mod limits;
 mod listener;
@@ -31,7 +32,7 @@ pub use balance::{Balance, Balancing, Ejecting, Probing, Queue, Retries};
 pub use checks::{Checks, Mode};
 pub use gate::{Events, FAIL_AFTER, Fail, Gate, KernelLog, Scope, SynCookies, SynMode, XdpMode};
 pub use limits::{Limits, Timeouts};
-pub use listener::{Admin, Certificate, Listener, Protocol};
+pub use listener::{Admin, Certificate, Forward, Fronted, Listener, Protocol};
 pub use observe::{AccessLog, LogFormat, Tracing};
 pub use rates::{Rate, RateImage, RateOf, RatePer};
 pub use restart::needs_restart;

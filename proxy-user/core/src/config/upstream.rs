@@ -9,9 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Balancing, OriginTls, Probing, Retries};
+use crate::proxy_protocol::Version;
 
 /// Most servers of one upstream.
 pub const MAX_SERVERS: u32 = 256;
+/// Most bytes of a Unix socket's path (`sun_path` less its end, unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
 /// Upper bound of `keepalive`.
 pub const MAX_KEEPALIVE: u32 = 65_536;
 
@@ -19,7 +22,8 @@ pub const MAX_KEEPALIVE: u32 = 65_536;
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
-    /// `http://host:port` or `https://host:port`; the next is tried after a failed connect.
+    /// `http://host:port`, `https://host:port`, `h2c://host:port` (HTTP/2 in clear), `http+unix:/path` or `h2c+unix:/path`; or
+    /// `tcp://host:port` for what listeners pass through. The next is tried after a failed connect.
     #[schemars(length(min = 1, max = MAX_SERVERS))]
     pub servers: Vec<ServerUrl>,
     /// Idle connections kept by each worker, all servers together.
@@ -35,6 +39,12 @@ pub struct Upstream {
     /// What else there is to TLS towards `https` servers. Sessions are resumed.
     #[serde(default, skip_serializing_if = "OriginTls::is_default")]
     pub tls: OriginTls,
+    /// Speak HTTP/2 to `https` servers that choose it (ALPN).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub http2: bool,
+    /// Tell the servers who the client is, at the begin of each connection; each is then for one client's requests alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<Version>,
     /// How the servers share requests, and when they are left alone.
     #[serde(default, skip_serializing_if = "Balancing::is_default")]
     pub balance: Balancing,
@@ -59,27 +69,34 @@ pub enum Scheme {
     Http,
     /// Over TLS.
     Https,
+    /// HTTP/2 in clear, with prior knowledge.
+    H2c,
+    /// Bytes, whatever they are.
+    Tcp,
 }
 
 impl Scheme {
-    /// `http` or `https`.
+    /// `http`, `https`, `h2c` or `tcp`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",
+            Self::H2c => "h2c",
+            Self::Tcp => "tcp",
         }
     }
 
-    /// Port that is meant where none is written.
+    /// Port that is meant where none is written; 0 where one has to be.
     pub const fn default_port(self) -> u16 {
         match self {
-            Self::Http => 80,
+            Self::Http | Self::H2c => 80,
             Self::Https => 443,
+            Self::Tcp => 0,
         }
     }
 }
 
-/// The URL of a server: scheme, host and port, nothing behind.
+/// The URL of a server: scheme, host and port, nothing behind; or scheme and path of a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerUrl {
     /// How it is spoken to.
@@ -90,12 +107,30 @@ pub struct ServerUrl {
     pub port: u16,
     /// `host:port` as for a `Host` field: IPv6 in brackets, the scheme's own port left out.
     pub authority: String,
+    /// Path of a Unix socket, which then is where the server is.
+    pub socket: Option<PathBuf>,
 }
 
 impl ServerUrl {
     /// The address, where the host is one and needs no look-up.
     pub fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
+    }
+
+    /// Its name in logs: `host:port`, or the path of its socket.
+    pub fn name(&self) -> String {
+        self.socket.as_ref().map_or_else(|| self.authority.clone(), |path| path.display().to_string())
+    }
+
+    /// One of the forms with a Unix socket.
+    fn of_socket(scheme: Scheme, path: &str) -> Result<Self, String> {
+        if !path.starts_with('/') || path.len() > MAX_SOCKET_PATH || path.contains('\0') {
+            return Err(format!(
+                "`{path}` is not the path of a Unix socket: begin with `/`, at most {MAX_SOCKET_PATH} bytes"
+            ));
+        }
+        let local = "localhost".to_owned();
+        Ok(Self { scheme, host: local.clone(), port: 0, authority: local, socket: Some(path.into()) })
     }
 }
 
@@ -104,10 +139,19 @@ impl FromStr for ServerUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let form = "write http://host:port or https://host:port";
+        if let Some((scheme, path)) = text.split_once("+unix:") {
+            return match scheme.to_ascii_lowercase().as_str() {
+                "http" => Self::of_socket(Scheme::Http, path),
+                "h2c" => Self::of_socket(Scheme::H2c, path),
+                _ => Err(format!("`{text}`: Unix sockets are written http+unix:/path or h2c+unix:/path")),
+            };
+        }
         let lower = text.to_ascii_lowercase();
         let (scheme, rest) = match lower.split_once("://") {
             Some(("http", rest)) => (Scheme::Http, rest),
             Some(("https", rest)) => (Scheme::Https, rest),
+            Some(("h2c", rest)) => (Scheme::H2c, rest),
+            Some(("tcp", rest)) => (Scheme::Tcp, rest),
             Some((other, _)) => return Err(format!("`{text}`: scheme `{other}` is not known; {form}")),
             None => return Err(format!("`{text}` is not a server's URL; {form}")),
         };
@@ -120,6 +164,7 @@ impl FromStr for ServerUrl {
         }
         let (host, port) = split_port(rest).ok_or_else(|| format!("`{text}`: the port is not a number; {form}"))?;
         let port = match port.map(str::parse::<u16>) {
+            None if scheme == Scheme::Tcp => return Err(format!("`{text}` needs a port; write tcp://host:port")),
             None => scheme.default_port(),
             Some(Ok(port)) if port > 0 => port,
             Some(_) => return Err(format!("`{text}`: the port must be a number from 1 to 65535")),
@@ -131,7 +176,7 @@ impl FromStr for ServerUrl {
         };
         let shown = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let authority = if port == scheme.default_port() { shown } else { format!("{shown}:{port}") };
-        Ok(Self { scheme, host: host.to_owned(), port, authority })
+        Ok(Self { scheme, host: host.to_owned(), port, authority, socket: None })
     }
 }
 
@@ -157,7 +202,10 @@ pub(crate) fn is_host_name(text: &str) -> bool {
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme.as_str(), self.authority)
+        match &self.socket {
+            Some(path) => write!(f, "{}+unix:{}", self.scheme.as_str(), path.display()),
+            None => write!(f, "{}://{}", self.scheme.as_str(), self.authority),
+        }
     }
 }
 
@@ -180,8 +228,8 @@ impl JsonSchema for ServerUrl {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "type": "string", "format": "server-url", "pattern": "^[hH][tT][tT][pP][sS]?://[^/?#@]+/?$",
-            "examples": ["http://127.0.0.1:8080", "https://origin.example.com"],
+            "type": "string", "format": "server-url", "pattern": "^([hH][tT][tT][pP][sS]?|[hH]2[cC]|[tT][cC][pP])://[^/?#@]+/?$|^([hH][tT][tT][pP]|[hH]2[cC])\\+unix:/.+$",
+            "examples": ["http://127.0.0.1:8080", "https://origin.example.com", "h2c://10.0.0.1:50051", "http+unix:/run/app.sock"],
         })
     }
 }
@@ -198,8 +246,16 @@ mod tests {
         assert_eq!(url("HTTPS://Origin.Example/"), of(Scheme::Https, "origin.example", 443, "origin.example"));
         assert_eq!(url("http://[::1]:80"), of(Scheme::Http, "::1", 80, "[::1]"));
         assert_eq!(url("https://[2001:db8::1]:8443"), of(Scheme::Https, "2001:db8::1", 8443, "[2001:db8::1]:8443"));
+        assert_eq!(url("h2c://a:50051"), of(Scheme::H2c, "a", 50051, "a:50051"));
+        assert_eq!(url("tcp://[::1]:5432"), of(Scheme::Tcp, "::1", 5432, "[::1]:5432"));
+        let socket: ServerUrl = "http+unix:/run/App.sock".parse().unwrap();
+        assert_eq!((socket.to_string().as_str(), socket.name().as_str()), ("http+unix:/run/App.sock", "/run/App.sock"));
+        assert_eq!((socket.ip(), socket.authority.as_str()), (None, "localhost"));
         for bad in [
             "",
+            "tcp://a",
+            "http+unix:run/app",
+            "https+unix:/run/app",
             "127.0.0.1:80",
             "ftp://a",
             "http://",

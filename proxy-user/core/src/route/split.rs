@@ -72,6 +72,11 @@ impl Key {
         self.of(request).map_or_else(|| hash_client(client), hash_bytes)
     }
 
+    /// The hash of an address alone.
+    pub fn hash_address(client: IpAddr) -> u64 {
+        hash_client(client)
+    }
+
     fn of<'a>(&self, request: &Request<'a>) -> Option<&'a [u8]> {
         match self {
             Self::Client => None,
