@@ -69,7 +69,10 @@ fn to_client(exchange: &mut Exchange, response: &mut response::Parts) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     headers.append(VIA, HeaderValue::from_static("1.1 tidegate"));
-    headers.insert(X_REQUEST_ID, exchange.id.clone());
+    let mut id = exchange.id.clone();
+    // No two responses have the same: HPACK is told not to remember it, which would push out what it can use again.
+    id.set_sensitive(true);
+    headers.insert(X_REQUEST_ID, id);
     if let Some(alt_svc) = &exchange.connection.listener.alt_svc {
         headers.insert(ALT_SVC, alt_svc.clone());
     }
