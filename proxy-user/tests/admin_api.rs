@@ -60,6 +60,26 @@ async fn status_and_workers_tell_what_is_there() {
 }
 
 #[tokio::test]
+async fn answers_have_the_shapes_that_the_openapi_document_gives() {
+    let scratch = Scratch::new("openapi");
+    let (shared, _commands) = shared(&scratch);
+    let handle = control::start(shared).unwrap();
+    let client = Client::new(handle.socket());
+    let document: Value = client.call(Method::GET, "/v1/openapi.json", Vec::new()).await.unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    for path in ["/v1/status", "/v1/workers", "/v1/rules"] {
+        let answer: Value = client.call(Method::GET, path, Vec::new()).await.unwrap();
+        let answered = &document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"];
+        let mut schema = answered["schema"].clone();
+        schema["components"] = document["components"].clone();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let faults: Vec<String> = validator.iter_errors(&answer).map(|fault| fault.to_string()).collect();
+        assert!(faults.is_empty(), "{path}: {faults:?} in {answer}");
+        assert!(!validator.is_valid(&Value::Null), "{path} takes anything");
+    }
+}
+
+#[tokio::test]
 async fn commands_reach_the_supervisor_and_its_answers_come_back() {
     let scratch = Scratch::new("commands");
     let (shared, mut commands) = shared(&scratch);

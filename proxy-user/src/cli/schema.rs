@@ -2,13 +2,14 @@
 
 use clap::ValueEnum;
 use proxy_core::{config, policy};
+use proxy_user::control::openapi;
 
 use super::output;
 
-/// Print the JSON Schema of the config or of a policy file
+/// Print the JSON Schema of the config or of a policy file, or describe the admin API
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  tidegate schema config > tidegate.schema.json\n  tidegate schema policy > policy.schema.json"
+    after_help = "Examples:\n  tidegate schema config > tidegate.schema.json\n  tidegate schema policy > policy.schema.json\n  tidegate schema admin > admin.openapi.json"
 )]
 pub(super) struct Args {
     /// Which schema
@@ -22,11 +23,14 @@ enum What {
     Config,
     /// A policy file
     Policy,
+    /// The admin API, as an `OpenAPI` document
+    Admin,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     output::json(&match args.what {
         What::Config => config::schema(),
         What::Policy => policy::schema(),
+        What::Admin => openapi::document(),
     })
 }

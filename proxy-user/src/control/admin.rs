@@ -16,6 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
 use super::api::{Call, EditedList, Policies, Refusal, max_body};
+use super::openapi;
 use super::serve::{self, ACCEPT_PAUSE, Answer, BodyError};
 use super::wire::{
     Count, Counters, Done, Fault, GateState, ListenerState, LogFilter, PoliciesApplied, Reloaded, Rules, ServerState,
@@ -168,6 +169,7 @@ async fn read(shared: &Arc<Shared>, call: Call) -> Result<Vec<u8>, Refusal> {
             json(&command(shared, |reply| Command::Texts(number, reply)).await?.map_err(not_kept)?)
         }
         Call::Counters => json(&with_kernel(shared, unreadable, count).await?),
+        Call::OpenApi => json(&openapi::document()),
         Call::Log => json(&log_filter()?),
         Call::Workers => json(&Workers { workers: workers(shared) }),
         _ => json(&status(shared).await?),

@@ -106,6 +106,8 @@ pub enum Call {
     Revisions,
     /// `GET /v1/policies/revisions/{n}`, or `current`.
     Revision(Option<u64>),
+    /// `GET /v1/openapi.json`.
+    OpenApi,
     /// `GET /v1/log`.
     Log,
     /// `POST /v1/log`.
@@ -217,6 +219,7 @@ impl Call {
                 "POST" => set_log(body),
                 _ => Err(not_allowed(method, "GET, POST")),
             },
+            [Some("openapi.json"), None, ..] => only(method, "GET", || Ok(Self::OpenApi)),
             [Some("rules"), None, ..] => only(method, "GET", || Ok(Self::Rules)),
             [Some("requests"), Some(id), None, _] => only(method, "GET", || request_id(id).map(Self::Request)),
             [Some("lists"), None, ..] => only(method, "GET", || Ok(Self::Lists(None))),
@@ -249,7 +252,7 @@ impl Call {
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 "no such path in the admin API",
-                "paths are /v1/status, /v1/verdicts, /v1/counters, /v1/events, /v1/explain, /v1/lists, /v1/log, /v1/policies, /v1/reload, /v1/requests, /v1/rules and /v1/workers",
+                "paths are /v1/status, /v1/verdicts, /v1/counters, /v1/events, /v1/explain, /v1/lists, /v1/log, /v1/openapi.json, /v1/policies, /v1/reload, /v1/requests, /v1/rules and /v1/workers",
             )),
         }
     }
@@ -267,6 +270,7 @@ impl Call {
                 | Self::Rules
                 | Self::Lists(_)
                 | Self::Log
+                | Self::OpenApi
                 | Self::Revisions
                 | Self::Revision(_)
                 | Self::Workers

@@ -7,6 +7,7 @@ mod admin;
 pub mod api;
 pub mod body;
 pub mod client;
+pub mod openapi;
 pub mod serve;
 mod socket;
 pub mod wire;

@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use proxy_core::policy::{ItemKind, RequestExplanation, RequestView, RuleCount};
 use proxy_core::store::audit::Head;
 use proxy_core::store::{Revision, Texts};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::KernelStatus;
 pub use crate::kernel::{BulkAdded, VerdictInfo as Verdict};
 
 /// `GET /v1/status`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct Status {
     /// Tidegate's version.
     pub version: String,
@@ -52,7 +53,7 @@ pub struct Status {
 }
 
 /// The kernel half's state.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct GateState {
     /// Interfaces that the gate is attached to.
     pub interfaces: Vec<GateInterface>,
@@ -72,7 +73,7 @@ pub struct GateState {
 }
 
 /// One interface of the gate.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct GateInterface {
     /// Name.
     pub name: String,
@@ -90,7 +91,7 @@ impl From<KernelStatus> for GateState {
 }
 
 /// One listener.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct ListenerState {
     /// Name in the config.
     pub name: String,
@@ -127,7 +128,7 @@ pub struct ServerState {
 }
 
 /// One worker.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct WorkerState {
     /// Number, from 0.
     pub worker: u32,
@@ -145,14 +146,14 @@ pub struct WorkerState {
 }
 
 /// `GET /v1/workers`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct Workers {
     /// One a worker, in order.
     pub workers: Vec<WorkerState>,
 }
 
 /// `GET /v1/verdicts`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct Verdicts {
     /// Standing verdicts by source, at most as many as asked for.
     pub verdicts: Vec<Verdict>,
@@ -163,7 +164,7 @@ pub struct Verdicts {
 }
 
 /// Body of `POST /v1/verdicts`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewVerdict {
     /// Address, or IPv6 prefix of the configured length.
@@ -173,7 +174,7 @@ pub struct NewVerdict {
 }
 
 /// Body of `POST /v1/verdicts/load`, which is answered by a [`BulkAdded`].
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewVerdicts {
     /// Addresses, or IPv6 prefixes of the configured length.
@@ -183,7 +184,7 @@ pub struct NewVerdicts {
 }
 
 /// Body of `POST /v1/explain`, which is answered by a [`proxy_core::explain::Explanation`].
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// The packet from its Ethernet header on, in hex; its headers are enough.
@@ -196,7 +197,7 @@ pub struct Question {
 }
 
 /// `GET /v1/counters`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct Counters {
     /// By reason, since the programs were loaded.
     pub reasons: BTreeMap<String, Count>,
@@ -211,7 +212,7 @@ pub struct Counters {
 }
 
 /// Packets and their bytes, link header included.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct Count {
     /// Packets.
     pub packets: u64,
@@ -220,7 +221,7 @@ pub struct Count {
 }
 
 /// `POST /v1/reload`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct Reloaded {
     /// The new generation.
     pub generation: u64,
@@ -251,7 +252,7 @@ impl From<crate::shared::Reloaded> for Reloaded {
 }
 
 /// Body of `POST /v1/policies/apply`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Apply {
     /// The policies; what the config's files hold now unless given.
@@ -260,7 +261,7 @@ pub struct Apply {
 }
 
 /// Body of `POST /v1/policies/rollback`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
     /// The revision to restore; the one before the one in force unless given.
@@ -269,7 +270,7 @@ pub struct Rollback {
 }
 
 /// Answer of `POST /v1/policies/apply` and `/rollback`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct PoliciesApplied {
     /// The new generation.
     pub generation: u64,
@@ -298,7 +299,7 @@ impl From<crate::shared::Applying> for PoliciesApplied {
 }
 
 /// `GET /v1/policies/revisions`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct History {
     /// The revision in force.
     pub current: Option<u64>,
@@ -311,7 +312,7 @@ pub struct History {
 }
 
 /// `GET /v1/policies/revisions/{number or current}`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct RevisionTexts {
     /// About it.
     pub revision: Revision,
@@ -320,7 +321,7 @@ pub struct RevisionTexts {
 }
 
 /// Body of `POST /v1/lists/{policy/list}`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EditList {
     /// Items to put in.
@@ -335,7 +336,7 @@ pub struct EditList {
 }
 
 /// Answer of `POST /v1/lists/{policy/list}`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct ListEdited {
     /// The new generation.
     pub generation: u64,
@@ -359,7 +360,7 @@ impl ListEdited {
 }
 
 /// `GET /v1/lists`, and `/v1/lists/{policy/list}`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct Lists {
     /// All lists, or the one that was asked for.
     pub lists: Vec<ListState>,
@@ -370,7 +371,7 @@ pub struct Lists {
 }
 
 /// A list of the policies in force.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct ListState {
     /// `policy/list`
     pub name: String,
@@ -386,18 +387,19 @@ pub struct ListState {
 }
 
 /// An edited item.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct ListItem {
     /// The item.
     pub item: String,
     /// Whether it was put in; else it was taken out.
     pub added: bool,
     /// Until when.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub until: Option<jiff::Timestamp>,
 }
 
 /// `GET /v1/requests/{id}`: a request that a policy refused lately, or one of a sample, and why it was judged so.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainedRequest {
     /// `x-request-id`.
     pub id: String,
@@ -406,6 +408,7 @@ pub struct ExplainedRequest {
     /// Who asked.
     pub source: IpAddr,
     /// When.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub time: jiff::Timestamp,
     /// Generation of the policies that explain it.
     pub generation: u64,
@@ -428,21 +431,21 @@ impl ExplainedRequest {
 
 /// `GET /v1/rules`: what request rules in shadow mode, with a percentage or an `abort_if` did and would have done since
 /// the daemon started.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct Rules {
     /// In the order in which they are asked.
     pub rules: Vec<RuleCount>,
 }
 
 /// `GET /v1/log`, and the answer to a change.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct LogFilter {
     /// What the daemon logs: a level, or levels by module.
     pub filter: String,
 }
 
 /// Body of `POST /v1/log`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewLogFilter {
     /// `debug`, `info,proxy_user::tls=debug`.
@@ -453,14 +456,14 @@ pub struct NewLogFilter {
 }
 
 /// What was changed, for calls that have nothing else to say.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct Done {
     /// One sentence.
     pub done: String,
 }
 
 /// Body of every answer that is not 2xx.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct Fault {
     /// What is wrong.
     pub error: String,

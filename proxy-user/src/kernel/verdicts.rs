@@ -11,6 +11,7 @@ use proxy_common::addr::{Addr, v6_mask};
 use proxy_core::config::Scope;
 use proxy_core::policy::RuleSlot;
 use proxy_core::ranges::{RangeSet, mapped_range};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::verdict_table::Full;
@@ -20,7 +21,7 @@ use super::{Kernel, OPERATOR};
 pub const MAX_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A verdict as people see it.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct VerdictInfo {
     /// Address, or IPv6 prefix `2001:db8::/64`.
     pub source: String,
@@ -49,7 +50,7 @@ pub fn now_ns() -> u64 {
 }
 
 /// What [`Kernel::add_verdicts`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BulkAdded {
     /// Verdicts written, new ones and those prolonged.
     pub written: u32,

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::action::ActionKind;
@@ -39,12 +40,13 @@ fn known<'de, D: Deserializer<'de>>(d: D) -> Result<Name, D::Error> {
 }
 
 /// What would become of a request, and why.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RequestExplanation {
     /// Every rule, in the order of the files.
     pub rules: Vec<ExplainedRule>,
     /// `pass`, `allow`, `block`, `challenge`, `redirect`, `reset`, `tarpit` or `drop`.
     #[serde(deserialize_with = "known")]
+    #[schemars(with = "String")]
     pub action: Name,
     /// Status of a blocked or redirected request.
     pub status: Option<u16>,
@@ -66,7 +68,7 @@ pub struct RequestExplanation {
 }
 
 /// One rule.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainedRule {
     /// `policy/rule`
     pub rule: String,
@@ -74,6 +76,7 @@ pub struct ExplainedRule {
     pub phase: Phase,
     /// As written.
     #[serde(deserialize_with = "known")]
+    #[schemars(with = "String")]
     pub action: Name,
     /// Whether it only counts.
     pub shadow: bool,
@@ -86,7 +89,7 @@ pub struct ExplainedRule {
 }
 
 /// What came of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// The condition holds.
@@ -133,7 +136,7 @@ impl Outcome {
 }
 
 /// One comparison of a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
     /// As written.
     pub text: String,

@@ -4,6 +4,7 @@
 //! A chain does not show that its end was cut off: for that the log's head, number and hash of the last entry, is kept
 //! beside it, and can be written down elsewhere.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Who;
@@ -108,11 +109,12 @@ impl Body {
 }
 
 /// The end of a log: number and hash of its last entry; zeros before the first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Head {
     /// Number of the last entry, counted from 1.
     pub seq: u64,
     /// Its hash.
+    #[schemars(with = "String")]
     pub hash: Digest,
 }
 

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 
 /// Who asked for a change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Who {
     /// User, as the kernel tells it of the admin socket's peer; none where no peer asked, as at a start or a signal.
     pub uid: Option<u32>,
@@ -26,7 +27,7 @@ impl fmt::Display for Who {
 }
 
 /// How a set came into force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// From the config's files, at the daemon's start.
@@ -49,7 +50,7 @@ impl Origin {
 }
 
 /// A list file's text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListText {
     /// Name of the policy file that names it.
@@ -61,7 +62,7 @@ pub struct ListText {
 }
 
 /// The texts of a set: policy files in their order as names and texts, and the lists that they name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Texts {
     /// Policy files: name for messages, and text.
@@ -92,37 +93,41 @@ impl Texts {
 }
 
 /// A policy file of a revision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileEntry {
     /// Name for messages.
     pub name: String,
     /// What identifies its text, and where that is kept.
+    #[schemars(with = "String")]
     pub digest: Digest,
 }
 
 /// A list file of a revision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ListEntry {
     /// Name of the policy file that names it.
     pub policy: String,
     /// The name that it has there.
     pub name: String,
     /// What identifies its text, and where that is kept.
+    #[schemars(with = "String")]
     pub digest: Digest,
 }
 
 /// One kept set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Revision {
     /// Counts up from 1; never given twice.
     pub number: u64,
     /// When it came into force first.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub time: jiff::Timestamp,
     /// Who brought it in.
     pub who: Who,
     /// How.
     pub origin: Origin,
     /// [`Texts::digest`].
+    #[schemars(with = "String")]
     pub digest: Digest,
     /// Rules in it.
     pub rules: usize,
