@@ -104,7 +104,7 @@ pub struct ListenerState {
 }
 
 /// One upstream, all workers together.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct UpstreamState {
     /// Name in the config.
     pub name: String,
@@ -115,7 +115,7 @@ pub struct UpstreamState {
 }
 
 /// One server of an upstream. Each worker judges by what it has seen itself.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct ServerState {
     /// As the config writes it.
     pub server: String,
