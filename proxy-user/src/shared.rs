@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use proxy_core::abuse::sources::Sources;
 use proxy_core::config::Config;
 use proxy_core::policy::PolicySet;
 use proxy_core::route::Router;
@@ -80,6 +81,8 @@ pub struct Shared {
     pub tls: Option<Arc<Tls>>,
     /// Why there is no kernel half, for `status`.
     pub kernel_missing: Option<String>,
+    /// Connections of each source.
+    pub sources: Sources,
     /// Counters, one a worker.
     pub stats: Vec<Arc<WorkerStats>>,
     /// Which kept policies are in force, and why none are kept, for `status`.

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use proxy_core::abuse::Kind;
+
 use crate::stages::policy::seen::Ring;
 use crate::upstream::pool::UpstreamSeen;
 
@@ -53,6 +55,10 @@ pub struct WorkerStats {
     pub requests: [AtomicU64; 3],
     /// How they ended.
     pub outcomes: Outcomes,
+    /// Abuses, in the order of [`Kind::ALL`].
+    pub abuse: [AtomicU64; Kind::ALL.len()],
+    /// Requests that were turned away for want of memory.
+    pub shed: AtomicU64,
     /// Requests that a policy blocked.
     pub blocked: AtomicU64,
     /// Verdicts written to the kernel.

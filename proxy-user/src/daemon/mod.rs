@@ -131,6 +131,10 @@ impl Daemon {
             kernel,
             tls,
             kernel_missing: missing,
+            sources: proxy_core::abuse::sources::Sources::new(std::hash::BuildHasher::hash_one(
+                &std::hash::RandomState::new(),
+                0,
+            )),
             stats: (0..count).map(|_| Arc::new(WorkerStats::default())).collect(),
             kept: ArcSwap::from_pointee(history.kept()),
             commands: sender,

@@ -306,6 +306,7 @@ mod tests {
             tls: None,
             kept: arc_swap::ArcSwap::default(),
             kernel_missing: None,
+            sources: proxy_core::abuse::sources::Sources::new(1),
             stats: vec![Arc::new(WorkerStats::default())],
             commands: mpsc::channel(1).0,
             started: Instant::now(),

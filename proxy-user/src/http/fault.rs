@@ -29,6 +29,8 @@ pub enum Kind {
     HeaderTooLarge,
     /// The request body is longer than allowed.
     BodyTooLarge,
+    /// Memory runs short.
+    Overloaded,
     /// The client stopped sending its body.
     BodyTimeout,
     /// The client went away.
@@ -120,7 +122,7 @@ impl Fault {
             Kind::Precondition => StatusCode::PRECONDITION_FAILED,
             Kind::FileBroken => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::NoRoute | Kind::NotFound => StatusCode::NOT_FOUND,
-            Kind::Connect | Kind::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Connect | Kind::Busy | Kind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Kind::ConnectTimeout | Kind::ResponseTimeout | Kind::ReadTimeout => StatusCode::GATEWAY_TIMEOUT,
             Kind::Closed | Kind::Protocol => StatusCode::BAD_GATEWAY,
         }
@@ -134,6 +136,7 @@ impl Fault {
             (_, Kind::NotImplemented) => "downstream.not_implemented",
             (_, Kind::HeaderTooLarge) => "downstream.header_too_large",
             (_, Kind::BodyTooLarge) => "downstream.body_too_large",
+            (_, Kind::Overloaded) => "internal.overloaded",
             (_, Kind::BodyTimeout) => "downstream.body_timeout",
             (_, Kind::ClientGone) => "downstream.gone",
             (_, Kind::Refused) => "downstream.refused",

@@ -168,6 +168,11 @@ impl Endpoint {
             }
             let local = SocketAddr::new(incoming.local_ip().unwrap_or(self.local.ip()), self.local.port());
             let connection = Connection::new(&worker, &info, incoming.remote_address(), local);
+            if !connection.within_source_limit() {
+                // Nobody knows yet whether it came from there: it is refused and not scored.
+                incoming.refuse();
+                continue;
+            }
             connections.spawn_local(serve(connection, incoming, Arc::clone(&self.hellos), Rc::clone(&self.servers)));
         }
         self.quic.set_server_config(None);

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy_core::abuse::Kind;
 use proxy_core::abuse::frames::Frames;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
@@ -250,8 +251,34 @@ enum Cut {
 
 fn ended(connection: &Connection, protocol: &str, result: hyper::Result<()>) {
     if let Err(error) = result {
+        if let Some(kind) = abuse(&error) {
+            connection.abused(kind);
+        }
         tracing::debug!(client = %connection.client, protocol, %error, "the connection ended with an error");
     }
+}
+
+/// What a client did whose connection ended like this. What was found in its bytes before has been told.
+fn abuse(error: &hyper::Error) -> Option<Kind> {
+    if error.is_parse_too_large() {
+        return Some(Kind::LargeHeader);
+    }
+    if error.is_parse() {
+        return Some(Kind::Malformed);
+    }
+    let h2: &h2::Error = std::error::Error::source(error)?.downcast_ref()?;
+    if h2.reason() != Some(h2::Reason::ENHANCE_YOUR_CALM) || h2.is_remote() {
+        return None;
+    }
+    // The crate says why only in the text that it sends to the client.
+    let text = h2.to_string();
+    let named = |mark: &str| text.contains(mark);
+    Some(match () {
+        () if named("continuations") => Kind::Continuation,
+        () if named("header_list") => Kind::LargeHeader,
+        () if named("data_frames") => Kind::EmptyFrames,
+        () => Kind::Resets,
+    })
 }
 
 /// Spawns on the worker's own thread.

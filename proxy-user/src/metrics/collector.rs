@@ -11,6 +11,7 @@ use prometheus_client::collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use proxy_common::abi::Counter;
+use proxy_core::abuse::Kind;
 
 use crate::shared::Shared;
 use crate::stages::counters::series::Registry;
@@ -33,7 +34,8 @@ pub(super) struct Collector {
 /// A counter that each worker has: name, help, where it stands.
 type PerWorker = (&'static str, &'static str, fn(&WorkerStats) -> &AtomicU64);
 
-const PER_WORKER: [PerWorker; 11] = [
+const PER_WORKER: [PerWorker; 12] = [
+    ("requests_shed", "Requests turned away for want of memory", |s| &s.shed),
     ("connections_accepted", "Connections accepted, TCP and QUIC", |s| &s.accepted),
     ("blocked", "Requests that a policy blocked", |s| &s.blocked),
     ("verdicts_pushed", "Verdicts that request rules wrote to the kernel", |s| &s.pushed),
@@ -100,6 +102,12 @@ impl Collector {
         for (worker, stats) in stats.iter().enumerate() {
             let labels = [("worker", worker.to_string())];
             family.encode_family(&labels)?.encode_gauge(&u64::from(stats.accepting.load(Ordering::Relaxed)))?;
+        }
+        let help = "What clients did to wear the server down, by kind";
+        let mut family = encoder.encode_descriptor("abuse", help, None, MetricType::Counter)?;
+        for (index, kind) in Kind::ALL.iter().enumerate() {
+            let of = |stats: &Arc<WorkerStats>| stats.abuse.get(index).map_or(0, |count| count.load(Ordering::Relaxed));
+            count(&mut family, &[("kind", kind.name())], stats.iter().map(of).sum())?;
         }
         let mut family = encoder.encode_descriptor("requests", "Requests", None, MetricType::Counter)?;
         for (worker, stats) in stats.iter().enumerate() {

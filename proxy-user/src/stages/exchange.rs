@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, StatusCode, Version, request};
+use proxy_core::abuse::memory::RETRY_AFTER;
 use proxy_core::config::Route;
 use proxy_core::policy::Decision;
 use smallvec::SmallVec;
 
 use super::context::Context;
 use crate::http::body::Progress;
-use crate::http::fault::{Fault, STATUS_CLIENT_GONE};
+use crate::http::fault::{Fault, Kind, STATUS_CLIENT_GONE};
 use crate::http::upgrade::Upgrade;
 use crate::stats::HttpVersion;
 use crate::worker::connection::Connection;
@@ -158,6 +159,9 @@ impl Exchange {
     pub fn fail(&self, fault: Fault) -> http::Response<Bytes> {
         self.fault.set(Some(fault));
         let mut answer = self.answer(fault.status(), fault.detail);
+        if fault.kind == Kind::Overloaded {
+            answer.headers_mut().insert(http::header::RETRY_AFTER, RETRY_AFTER.into());
+        }
         if let Some(page) = self.live.snapshot.stages.of(self.route).page(fault.status()) {
             answer.headers_mut().insert(http::header::CONTENT_TYPE, page.content_type.clone());
             *answer.body_mut() = page.body.clone();

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use proxy_core::abuse::Kind;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Worker;
@@ -74,6 +75,10 @@ fn start(worker: &Rc<Worker>, info: &Rc<ListenerInfo>, stream: TcpStream, client
 fn serve(worker: &Rc<Worker>, info: &Rc<ListenerInfo>, stream: TcpStream, (client, local): (SocketAddr, SocketAddr)) {
     let connection = Connection::new(worker, info, client, local);
     let stream = ClientStream::new(stream, &connection);
+    if !connection.within_source_limit() {
+        connection.abused(Kind::Connections);
+        return connection.cut();
+    }
     let tls = info.tls && worker.shared.tls.is_some();
     if info.passages.is_some() {
         let info = Rc::clone(info);

@@ -11,6 +11,8 @@ use std::time::Duration;
 use http::HeaderValue;
 use ipnet::IpNet;
 use proxy_core::abuse::Kind;
+use proxy_core::abuse::bucket::Rate;
+use proxy_core::abuse::sources::Place;
 use proxy_core::hello::ClientHello;
 use proxy_core::policy::{ConnectionView, PolicySet};
 
@@ -20,12 +22,16 @@ use super::link::Link;
 use super::passage::Passages;
 use crate::http::upgrade::Tunnel;
 use crate::http::wire::Framing;
+use crate::stats::bump;
 use crate::tls::secured::Secured;
 
 /// After a connection was told to end, how long it may take.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// At drain, how long an idle HTTP/1 connection may still bring a request, which then is told to be the last.
 const DRAIN_LINGER: Duration = Duration::from_millis(500);
+
+/// Lines about abuse that a worker writes.
+pub(super) const LINES: Rate = Rate { per_second: 5, burst: 20 };
 
 /// A listener as its connections see it.
 #[derive(Debug)]
@@ -105,6 +111,10 @@ pub struct Connection {
     phase: Cell<Phase>,
     drain_seen: Cell<bool>,
     deadline: Deadline,
+    /// Where its source is counted; none where the source has too many.
+    place: Cell<Option<Place>>,
+    /// A header block of HTTP/2 is open.
+    in_block: Cell<bool>,
 }
 
 impl Connection {
@@ -130,7 +140,13 @@ impl Connection {
             phase: Cell::new(Phase::Header),
             drain_seen: Cell::new(false),
             deadline: worker.deadlines.add(),
+            place: Cell::new(None),
+            in_block: Cell::new(false),
         });
+        let live = worker.live();
+        let bound = live.snapshot.config.limits.connections_per_source;
+        let bound = if live.snapshot.policies.allows_source(client.ip()) { u32::MAX } else { bound };
+        connection.place.set(worker.shared.sources.open(client.ip(), bound));
         worker.connection_opened();
         let live = worker.live();
         connection.deadline.set(live.snapshot.config.timeouts.header.0);
@@ -216,6 +232,7 @@ impl Connection {
 
     /// A header block of HTTP/2 is open, or closed.
     pub fn header_block(&self, open: bool) {
+        self.in_block.set(open);
         if open {
             self.header_begun();
         }
@@ -224,9 +241,22 @@ impl Connection {
     /// Bytes went to the client, or could not.
     pub fn wrote(&self, _polled: &Poll<io::Result<usize>>) {}
 
-    /// The client overdoes something: its connection ends.
+    /// Whether its source may have one more.
+    pub fn within_source_limit(&self) -> bool {
+        self.place.get().is_some()
+    }
+
+    /// The client did this: it is counted, named in the log, and scored.
     pub fn abused(&self, kind: Kind) {
-        tracing::info!(client = %self.client, listener = self.listener.name, kind = kind.name(), "abuse");
+        let worker = &self.worker;
+        if let Some(count) = worker.stats.abuse.get(kind as usize) {
+            bump(count, 1);
+        }
+        let now = worker.deadlines.now();
+        let score = worker.ledger.borrow_mut().note(self.client.ip(), kind, now);
+        if worker.told.borrow_mut().take(LINES, now) {
+            tracing::info!(client = %self.client, listener = self.listener.name, kind = kind.name(), score, "abuse");
+        }
     }
 
     /// Why the request that is being served cannot be trusted (HTTP/1).
@@ -259,7 +289,12 @@ impl Connection {
         match self.phase.get() {
             Phase::Finishing => Order::Close,
             // Nothing was promised to a client that has not brought a whole request.
-            Phase::Header if !self.worker.draining() || self.framing.borrow().in_head() => Order::Close,
+            Phase::Header if !self.worker.draining() || self.framing.borrow().in_head() => {
+                if self.framing.borrow().in_head() || self.in_block.get() {
+                    self.abused(Kind::SlowHeader);
+                }
+                Order::Close
+            }
             _ => self.finish(),
         }
     }
@@ -289,6 +324,9 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        if let Some(place) = self.place.get() {
+            self.worker.shared.sources.close(place);
+        }
         self.worker.connection_closed();
     }
 }

@@ -21,6 +21,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
+use proxy_core::abuse::bucket::Bucket;
+use proxy_core::abuse::ledger::Ledger;
+use proxy_core::abuse::memory;
+use proxy_core::config::Size;
 use tokio::sync::{Notify, watch};
 
 use crate::shared::{Shared, Snapshot};
@@ -56,6 +60,12 @@ pub struct Worker {
     ids: Cell<u64>,
     boot: u32,
     pushes: Cell<(Instant, u32)>,
+    /// How badly sources behave.
+    ledger: RefCell<Ledger>,
+    /// Lines of the log about it.
+    told: RefCell<Bucket>,
+    /// Requests are turned away for want of memory.
+    sheds: Cell<bool>,
     clock: (Instant, u64),
     ticks: Cell<u32>,
 }
@@ -116,6 +126,9 @@ impl Worker {
             ids: Cell::new(0),
             boot: RandomState::new().hash_one(index) as u32,
             pushes: Cell::new((now, 0)),
+            ledger: RefCell::new(Ledger::new(RandomState::new().hash_one(index))),
+            told: RefCell::new(Bucket::full(connection::LINES, now)),
+            sheds: Cell::new(false),
             clock: (now, monotonic_ns()),
             ticks: Cell::new(0),
             shared,
@@ -223,6 +236,22 @@ impl Worker {
         }
     }
 
+    /// Whether requests are turned away for want of memory.
+    pub fn sheds(&self) -> bool {
+        self.sheds.get()
+    }
+
+    /// Looks at the memory that the process holds, of which each worker has its share.
+    fn weigh(&self, budget: Option<Size>) {
+        let Some(Size(budget)) = budget else { return self.sheds.set(false) };
+        let Some(held) = resident_bytes() else { return };
+        let (share, before) = (held / self.shared.stats.len().max(1) as u64, self.sheds.get());
+        let sheds = memory::sheds(share, budget, before);
+        if self.sheds.replace(sheds) != sheds {
+            tracing::warn!(worker = self.index, share, budget, sheds, "requests are turned away for want of memory");
+        }
+    }
+
     /// What is due every [`deadlines::TICK`].
     fn tick(&self) {
         let now = Instant::now();
@@ -239,12 +268,21 @@ impl Worker {
         }
         if ticks.is_multiple_of(POOL_SWEEP_TICKS) {
             let live = self.live();
+            self.weigh(live.snapshot.config.limits.memory);
             for pool in &live.pools {
                 pool.sweep(now, live.snapshot.config.timeouts.upstream_idle.0);
             }
             self.stats.show_upstreams(live.pools.iter().map(|pool| pool.seen(now)).collect());
         }
     }
+}
+
+/// Bytes of the process that are in memory (proc_pid_statm(5)).
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * u64::try_from(page).ok()?)
 }
 
 fn monotonic_ns() -> u64 {

@@ -1,6 +1,7 @@
 //! The daemon as clients and origins see it: real processes, real sockets on loopback, a plain-socket origin, and
 //! clients that share no code with it (plain sockets, curl).
 
+mod abuse;
 mod bodies;
 mod bundles;
 mod corpus;

@@ -39,6 +39,7 @@ pub fn shared(scratch: &Scratch) -> (Arc<Shared>, mpsc::Receiver<Command>) {
         kernel: None,
         tls: None,
         kernel_missing: Some(MISSING.to_owned()),
+        sources: proxy_core::abuse::sources::Sources::new(1),
         stats: (0..2).map(|_| Arc::new(WorkerStats::default())).collect(),
         kept: ArcSwap::default(),
         commands,

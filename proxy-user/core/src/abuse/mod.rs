@@ -4,6 +4,9 @@
 
 pub mod bucket;
 pub mod frames;
+pub mod ledger;
+pub mod memory;
+pub mod sources;
 
 /// A way to wear a server down. Also the `kind` of the metric, so the number of these bounds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,7 +8,7 @@ use proxy_common::syn::MAX_HOLD_MS;
 
 use super::balance::MAX_WEIGHT;
 use super::gate::FAIL_AFTER;
-use super::limits::{MAX_HEADER_BYTES, MAX_INSPECT, MAX_TIMEOUT, MIN_HEADER_BYTES};
+use super::limits::{MAX_HEADER_BYTES, MAX_INSPECT, MAX_TIMEOUT, MIN_HEADER_BYTES, MIN_MEMORY};
 use super::upstream::is_host_name;
 use super::{
     Balance, Config, Protocol, Scheme, Span, SplitBy, Upstream, forward_check, observe, rates, route_check, tls_check,
@@ -219,6 +219,10 @@ fn bounds(config: &Config, faults: &mut Vec<Fault>) {
     }
     if config.limits.body.0 == 0 {
         faults.push(Fault::at("/limits/body", "found 0, expected at least 1 byte"));
+    }
+    if config.limits.memory.is_some_and(|memory| memory.0 < MIN_MEMORY) {
+        let message = format!("a worker needs at least {MIN_MEMORY} bytes");
+        faults.push(Fault::at("/limits/memory", message));
     }
     let inspect = config.limits.inspect.0;
     if !(1..=MAX_INSPECT).contains(&inspect) {

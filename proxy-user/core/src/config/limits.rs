@@ -17,6 +17,8 @@ pub const MAX_HEADER_BYTES: u64 = 1 << 20;
 pub const MAX_HEADERS: u32 = 1_024;
 /// Upper bound of `limits.streams`.
 pub const MAX_STREAMS: u32 = 65_535;
+/// Least `limits.memory`.
+pub const MIN_MEMORY: u64 = 1 << 20;
 /// Upper bound of `limits.resets`.
 pub const MAX_RESETS: u32 = 65_535;
 /// Upper bound of `limits.inspect`.
@@ -77,6 +79,12 @@ pub struct Limits {
     /// Connections of each worker.
     #[schemars(range(min = 1, max = MAX_CONNECTIONS))]
     pub connections: u32,
+    /// Connections of one client address over all workers; one more is reset. Sources that an allow rule covers have no bound.
+    #[schemars(range(min = 1, max = MAX_CONNECTIONS))]
+    pub connections_per_source: u32,
+    /// Memory of each worker, as its share of what the process holds; beyond it requests are answered 503 with `Retry-After`
+    /// until less than nine tenths are held. No bound unless set.
+    pub memory: Option<Size>,
 }
 
 const fn secs(n: u64) -> Span {
@@ -129,6 +137,8 @@ impl Default for Limits {
             inspect: Size(64 << 10),
             tarpit: 256,
             connections: 65_536,
+            connections_per_source: 4_096,
+            memory: None,
         }
     }
 }

@@ -5,10 +5,12 @@ pub mod series;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proxy_core::abuse::Kind as Abuse;
+
 use super::Stage;
 use super::exchange::{Exchange, Summary};
 use super::hooks::{self, Hooks, Site};
-use crate::http::fault::Source;
+use crate::http::fault::{Kind, Source};
 use crate::stats::bump;
 use series::{Registry, Series};
 
@@ -45,8 +47,15 @@ fn count(exchange: &Exchange, summary: &Summary) {
     let stats = &exchange.worker.stats;
     bump(&stats.requests[exchange.version as usize], 1);
     stats.outcomes.finish(summary.status, Duration::from_micros(summary.duration_us));
-    if summary.fault.is_some_and(|fault| fault.source == Source::Upstream) {
+    let Some(fault) = summary.fault else { return };
+    if fault.source == Source::Upstream {
         bump(&stats.upstream_errors, 1);
+    }
+    match fault.kind {
+        Kind::BadRequest | Kind::Malformed => exchange.connection.abused(Abuse::Malformed),
+        Kind::HeaderTooLarge => exchange.connection.abused(Abuse::LargeHeader),
+        Kind::BodyTimeout => exchange.connection.abused(Abuse::SlowBody),
+        _ => {}
     }
 }
 

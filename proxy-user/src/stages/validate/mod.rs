@@ -10,7 +10,7 @@ use super::hooks::{self, Hooks, Site};
 use super::{Flow, Stage};
 use crate::http::fault::{Fault, Kind};
 use crate::http::upgrade::Upgrade;
-use crate::stats::HttpVersion;
+use crate::stats::{HttpVersion, bump};
 
 pub(super) struct Validate;
 
@@ -29,6 +29,10 @@ impl Stage for Validate {
 }
 
 fn check(exchange: &mut Exchange) -> Result<(), Fault> {
+    if exchange.worker.sheds() {
+        bump(&exchange.worker.stats.shed, 1);
+        return Err(Fault::internal(Kind::Overloaded, "too much is going on here: ask again later"));
+    }
     let limits = &exchange.live.snapshot.config.limits;
     let request = &exchange.request;
     if exchange.version == HttpVersion::H1 {

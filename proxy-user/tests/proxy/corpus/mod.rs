@@ -2,7 +2,7 @@
 //! `requests.json` holds them, one an entry: nothing of what is refused reaches the origin, and what passes reaches it in one
 //! reading only. In texts `{70000}` stands for so many letters, and each character for the byte of its number.
 
-mod frames;
+pub mod frames;
 mod recorder;
 
 use std::io::Write as _;

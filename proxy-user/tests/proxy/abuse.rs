@@ -1,0 +1,93 @@
+//! Clients that want to wear the daemon down: their connections end, what they did is named, and a good client goes on.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+
+use crate::corpus::frames::frame;
+use crate::edge::{Client, Edge, PATIENCE, wait_for};
+use crate::origin::Origin;
+
+/// Frames of one flood: more than any of them may have at once.
+const FLOOD: u32 = 5_000;
+/// A GET of `/name` for `a`, by indexes and literals of HPACK (RFC 7541 section 6).
+const GET: &[u8] = b"\x82\x86\x00\x0a:authority\x01a\x00\x05:path\x05/name";
+
+#[test]
+fn floods_of_frames_end_their_connection_and_no_other() {
+    let origin = Origin::start("a");
+    let edge = Edge::start(origin.address, |config| config["workers"] = json!(1));
+    type Flood = fn(u32) -> Vec<u8>;
+    let floods: [(&str, Flood); 8] = [
+        ("resets", |n| [frame(1, 5, 2 * n + 1, GET), frame(3, 0, 2 * n + 1, &[0, 0, 0, 8])].concat()),
+        ("settings", |_| frame(4, 0, 0, &[])),
+        ("ping", |_| frame(6, 0, 0, &[0; 8])),
+        ("window", |_| frame(8, 0, 0, &[0, 0, 0, 1])),
+        ("priority", |_| frame(2, 0, 1, &[0, 0, 0, 0, 1])),
+        ("priority", |_| frame(0x77, 0, 0, b"unknown")),
+        ("empty_frames", |n| if n == 0 { frame(1, 4, 1, b"\x83\x86\x84\x41\x01a") } else { frame(0, 0, 1, &[]) }),
+        ("continuation", |n| if n == 0 { frame(1, 1, 1, b"\x82") } else { frame(9, 0, 1, b"\x00\x01x\x01y") }),
+    ];
+    for (at, (kind, flood)) in floods.into_iter().enumerate() {
+        let mut good = edge.connect();
+        assert_eq!(good.get("/name").status, 200);
+        let mut stream = TcpStream::connect(edge.http).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let mut wire = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat();
+        wire.extend((0..FLOOD).flat_map(flood));
+        // It ends while this is sent.
+        let mut reader = stream.try_clone().unwrap();
+        let drained = std::thread::spawn(move || reader.read_to_end(&mut Vec::new()));
+        let _ = stream.write_all(&wire);
+        // An end or a reset, and no timeout.
+        if let Err(error) = drained.join().unwrap() {
+            assert!(!matches!(error.kind(), std::io::ErrorKind::WouldBlock), "{kind}: its connection goes on");
+        }
+        let times = floods_before(&floods.map(|(kind, _)| kind), at);
+        edge.wait_log(&format!("\"kind\":\"{kind}\""), times);
+        assert_eq!(good.get("/name").status, 200, "the good client beside {kind}");
+    }
+}
+
+/// How many floods of the kind at `at` there were up to it.
+fn floods_before(kinds: &[&str], at: usize) -> usize {
+    kinds[..=at].iter().filter(|kind| **kind == kinds[at]).count()
+}
+
+#[test]
+fn a_source_has_so_many_connections() {
+    let origin = Origin::start("a");
+    let edge = Edge::start(origin.address, |config| config["limits"] = json!({ "connections_per_source": 3 }));
+    let mut held: Vec<Client> = (0..3).map(|_| edge.connect()).collect();
+    assert!(held.iter_mut().all(|client| client.get("/name").status == 200));
+    assert!(edge.connect().is_closed());
+    edge.wait_log("\"kind\":\"connections\"", 1);
+    assert!(held.iter_mut().all(|client| client.get("/name").status == 200));
+    held.pop();
+    wait_for("a place", || {
+        let mut client = edge.connect();
+        // It may be reset before it has asked.
+        let _ = client.stream.write_all(b"GET /name HTTP/1.1\r\nHost: a\r\n\r\n");
+        let status = client.reply("GET").status;
+        if status == 200 { Ok(()) } else { Err(status.to_string()) }
+    });
+}
+
+#[test]
+fn short_memory_turns_requests_away_and_is_over_with_it() {
+    let origin = Origin::start("a");
+    // No process is that small.
+    let mut edge = Edge::start(origin.address, |config| config["limits"] = json!({ "memory": "1MiB" }));
+    let reply = wait_for("a request that is turned away", || {
+        let reply = edge.get("/name");
+        if reply.status == 503 { Ok(reply) } else { Err(format!("{reply:?}")) }
+    });
+    assert_eq!(reply.field("retry-after"), Some("2"), "{reply:?}");
+    edge.reload(|config| config["limits"] = Value::Object(serde_json::Map::new()));
+    wait_for("requests that are served", || {
+        let status = edge.get("/name").status;
+        if status == 200 { Ok(()) } else { Err(status.to_string()) }
+    });
+}
