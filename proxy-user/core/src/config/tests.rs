@@ -37,7 +37,7 @@ fn faults_of_shape_and_meaning_are_reported_together() {
     assert_eq!(
         faults(text),
         [
-            "2:71: /listeners/0/protocol: unknown value \"htps\", expected one of \"http\", \"https\"; \
+            "2:71: /listeners/0/protocol: unknown value \"htps\", expected one of \"http\", \"https\", \"tcp\"; \
              did you mean \"https\"?",
             "2:88: /listeners/0/http3: found the number 1, expected true or false",
             "4:39: /upstreams/app/servers/0: `127.0.0.1:8080` is not a server's URL; \
