@@ -277,7 +277,7 @@ impl Worker {
     }
 }
 
-/// Bytes of the process that are in memory (proc_pid_statm(5)).
+/// Bytes of the process that are in memory (`proc_pid_statm(5)`).
 fn resident_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;

@@ -14,11 +14,13 @@ const FLOOD: u32 = 5_000;
 /// A GET of `/name` for `a`, by indexes and literals of HPACK (RFC 7541 section 6).
 const GET: &[u8] = b"\x82\x86\x00\x0a:authority\x01a\x00\x05:path\x05/name";
 
+/// The frames of a flood by their number.
+type Flood = fn(u32) -> Vec<u8>;
+
 #[test]
 fn floods_of_frames_end_their_connection_and_no_other() {
     let origin = Origin::start("a");
     let edge = Edge::start(origin.address, |config| config["workers"] = json!(1));
-    type Flood = fn(u32) -> Vec<u8>;
     let floods: [(&str, Flood); 8] = [
         ("resets", |n| [frame(1, 5, 2 * n + 1, GET), frame(3, 0, 2 * n + 1, &[0, 0, 0, 8])].concat()),
         ("settings", |_| frame(4, 0, 0, &[])),
