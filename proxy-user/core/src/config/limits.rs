@@ -84,6 +84,7 @@ pub struct Limits {
     pub connections_per_source: u32,
     /// Memory of each worker, as its share of what the process holds; beyond it requests are answered 503 with `Retry-After`
     /// until less than nine tenths are held. No bound unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
 }
 
