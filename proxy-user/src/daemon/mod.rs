@@ -29,6 +29,7 @@ use crate::kernel::{Applied, Kernel};
 use crate::shared::{Command, Reloaded, Shared};
 use crate::stages::access_log::LogWriter;
 use crate::stats::WorkerStats;
+use crate::tls::acme::{self, Asking};
 use crate::tls::watch::{Stamps, Watch};
 use crate::tls::{self, Tls, key_log};
 use history::History;
@@ -79,6 +80,8 @@ struct Daemon {
     commands: mpsc::Receiver<Command>,
     exits: mpsc::UnboundedReceiver<u32>,
     watch: Option<Watch>,
+    /// Who asks for certificates.
+    acme: Option<Asking>,
     stamps: Stamps,
     sources: Sources,
     history: History,
@@ -115,7 +118,12 @@ impl Daemon {
         let key_log = options.key_log.as_ref().map(|file| {
             key_log::open(file).with_context(|| format!("--key-log {}: cannot be written", file.display()))
         });
-        let tls = if config.certificates.is_empty() { None } else { Some(Tls::new(loaded.tls, key_log.transpose()?)?) };
+        let stamps = loaded.tls.stamps.clone();
+        let tls = if config.certificates.is_empty() && config.acme.is_none() {
+            None
+        } else {
+            Some(Tls::new(loaded.tls, key_log.transpose()?)?)
+        };
         let log = if config.access_log.enabled {
             let file = config.access_log.file.as_ref().map(|file| loaded.base.join(file));
             Some(LogWriter::start(file.as_deref())?)
@@ -143,8 +151,12 @@ impl Daemon {
         let workers = Workers::start(Arc::clone(&config), Arc::clone(&shared), log.clone(), exit_sender)?;
         let control = control.serve(Arc::clone(&shared))?;
         let changed = mpsc::channel(1);
-        let stamps = Stamps::take(&config, &loaded.base);
+        acme::prepare(&config, &loaded.base)?;
         let watch = Some(Watch::start(&config, &loaded.base, changed.0.clone()));
+        let acme = match &shared.tls {
+            Some(tls) => Asking::start(&config, &loaded.base, tls.challenges(), None)?,
+            None => None,
+        };
         tracing::info!(
             workers = count,
             listeners = config.listeners.len(),
@@ -162,6 +174,7 @@ impl Daemon {
             commands,
             exits,
             watch,
+            acme,
             stamps,
             sources: loaded.sources,
             history,
@@ -289,6 +302,7 @@ impl Daemon {
             self.history.reloaded(&mut loaded.sources, loaded.policies.rules().len(), who);
         }
         let Loaded { config, base, tls, sources, mut snapshot, .. } = loaded;
+        let stamps = tls.stamps.clone();
         let generation = before.generation + 1;
         snapshot.generation = generation;
         if let Some(in_force) = &self.shared.tls {
@@ -296,11 +310,20 @@ impl Daemon {
         }
         self.shared.snapshot.store(Arc::new(snapshot));
         self.sources = sources;
-        self.stamps = Stamps::take(&config, &base);
+        self.stamps = stamps;
         if let (Some(log), Some(file)) = (&self.log, &config.access_log.file) {
             log.reopen(&base.join(file));
         }
+        let prepared = acme::prepare(&config, &base);
         self.watch = Some(Watch::start(&config, &base, self.changed.0.clone()));
+        if let Some(tls) = &self.shared.tls {
+            let before = self.acme.take();
+            let asking = prepared.and_then(|()| Asking::start(&config, &base, tls.challenges(), before));
+            self.acme = asking.unwrap_or_else(|error| {
+                tracing::error!(error = format!("{error:#}"), "no certificates are asked for; reload to try again");
+                None
+            });
+        }
         Ok(Reloaded { generation, kernel, needs_restart, held: current.revision.filter(|_| current.held) })
     }
 

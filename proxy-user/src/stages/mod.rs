@@ -3,6 +3,7 @@
 //! waits is forwarding, and it stands between the request hooks and the response hooks.
 
 pub mod access_log;
+mod acme;
 pub mod context;
 pub mod counters;
 pub mod exchange;
@@ -84,6 +85,7 @@ impl Stages {
         Self(vec![
             Box::new(trace::Trace),       // its span, where there are traces
             Box::new(validate::Validate), // host, framing, header count
+            Box::new(acme::Show),         // pages for ACME servers, while an order stands open
             Box::new(tls::Guard),         // over TLS: whether the connection is good for the host; on the way back HSTS
             Box::new(policy::Policy),     // what the policies say: verdicts to the kernel, answers, changes
             Box::new(route::Routes),      // the route and its upstream; its own answers, rewrite and header fields

@@ -42,14 +42,23 @@ impl ResolvesServerCert for Resolver {
 }
 
 impl Table {
-    /// Reads the files. The error names every certificate that cannot be used, with its place in the config.
-    pub fn read(certificates: &[Certificate], base: &Path) -> Result<Self, String> {
+    /// Reads the files. The error names every certificate that cannot be used, with its place in the config. Those `issued` by
+    /// an ACME server come behind them, as far as they are there.
+    pub fn read(certificates: &[Certificate], issued: &[Certificate], base: &Path) -> Result<Self, String> {
         let mut table = Self::default();
         let mut faults = Vec::new();
         for (index, entry) in certificates.iter().enumerate() {
             match read(entry, base) {
                 Ok((key, names)) => table.add(&key, &names),
                 Err(fault) => faults.push(format!("/certificates/{index}: {fault}")),
+            }
+        }
+        for entry in issued.iter().filter(|entry| base.join(&entry.cert).exists()) {
+            match read(entry, base) {
+                Ok((key, names)) => table.add(&key, &names),
+                Err(fault) => {
+                    tracing::warn!(fault, "an issued certificate is not used; remove it to have it asked for again");
+                }
             }
         }
         if faults.is_empty() { Ok(table) } else { Err(faults.join("\n")) }
@@ -230,7 +239,8 @@ mod tests {
     #[test]
     fn every_broken_file_is_named() {
         let entry = |path: &str| Certificate { cert: path.into(), key: path.into(), ocsp: None };
-        let error = Table::read(&[entry("none-1.pem"), entry("none-2.pem")], Path::new("/nonexistent")).unwrap_err();
+        let error =
+            Table::read(&[entry("none-1.pem"), entry("none-2.pem")], &[], Path::new("/nonexistent")).unwrap_err();
         assert!(error.contains("/certificates/0: /nonexistent/none-1.pem"), "{error}");
         assert!(error.contains("/certificates/1: /nonexistent/none-2.pem"), "{error}");
     }

@@ -39,8 +39,11 @@ pub fn config(upstream: &Upstream, base: &Path) -> Result<OriginClient, String> 
         .map_err(|error| format!("/tls: {error}"))?;
     let builder = match settings.verify {
         OriginVerify::Off => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
-        OriginVerify::Full => builder
-            .with_root_certificates(roots(upstream, base, &mut made_of).map_err(|fault| format!("/ca: {fault}"))?),
+        OriginVerify::Full => {
+            let ca = upstream.ca.as_ref().map(|file| base.join(file));
+            let roots = roots(ca.as_deref(), &mut made_of).map_err(|fault| format!("/ca: {fault}"))?;
+            builder.with_root_certificates(roots)
+        }
     };
     let mut config = match (&settings.cert, &settings.key) {
         (Some(cert), Some(key)) => {
@@ -59,12 +62,12 @@ pub fn config(upstream: &Upstream, base: &Path) -> Result<OriginClient, String> 
     Ok(OriginClient { config: Arc::new(config), made_of })
 }
 
-fn roots(upstream: &Upstream, base: &Path, made_of: &mut Vec<Vec<u8>>) -> Result<RootCertStore, String> {
+/// The authorities of a file, or the system's; those of a file are added to what a configuration was made of.
+pub(super) fn roots(ca: Option<&Path>, made_of: &mut Vec<Vec<u8>>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    if let Some(file) = &upstream.ca {
-        let file = base.join(file);
+    if let Some(file) = ca {
         let fault = |what: String| format!("{}: {what}; give a PEM file with certificate authorities", file.display());
-        for certificate in CertificateDer::pem_file_iter(&file).map_err(|error| fault(error.to_string()))? {
+        for certificate in CertificateDer::pem_file_iter(file).map_err(|error| fault(error.to_string()))? {
             let certificate = certificate.map_err(|error| fault(error.to_string()))?;
             made_of.push(certificate.to_vec());
             roots.add(certificate).map_err(|error| fault(error.to_string()))?;

@@ -2,9 +2,10 @@
 //! configuration it goes on with.
 
 use std::io;
+use std::sync::Arc;
 
-use rustls::HandshakeKind;
 use rustls::server::Acceptor;
+use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
@@ -25,17 +26,25 @@ pub async fn accept<I: AsyncRead + AsyncWrite + Unpin>(
 ) -> io::Result<(TlsStream<I>, Secured)> {
     let (stream, index) = if current.by_name {
         let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        let chosen = current.for_tcp(start.client_hello().server_name());
+        let hello = start.client_hello();
+        let looks = |acme: &&Arc<ServerConfig>| {
+            acme.alpn_protocols.iter().map(Vec::as_slice).eq(hello.alpn().into_iter().flatten())
+        };
+        if let Some(config) = current.acme.as_ref().filter(looks).map(Arc::clone) {
+            start.into_stream(config).await?.shutdown().await?;
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "an ACME server has looked at its challenge"));
+        }
+        let chosen = current.for_tcp(hello.server_name());
         let Some((index, config)) = chosen else {
             start.io.write_all(&UNRECOGNIZED_NAME).await?;
             start.io.shutdown().await?;
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the client asks for no name that is served here"));
         };
-        let config = std::sync::Arc::clone(config);
+        let config = Arc::clone(config);
         (start.into_stream(config).await?, index)
     } else {
         let config = current.first_tcp().map_err(io::Error::other)?;
-        (TlsAcceptor::from(std::sync::Arc::clone(config)).accept(stream).await?, 0)
+        (TlsAcceptor::from(Arc::clone(config)).accept(stream).await?, 0)
     };
     let session = stream.get_ref().1;
     let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);

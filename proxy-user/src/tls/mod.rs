@@ -2,6 +2,7 @@
 //! security that hosts ask for. Shared by all workers, so that a session ticket of one is good at every other; exchanged
 //! whole when config or files change.
 
+pub mod acme;
 pub mod certificates;
 pub mod client;
 pub mod client_auth;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::{ArcSwap, Guard};
-use proxy_core::config::{Config, StrictSni, TlsVersion};
+use proxy_core::config::{AcmeChallenge, Config, StrictSni, TlsVersion};
 use proxy_core::tls::Hosts;
 use proxy_core::tls::tickets::Key;
 use quinn::crypto::rustls::QuicServerConfig;
@@ -27,10 +28,12 @@ use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, StoresSer
 use rustls::version::{TLS12, TLS13};
 use rustls::{KeyLog, ServerConfig, SupportedProtocolVersion};
 
+use acme::Challenges;
 use certificates::{Resolver, Table};
 use client_auth::ClientCheck;
 pub use handshake::accept;
 use tickets::{Bound, Tickets};
+use watch::Stamps;
 
 /// Sessions kept for TLS 1.2 clients that take no tickets.
 const SESSION_CACHE: usize = 4096;
@@ -43,6 +46,7 @@ pub struct Tls {
     current: ArcSwap<Current>,
     tickets: Arc<Tickets>,
     sessions: Arc<ServerSessionMemoryCache>,
+    challenges: Arc<Challenges>,
     key_log: Option<Arc<dyn KeyLog>>,
     /// [`Current::quic_by_name`], for who looks at each packet.
     wants_names: AtomicBool,
@@ -60,6 +64,8 @@ pub struct Current {
     pub tcp: Vec<Arc<ServerConfig>>,
     /// For QUIC, ALPN `h3`, likewise.
     pub quic: Vec<Arc<QuicServerConfig>>,
+    /// For ACME servers that look at a challenge; none where they have no reason to.
+    pub acme: Option<Arc<ServerConfig>>,
     /// Whether the name that a client asks for says more than which certificate it gets.
     pub by_name: bool,
     /// The same over QUIC.
@@ -83,7 +89,11 @@ pub struct Loaded {
     tickets: bool,
     lifetime: u32,
     keys: Option<Vec<Key>>,
+    /// Whether ACME servers look at handshakes.
+    acme: bool,
     state_dir: PathBuf,
+    /// Of the files, before they were read.
+    pub stamps: Stamps,
 }
 
 impl Loaded {
@@ -93,8 +103,11 @@ impl Loaded {
     /// All that cannot be used, a line each, with its place in the config.
     pub fn read(config: &Config, base: &Path) -> Result<Self, String> {
         let mut faults = Vec::new();
+        let stamps = Stamps::take(config, base);
         let hosts = Arc::new(Hosts::new(&config.tls));
-        let table = Table::read(&config.certificates, base).map_err(|fault| faults.push(fault)).unwrap_or_default();
+        let issued = acme::certificates(config, base);
+        let table = Table::read(&config.certificates, &issued, base);
+        let table = table.map_err(|fault| faults.push(fault)).unwrap_or_default();
         let checks: Vec<_> = hosts
             .securities()
             .iter()
@@ -120,7 +133,9 @@ impl Loaded {
             tickets: config.tls.tickets.enabled,
             lifetime: u32::try_from(config.tls.tickets.lifetime.0.as_secs()).unwrap_or(u32::MAX),
             keys,
+            acme: config.acme.as_ref().is_some_and(|acme| acme.challenge == AcmeChallenge::TlsAlpn),
             state_dir: base.join(&config.state_dir),
+            stamps,
         })
     }
 }
@@ -135,9 +150,11 @@ impl Tls {
     pub fn new(loaded: Loaded, key_log: Option<Arc<dyn KeyLog>>) -> anyhow::Result<Arc<Self>> {
         let tickets = Arc::new(Tickets::new(loaded.state_dir.clone()));
         let sessions = ServerSessionMemoryCache::new(SESSION_CACHE);
-        let current = Current::new(loaded, &tickets, &sessions, key_log.as_ref())?;
+        let challenges = Arc::new(Challenges::default());
+        let current = Current::new(loaded, &tickets, &sessions, &challenges, key_log.as_ref())?;
         let wants_names = AtomicBool::new(current.quic_by_name);
-        Ok(Arc::new(Self { current: ArcSwap::from_pointee(current), tickets, sessions, key_log, wants_names }))
+        let current = ArcSwap::from_pointee(current);
+        Ok(Arc::new(Self { current, tickets, sessions, challenges, key_log, wants_names }))
     }
 
     /// New handshakes go by what was read now; tickets stay good where nobody asks more of their client.
@@ -145,7 +162,7 @@ impl Tls {
     /// # Errors
     /// It cannot be made a configuration; what was in force stays.
     pub fn replace(&self, loaded: Loaded) -> Result<(), String> {
-        let current = Current::new(loaded, &self.tickets, &self.sessions, self.key_log.as_ref())
+        let current = Current::new(loaded, &self.tickets, &self.sessions, &self.challenges, self.key_log.as_ref())
             .map_err(|error| format!("/tls: {error:#}"))?;
         self.wants_names.store(current.quic_by_name, Ordering::Relaxed);
         self.current.store(Arc::new(current));
@@ -167,6 +184,11 @@ impl Tls {
         self.wants_names.load(Ordering::Relaxed)
     }
 
+    /// What ACME servers are shown.
+    pub fn challenges(&self) -> &Arc<Challenges> {
+        &self.challenges
+    }
+
     /// What is due now and then: keys of tickets are exchanged.
     pub fn tick(&self) {
         self.tickets.advance();
@@ -178,6 +200,7 @@ impl Current {
         loaded: Loaded,
         tickets: &Arc<Tickets>,
         sessions: &Arc<ServerSessionMemoryCache>,
+        challenges: &Arc<Challenges>,
         key_log: Option<&Arc<dyn KeyLog>>,
     ) -> anyhow::Result<Self> {
         let Loaded { hosts, table, strict, checks, .. } = loaded;
@@ -190,6 +213,8 @@ impl Current {
                 .with_protocol_versions(versions)?
                 .with_client_cert_verifier(Arc::clone(&check.verifier))
                 .with_cert_resolver(Arc::clone(&resolver) as _);
+            // Ours begins with the strongest.
+            config.ignore_client_order = true;
             if loaded.tickets {
                 let bound = Bound::new(check.binding);
                 config.ticketer = Arc::new(bound.tickets(tickets));
@@ -216,8 +241,10 @@ impl Current {
             let config = QuicServerConfig::try_from(Arc::new(config)).context("the TLS provider cannot do QUIC")?;
             quic.push(Arc::new(config));
         }
-        let (by_name, quic_by_name) = (hosts.differ() || strict == StrictSni::Refuse, hosts.differ_in_clients());
-        Ok(Self { hosts, table, strict, tcp, quic, by_name, quic_by_name })
+        let acme = if loaded.acme { Some(acme::answering(challenges)?) } else { None };
+        let by_name = hosts.differ() || strict == StrictSni::Refuse || acme.is_some();
+        let quic_by_name = hosts.differ_in_clients();
+        Ok(Self { hosts, table, strict, tcp, quic, acme, by_name, quic_by_name })
     }
 
     /// The configuration for a TCP client that asks for a name, with its index; `None` where it is to be refused.

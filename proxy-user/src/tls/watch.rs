@@ -9,6 +9,7 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use proxy_core::config::Config;
 use tokio::sync::mpsc;
 
+use super::acme;
 use super::certificates::ocsp_file;
 
 /// Watches until it is dropped.
@@ -67,8 +68,9 @@ fn files<'c>(config: &'c Config, base: &'c Path) -> impl Iterator<Item = PathBuf
     let certificates =
         certificates.flat_map(|entry| [base.join(&entry.cert), base.join(&entry.key), ocsp_file(entry, base)]);
     let clients = config.tls.client_auths().flat_map(|(_, auth)| [&auth.ca, &auth.crl]);
+    let issued = acme::certificates(config, base).into_iter().map(|issued| issued.cert);
     let named = clients.chain([&config.tls.tickets.keys]).flatten();
-    certificates.chain(named.map(|file| base.join(file)))
+    certificates.chain(issued).chain(named.map(|file| base.join(file)))
 }
 
 /// Where the files lie, and where they lie behind symbolic links.

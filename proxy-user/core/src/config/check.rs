@@ -11,7 +11,8 @@ use super::gate::FAIL_AFTER;
 use super::limits::{MAX_HEADER_BYTES, MAX_INSPECT, MAX_TIMEOUT, MIN_HEADER_BYTES, MIN_MEMORY};
 use super::upstream::is_host_name;
 use super::{
-    Balance, Config, Protocol, Scheme, Span, SplitBy, Upstream, forward_check, observe, rates, route_check, tls_check,
+    Balance, Config, Protocol, Scheme, Span, SplitBy, Upstream, acme, forward_check, observe, rates, route_check,
+    tls_check,
 };
 use crate::json::join;
 use crate::json::shape::Fault;
@@ -28,6 +29,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     forward_check::faults(config, &mut faults);
     upstreams(config, &mut faults);
     tls_check::faults(config, &mut faults);
+    acme::faults(config, &mut faults);
     gate(config, &mut faults);
     syn_cookies(config, &mut faults);
     rates::faults(config, &mut faults);
@@ -55,7 +57,7 @@ fn listeners(config: &Config, faults: &mut Vec<Fault>) {
             let message = format!("{} is taken by /listeners/{first}; each address is listed once", listener.address);
             faults.push(Fault::at(at("address"), message));
         }
-        if listener.protocol == Protocol::Https && config.certificates.is_empty() {
+        if listener.protocol == Protocol::Https && config.certificates.is_empty() && config.acme.is_none() {
             let message = "an https listener needs a certificate; add one to /certificates, \
                            as {\"cert\": \"chain.pem\", \"key\": \"key.pem\"}";
             faults.push(Fault::at(at("protocol"), message));

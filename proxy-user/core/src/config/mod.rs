@@ -1,5 +1,6 @@
 //! The config file: one JSON object, typed, with every fault named at its line. Opens nothing: paths in it are not looked at.
 
+mod acme;
 mod balance;
 mod check;
 mod checks;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::diagnostic::Diagnostic;
+pub use acme::{Acme, AcmeCertificate, AcmeChallenge};
 pub use balance::{Balance, Balancing, Ejecting, Probing, Queue, Retries};
 pub use checks::{Checks, Mode};
 pub use gate::{Events, FAIL_AFTER, Fail, Gate, KernelLog, Scope, SynCookies, SynMode, XdpMode};
@@ -93,6 +95,9 @@ pub struct Config {
     /// What TLS asks of clients and promises them.
     #[serde(default)]
     pub tls: Tls,
+    /// Certificates that an ACME server gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acme: Option<Acme>,
     /// Tried in order of: exact host before wildcard before none; a path alone before the longest pattern or prefix; most
     /// conditions first.
     #[schemars(length(min = 1, max = MAX_ROUTES))]

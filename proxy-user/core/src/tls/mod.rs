@@ -4,6 +4,7 @@
 pub mod identity;
 mod names;
 pub mod ocsp;
+pub mod renewal;
 pub mod tickets;
 
 use std::sync::Arc;

@@ -92,6 +92,7 @@ fn a_stage_stands_where_it_is_put() {
         [
             "trace",
             "validate",
+            "acme",
             "tls",
             "policy",
             "numbered",

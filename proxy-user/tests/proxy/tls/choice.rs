@@ -108,6 +108,15 @@ fn key_exchange_is_hybrid_where_the_client_can() {
 }
 
 #[test]
+fn cipher_suites_are_chosen_by_our_order() {
+    let origin = Origin::start("a");
+    let edge = Edge::start(origin.address, |_| {});
+    let theirs = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384";
+    let said = openssl(&edge, &["-servername", "first.test", "-tls1_2", "-cipher", theirs]);
+    assert!(said.contains("Cipher is ECDHE-ECDSA-AES256-GCM-SHA384"), "{said}");
+}
+
+#[test]
 fn ocsp_responses_beside_the_certificate_are_stapled() {
     let origin = Origin::start("a");
     let edge = Edge::start(origin.address, |_| {});

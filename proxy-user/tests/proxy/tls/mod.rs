@@ -1,5 +1,7 @@
 //! TLS as clients see it: rustls where details of a handshake are looked at, OpenSSL for what other stacks make of it.
 
+mod acme;
+mod acme_server;
 pub mod authority;
 mod choice;
 mod clients;
