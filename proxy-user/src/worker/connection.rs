@@ -111,6 +111,8 @@ pub struct Connection {
     phase: Cell<Phase>,
     drain_seen: Cell<bool>,
     deadline: Deadline,
+    /// Runs while the client takes nothing of what is sent to it; made when that happens first.
+    stalled: OnceCell<Deadline>,
     /// Where its source is counted; none where the source has too many.
     place: Cell<Option<Place>>,
     /// A header block of HTTP/2 is open.
@@ -140,6 +142,7 @@ impl Connection {
             phase: Cell::new(Phase::Header),
             drain_seen: Cell::new(false),
             deadline: worker.deadlines.add(),
+            stalled: OnceCell::new(),
             place: Cell::new(None),
             in_block: Cell::new(false),
         });
@@ -238,8 +241,20 @@ impl Connection {
         }
     }
 
-    /// Bytes went to the client, or could not.
-    pub fn wrote(&self, _polled: &Poll<io::Result<usize>>) {}
+    /// Bytes went to the client, or could not: from the first time on that its side takes none, `timeouts.send` runs.
+    pub fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        match (polled, self.stalled.get()) {
+            (Poll::Pending, stalled) => {
+                let stalled = match stalled {
+                    Some(stalled) => stalled,
+                    None => self.stalled.get_or_init(|| self.worker.deadlines.add()),
+                };
+                stalled.set_if_clear(self.worker.live().snapshot.config.timeouts.send.0);
+            }
+            (Poll::Ready(_), Some(stalled)) => stalled.clear(),
+            (Poll::Ready(_), None) => {}
+        }
+    }
 
     /// Whether its source may have one more.
     pub fn within_source_limit(&self) -> bool {
@@ -272,6 +287,10 @@ impl Connection {
     /// What the connection's server shall do; otherwise its task is woken when that changes.
     pub fn poll_order(&self, cx: &Context<'_>) -> Order {
         if self.cut.get() {
+            return Order::Close;
+        }
+        if self.stalled.get().is_some_and(|stalled| stalled.poll_passed(cx).is_ready()) {
+            self.abused(Kind::SlowRead);
             return Order::Close;
         }
         if self.worker.draining() {

@@ -53,6 +53,37 @@ fn floods_of_frames_end_their_connection_and_no_other() {
     }
 }
 
+#[test]
+fn clients_that_take_nothing_of_their_answer_are_let_go() {
+    let origin = Origin::start("a");
+    let edge = Edge::start(origin.address, |config| {
+        config["workers"] = json!(1);
+        config["timeouts"] = json!({"send": "500ms"});
+    });
+    let mut good = edge.connect();
+    let over_h1 = b"GET /large=50000000 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
+    let get = b"\x82\x86\x00\x0a:authority\x01a\x00\x05:path\x0f/large=50000000";
+    // Windows as wide as they may be: what is not taken waits in the socket.
+    let wide = frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    let connection = frame(8, 0, 0, &[0x7f, 0, 0, 0]);
+    let over_h2 = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), wide, connection, frame(1, 5, 1, get)].concat();
+    for (times, wire) in [over_h1, over_h2].into_iter().enumerate() {
+        let mut stream = TcpStream::connect(edge.http).unwrap();
+        stream.write_all(&wire).unwrap();
+        edge.wait_log("\"kind\":\"slow_read\"", times + 1);
+        // What was under way can still be read, and then it is over.
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut taken = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut taken) {
+            assert!(!matches!(error.kind(), std::io::ErrorKind::WouldBlock), "its connection goes on");
+        }
+        assert!(taken.len() < 50_000_000, "all of it came");
+        assert_eq!(good.get("/name").status, 200);
+    }
+    // One that reads, however much there is, is not taken for one of these.
+    assert_eq!(edge.get("/large=50000000").body.len(), 50_000_000);
+}
+
 /// How many floods of the kind at `at` there were up to it.
 fn floods_before(kinds: &[&str], at: usize) -> usize {
     kinds[..=at].iter().filter(|kind| **kind == kinds[at]).count()

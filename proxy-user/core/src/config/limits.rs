@@ -40,6 +40,8 @@ pub struct Timeouts {
     pub idle: Span,
     /// Between two pieces of a request body.
     pub body: Span,
+    /// Client that takes nothing of what is sent to it.
+    pub send: Span,
     /// Connecting to an origin, TLS included.
     pub connect: Span,
     /// From the request sent to the origin's response header.
@@ -94,12 +96,13 @@ const fn secs(n: u64) -> Span {
 
 impl Timeouts {
     /// Each time with its key, and whether it may be zero.
-    pub(super) fn entries(&self) -> [(&'static str, Span, bool); 10] {
+    pub(super) fn entries(&self) -> [(&'static str, Span, bool); 11] {
         [
             ("handshake", self.handshake, false),
             ("header", self.header, false),
             ("idle", self.idle, false),
             ("body", self.body, false),
+            ("send", self.send, false),
             ("connect", self.connect, false),
             ("response", self.response, false),
             ("read", self.read, false),
@@ -117,6 +120,7 @@ impl Default for Timeouts {
             header: secs(10),
             idle: secs(75),
             body: secs(30),
+            send: secs(60),
             connect: secs(5),
             response: secs(60),
             read: secs(60),
