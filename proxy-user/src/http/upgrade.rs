@@ -15,6 +15,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::fault::{Fault, Kind};
 use crate::stages::exchange::Journey;
+use crate::stages::headers::names;
 use crate::upstream::tunnel::OriginStream;
 
 /// The protocol that connections are handed over to.
@@ -101,14 +102,7 @@ impl Upgrade {
 
     /// Whether an origin's 101 is the answer to what it was asked (RFC 6455 section 4.1).
     pub fn is_granted(&self, headers: &HeaderMap) -> bool {
-        let says = |name, word: &str| {
-            headers.get_all(name).iter().any(|value| {
-                value
-                    .as_bytes()
-                    .split(|b| *b == b',')
-                    .any(|item| item.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
-            })
-        };
+        let says = |name, word| headers.get_all(name).iter().any(|list| names(list, word));
         says(CONNECTION, "upgrade")
             && says(UPGRADE, WEBSOCKET)
             && self.accept.is_some()

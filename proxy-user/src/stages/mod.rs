@@ -9,7 +9,7 @@ pub mod counters;
 pub mod exchange;
 pub mod files;
 pub mod filter;
-mod headers;
+pub(crate) mod headers;
 pub mod hooks;
 pub mod policy;
 mod route;

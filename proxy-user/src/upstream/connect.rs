@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::uri::Scheme as UriScheme;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use proxy_core::config::Scheme;
@@ -138,7 +139,7 @@ impl Pool {
         let state = self.state(server).ok_or_else(|| anyhow::anyhow!("no such server"))?;
         let url = &state.server.url;
         // An upgrade is one of HTTP/1.1.
-        let in_clear = url.scheme == Scheme::H2c && handover.is_none();
+        let in_clear = (url.scheme == Scheme::H2c && handover.is_none()).then_some(UriScheme::HTTP);
         if let Some(path) = &url.socket {
             let mut stream = UnixStream::connect(path).await?;
             self.introduce(&mut stream, behalf).await?;
@@ -151,8 +152,8 @@ impl Pool {
             return speak(stream, in_clear, handover).await;
         };
         let stream = TlsConnector::from(Arc::clone(tls)).connect(name.clone(), stream).await?;
-        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        speak(stream, is_http2, handover).await
+        let http2 = (stream.get_ref().1.alpn_protocol() == Some(b"h2")).then_some(UriScheme::HTTPS);
+        speak(stream, http2, handover).await
     }
 
     /// TCP to one server.
@@ -180,13 +181,14 @@ impl Pool {
     }
 }
 
+/// Begins HTTP/2, with the scheme of its requests, or HTTP/1.1.
 async fn speak<I: AsyncRead + AsyncWrite + Unpin + 'static>(
     stream: I,
-    http2: bool,
+    http2: Option<UriScheme>,
     handover: &mut Option<Handover>,
 ) -> anyhow::Result<Opened> {
-    if http2 {
-        return Ok(Opened::Http2(Session::start(stream).await?));
+    if let Some(scheme) = http2 {
+        return Ok(Opened::Http2(Session::start(stream, scheme).await?));
     }
     Ok(Opened::Http1(handshake(stream, handover.take()).await?))
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::client::{Builder, SendRequest};
 use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, HOST};
 use http::uri::{Authority, Scheme};
@@ -53,6 +53,8 @@ pub(super) struct Sessions {
 /// One connection.
 pub struct Session {
     sender: RefCell<SendRequest<Bytes>>,
+    /// What its requests name: whether there is TLS below.
+    scheme: Scheme,
     state: Rc<State>,
     used: Cell<Instant>,
 }
@@ -173,8 +175,8 @@ impl Drop for Attempt<'_> {
 }
 
 impl Session {
-    /// Begins HTTP/2 on a connection.
-    pub(super) async fn start<I>(stream: I) -> Result<Rc<Self>, h2::Error>
+    /// Begins HTTP/2 on a connection; `scheme` says whether there is TLS below.
+    pub(super) async fn start<I>(stream: I, scheme: Scheme) -> Result<Rc<Self>, h2::Error>
     where
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -188,8 +190,12 @@ impl Session {
             .handshake(stream)
             .await?;
         let state = Rc::new(State::default());
-        let session =
-            Rc::new(Self { sender: RefCell::new(sender), state: Rc::clone(&state), used: Cell::new(Instant::now()) });
+        let session = Rc::new(Self {
+            sender: RefCell::new(sender),
+            scheme,
+            state: Rc::clone(&state),
+            used: Cell::new(Instant::now()),
+        });
         // An origin's first frame is its settings: behind the answer to a ping they are known, and how many streams it takes.
         let mut pings = connection.ping_pong();
         if let Some(pings) = &mut pings {
@@ -288,11 +294,7 @@ impl StreamBody {
 }
 
 /// Sends a request and waits for the response header.
-pub(super) async fn send(
-    slot: Slot,
-    request: Request<RequestBody>,
-    scheme: Scheme,
-) -> Result<Response<OriginBody>, Unanswered> {
+pub(super) async fn send(slot: Slot, request: Request<RequestBody>) -> Result<Response<OriginBody>, Unanswered> {
     let sender = slot.0.sender.borrow().clone();
     let mut sender = match sender.ready().await {
         Ok(sender) => sender,
@@ -304,13 +306,13 @@ pub(super) async fn send(
         }
     };
     let (mut parts, body) = request.into_parts();
-    target(&mut parts, scheme).map_err(Unanswered::broken)?;
+    target(&mut parts, slot.0.scheme.clone()).map_err(Unanswered::broken)?;
     let ends = body.is_end_stream();
     let (response, stream) =
         sender.send_request(Request::from_parts(parts, ()), ends).map_err(|error| failed(&slot, &error))?;
     slot.0.state.sent.set(slot.0.state.sent.get() + 1);
     let pump = (!ends).then(|| tokio::task::spawn_local(pump(body, stream)));
-    match Answer(response).await {
+    match response.await {
         Ok(response) => {
             slot.0.used.set(Instant::now());
             slot.0.state.hear();
@@ -323,17 +325,6 @@ pub(super) async fn send(
             }
             Err(failed(&slot, &error))
         }
-    }
-}
-
-/// The response header, behind whatever interim responses there are.
-struct Answer(ResponseFuture);
-
-impl Future for Answer {
-    type Output = Result<Response<RecvStream>, h2::Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx)
     }
 }
 

@@ -15,13 +15,11 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::uri::Scheme as UriScheme;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use proxy_core::balance::Order;
-use proxy_core::config::Scheme as ServerScheme;
 
 use crate::http::body::{Progress, RequestBody};
 use crate::http::fault::{Fault, Kind};
@@ -228,11 +226,6 @@ async fn send(lease: &mut Lease, request: Request<RequestBody>, exchange: &Excha
     lease.sent();
     let patience = exchange.response_timeout();
     lease.deadline.set(patience);
-    let scheme = if lease.url().is_some_and(|url| url.scheme == ServerScheme::Https) {
-        UriScheme::HTTPS
-    } else {
-        UriScheme::HTTP
-    };
     let Lease { sender, deadline, .. } = lease;
     let answer = async {
         match sender {
@@ -242,7 +235,7 @@ async fn send(lease: &mut Lease, request: Request<RequestBody>, exchange: &Excha
                 .map(|response| response.map(OriginBody::Plain))
                 .map_err(Unanswered::from),
             Sender::Http2(slot) => match slot.take() {
-                Some(slot) => Box::pin(h2::send(slot, request, scheme)).await,
+                Some(slot) => Box::pin(h2::send(slot, request)).await,
                 None => Err(Unanswered::broken(Fault::internal(Kind::Closed, "the connection was given away"))),
             },
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::SendRequest;
 use proxy_core::balance::{Balancer, Given, Order, RetryBudget, Standing};
-use proxy_core::config::{Balance, Probing, Scheme, ServerUrl};
+use proxy_core::config::{Balance, Probing, Scheme};
 use proxy_core::route::Key;
 use tokio::sync::Notify;
 
@@ -413,10 +413,6 @@ impl Lease {
     /// The server's `host:port`, or the path of its socket.
     pub fn server(&self) -> Rc<str> {
         self.pool.servers.get(self.server).map_or_else(|| "".into(), |state| Rc::clone(&state.name))
-    }
-
-    pub(super) fn url(&self) -> Option<&ServerUrl> {
-        self.pool.servers.get(self.server).map(|state| &state.server.url)
     }
 
     pub(super) fn server_index(&self) -> usize {

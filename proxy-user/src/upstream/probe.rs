@@ -3,9 +3,8 @@
 use std::rc::Rc;
 
 use http::header::{HOST, USER_AGENT};
-use http::uri::Scheme;
 use http::{HeaderValue, Request};
-use proxy_core::config::{Probing, Scheme as ServerScheme};
+use proxy_core::config::Probing;
 
 use super::connect::{OnBehalf, Opened};
 use super::h2;
@@ -36,9 +35,7 @@ impl Pool {
         let status = match opened {
             Opened::Http1(mut sender) => sender.send_request(request).await?.status(),
             Opened::Http2(session) => {
-                let https = url.is_some_and(|url| url.scheme == ServerScheme::Https);
-                let scheme = if https { Scheme::HTTPS } else { Scheme::HTTP };
-                let sent = h2::send(session.slot(), request, scheme).await;
+                let sent = h2::send(session.slot(), request).await;
                 sent.map_err(|failed| anyhow::anyhow!(failed.fault))?.status()
             }
         };

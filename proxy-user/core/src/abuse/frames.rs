@@ -162,19 +162,22 @@ impl Frames {
             self.have += taken;
             if self.have == wanted {
                 self.have = 0;
-                found = if self.settings > 0 { self.one_setting() } else { self.frame(now) };
+                if self.settings > 0 {
+                    self.one_setting();
+                } else {
+                    found = self.frame(now);
+                }
             }
         }
         found
     }
 
-    fn one_setting(&mut self) -> Option<Kind> {
+    fn one_setting(&mut self) {
         self.settings = self.settings.saturating_sub(SETTING as u32);
         let [high, low, value @ .., _, _, _] = self.part;
         if u16::from_be_bytes([high, low]) == INITIAL_WINDOW && u32::from_be_bytes(value) > i32::MAX.cast_unsigned() {
             self.wrong(Code::FlowControl);
         }
-        None
     }
 
     /// A frame's header has come.

@@ -87,7 +87,7 @@ fn via(version: HttpVersion) -> HeaderValue {
 }
 
 /// Whether a comma-separated list names `token`.
-fn names(list: &HeaderValue, token: &str) -> bool {
+pub(crate) fn names(list: &HeaderValue, token: &str) -> bool {
     list.as_bytes().split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
