@@ -7,7 +7,7 @@ use std::time::Duration;
 use proxy_core::abuse::Kind;
 
 use crate::stages::policy::seen::Ring;
-use crate::upstream::pool::UpstreamSeen;
+use crate::upstream::seen::UpstreamSeen;
 
 /// HTTP versions told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

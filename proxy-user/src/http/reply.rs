@@ -12,7 +12,7 @@ use crate::stages::exchange::Journey;
 use crate::stages::files::body::FileBody;
 use crate::stages::filter::{Filters, Polled};
 use crate::upstream::OriginBody;
-use crate::upstream::pool::Lease;
+use crate::upstream::lease::Lease;
 use crate::upstream::tunnel::OriginStream;
 
 /// What is sent.

@@ -3,9 +3,11 @@
 
 pub mod connect;
 pub mod h2;
+pub mod lease;
 pub mod origin;
 pub mod pool;
 mod probe;
+pub mod seen;
 pub mod tunnel;
 
 use std::future::poll_fn;
@@ -27,7 +29,8 @@ use crate::http::reply::Payload;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
 use h2::StreamBody;
-use pool::{Lease, Pool, Sender};
+use lease::{Lease, Sender};
+use pool::Pool;
 use tunnel::Handover;
 
 /// Times that one request is sent at most, each but the last on a kept connection that turned out to be closed.

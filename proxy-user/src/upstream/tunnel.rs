@@ -10,7 +10,8 @@ use proxy_core::balance::Order;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
-use super::pool::{Lease, Pool};
+use super::lease::Lease;
+use super::pool::Pool;
 use crate::http::body::{Progress, RequestBody};
 use crate::http::fault::{Fault, Kind};
 use crate::http::reply::{Payload, ResponseBody};

@@ -16,7 +16,8 @@ use super::relay::{Ended, Passed, relay};
 use super::stream::ClientStream;
 use crate::http::fault::{Fault, Kind};
 use crate::stats::bump;
-use crate::upstream::pool::{Pool, Turn};
+use crate::upstream::lease::Turn;
+use crate::upstream::pool::Pool;
 
 /// Bytes of a ClientHello that are looked at first.
 const FIRST_BYTES: usize = 2_048;

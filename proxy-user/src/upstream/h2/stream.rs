@@ -1,0 +1,178 @@
+//! One request on an HTTP/2 connection to an origin: bodies stream both ways with flow control, trailers pass, so that gRPC
+//! does; and what is to be thought of a request that gets no answer.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONNECTION, HOST};
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, Request, Response, Uri, Version};
+use http_body::{Body as _, Frame};
+use tokio::task::JoinHandle;
+
+use super::Slot;
+use crate::http::body::RequestBody;
+use crate::http::fault::{Fault, Kind};
+use crate::upstream::{OriginBody, Unanswered};
+
+/// A response body on a stream.
+pub struct StreamBody {
+    stream: RecvStream,
+    data_ended: bool,
+    pump: Option<JoinHandle<()>>,
+    slot: Slot,
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        // What the origin did not take before it answered whole, or the client gave up, nobody needs.
+        if let Some(pump) = &self.pump {
+            pump.abort();
+        }
+    }
+}
+
+impl StreamBody {
+    /// The next piece or the trailers.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.data_ended {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(piece)) => {
+                    self.slot.0.state.hear();
+                    // What was read may be sent again: the client's own window holds the rest back.
+                    let released = self.stream.flow_control().release_capacity(piece.len());
+                    return Poll::Ready(Some(released.map(|()| Frame::data(piece))));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.data_ended = true,
+            }
+        }
+        let trailers = ready!(self.stream.poll_trailers(cx));
+        Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
+    }
+
+    /// Whether nothing more comes.
+    pub fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+}
+
+/// Sends a request and waits for the response header.
+pub(in crate::upstream) async fn send(
+    slot: Slot,
+    request: Request<RequestBody>,
+) -> Result<Response<OriginBody>, Unanswered> {
+    let sender = slot.0.sender.borrow().clone();
+    let mut sender = match sender.ready().await {
+        Ok(sender) => sender,
+        Err(error) => {
+            slot.0.state.gone.set(true);
+            let fault = Fault::upstream(Kind::Closed, "the origin closed the connection without a response");
+            tracing::debug!(%error, "origin connection takes no more requests");
+            return Err(Unanswered { unsent: Some(request), refused: true, fault });
+        }
+    };
+    let (mut parts, body) = request.into_parts();
+    target(&mut parts, slot.0.scheme.clone()).map_err(Unanswered::broken)?;
+    let ends = body.is_end_stream();
+    let (response, stream) =
+        sender.send_request(Request::from_parts(parts, ()), ends).map_err(|error| failed(&slot, &error))?;
+    slot.0.state.sent.set(slot.0.state.sent.get() + 1);
+    let pump = (!ends).then(|| tokio::task::spawn_local(pump(body, stream)));
+    match response.await {
+        Ok(response) => {
+            slot.0.used.set(Instant::now());
+            slot.0.state.hear();
+            Ok(response
+                .map(|stream| OriginBody::Stream(Box::new(StreamBody { stream, data_ended: false, pump, slot }))))
+        }
+        Err(error) => {
+            if let Some(pump) = pump {
+                pump.abort();
+            }
+            Err(failed(&slot, &error))
+        }
+    }
+}
+
+/// Makes the fields what HTTP/2 has in their place (RFC 9113 section 8.3.1).
+fn target(parts: &mut http::request::Parts, scheme: Scheme) -> Result<(), Fault> {
+    const BAD: Fault = Fault::bad_request("the host cannot be asked for over HTTP/2");
+    let headers: &mut HeaderMap = &mut parts.headers;
+    let host = headers.remove(HOST).ok_or(BAD)?;
+    headers.remove(CONNECTION);
+    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    uri.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| BAD)?);
+    uri.scheme = Some(scheme);
+    parts.uri = Uri::from_parts(uri).map_err(|_| BAD)?;
+    parts.version = Version::HTTP_2;
+    Ok(())
+}
+
+/// What became of a request that the origin did not answer: whether it may have had an effect (RFC 9113 section 8.7).
+fn failed(slot: &Slot, error: &h2::Error) -> Unanswered {
+    let goes = error.is_go_away() && error.is_remote();
+    let refused = goes || error.reason() == Some(Reason::REFUSED_STREAM) && error.is_remote();
+    if goes || error.is_io() {
+        slot.0.state.gone.set(true);
+    }
+    tracing::debug!(%error, refused, "the request was not answered");
+    let fault = if error.is_library() || error.reason() == Some(Reason::PROTOCOL_ERROR) {
+        Fault::upstream(Kind::Protocol, "the origin's response is not valid HTTP")
+    } else {
+        Fault::upstream(Kind::Closed, "the origin ended the stream without a response")
+    };
+    Unanswered { unsent: None, refused, fault }
+}
+
+/// Sends a body as fast as the origin takes it. Faults of the client's are noted in the body's progress.
+async fn pump(mut body: RequestBody, mut stream: SendStream<Bytes>) {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            // The origin wants no more of it.
+            _ = poll_fn(|cx| stream.poll_reset(cx)) => return,
+            frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)) => frame,
+        };
+        let sent = match frame {
+            None => stream.send_data(Bytes::new(), true),
+            Some(Err(_)) => return stream.send_reset(Reason::CANCEL),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(piece) => {
+                    let last = body.is_end_stream();
+                    match data(&mut stream, piece, last).await {
+                        Ok(()) if !last => continue,
+                        sent => sent,
+                    }
+                }
+                Err(frame) => match frame.into_trailers() {
+                    Ok(trailers) => stream.send_trailers(trailers),
+                    Err(_) => continue,
+                },
+            },
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "the origin took no more of a request body");
+        }
+        return;
+    }
+}
+
+async fn data(stream: &mut SendStream<Bytes>, mut piece: Bytes, last: bool) -> Result<(), h2::Error> {
+    while !piece.is_empty() {
+        stream.reserve_capacity(piece.len());
+        let Some(room) = poll_fn(|cx| stream.poll_capacity(cx)).await.transpose()? else {
+            return Err(Reason::CANCEL.into());
+        };
+        let now = piece.split_to(room.min(piece.len()));
+        let whole = piece.is_empty();
+        stream.send_data(now, last && whole)?;
+        if whole {
+            return Ok(());
+        }
+    }
+    if last { stream.send_data(Bytes::new(), true) } else { Ok(()) }
+}

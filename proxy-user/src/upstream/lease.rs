@@ -1,0 +1,211 @@
+//! One request's connection to a server: a kept one of HTTP/1.1, a place on one of HTTP/2, or a new one; and the way back to
+//! the pool. A connection comes back only after its response was read to the end.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use hyper::client::conn::http1::SendRequest;
+use proxy_core::balance::Given;
+use proxy_core::config::Scheme;
+
+use super::connect::{OnBehalf, Opened};
+use super::h2::{Next, Slot};
+use super::pool::Pool;
+use super::tunnel::Handover;
+use crate::http::body::RequestBody;
+use crate::http::fault::Fault;
+use crate::stages::exchange::Exchange;
+use crate::worker::deadlines::Deadline;
+
+/// What a request is sent by.
+pub enum Sender {
+    /// hyper's end of an HTTP/1.1 connection.
+    Http1(SendRequest<RequestBody>),
+    /// A place on an HTTP/2 connection, until the request is sent.
+    Http2(Option<Slot>),
+}
+
+/// A kept connection of HTTP/1.1.
+pub(super) struct Idle {
+    pub(super) sender: SendRequest<RequestBody>,
+    deadline: Deadline,
+    pub(super) since: Instant,
+}
+
+/// A connection in use by one request.
+pub struct Lease {
+    /// The connection.
+    pub sender: Sender,
+    /// For whatever is waited for on it.
+    pub deadline: Deadline,
+    /// Whether it has served a request before.
+    pub reused: bool,
+    pool: Rc<Pool>,
+    server: usize,
+    /// Held until the request is over; none where the balancer is not told.
+    turn: Option<Turn>,
+}
+
+/// A request that a server was given, until it is over.
+pub(crate) struct Turn {
+    pub(super) pool: Rc<Pool>,
+    pub(super) given: Given,
+    pub(super) sent: Instant,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.pool.balancer.borrow_mut().ended(self.given);
+        if self.pool.waiting.get() > 0 {
+            self.pool.room.notify_one();
+        }
+    }
+}
+
+impl Lease {
+    /// The server's `host:port`, or the path of its socket.
+    pub fn server(&self) -> Rc<str> {
+        self.pool.servers.get(self.server).map_or_else(|| "".into(), |state| Rc::clone(&state.name))
+    }
+
+    pub(super) fn server_index(&self) -> usize {
+        self.server
+    }
+
+    /// The request is sent now: latency counts from here.
+    pub(super) fn sent(&mut self) {
+        if let Some(turn) = &mut self.turn
+            && !self.reused
+        {
+            turn.sent = Instant::now();
+        }
+    }
+
+    /// How the request went, where anybody goes by it.
+    pub(super) fn tell(&self, well: bool) {
+        if let Some(Turn { sent, .. }) = &self.turn {
+            let now = Instant::now();
+            let took = now.saturating_duration_since(*sent);
+            self.pool.balancer.borrow_mut().answered(self.server, self.pool.time(now), took, well);
+        }
+    }
+
+    /// Keeps the connection for another request. Only after the response was read to its end and the request was sent.
+    pub fn give_back(self) {
+        let Some(state) = self.pool.servers.get(self.server) else { return };
+        let Sender::Http1(sender) = self.sender else { return };
+        // One that was introduced as a client's is not for others.
+        if sender.is_closed()
+            || self.pool.idle.get() >= self.pool.origin.keepalive
+            || self.pool.origin.proxy_protocol.is_some()
+        {
+            return;
+        }
+        drop(self.turn);
+        self.deadline.clear();
+        self.pool.idle.set(self.pool.idle.get() + 1);
+        let since = self.deadline.now();
+        state.idle.borrow_mut().push(Idle { sender, deadline: self.deadline, since });
+    }
+}
+
+impl Pool {
+    /// The kept connection that was used last, if one is still open.
+    pub(super) async fn take_idle(self: &Rc<Self>, server: usize, turn: &mut Option<Turn>) -> Option<Lease> {
+        let state = self.servers.get(server)?;
+        loop {
+            let mut kept = state.idle.borrow_mut().pop()?;
+            self.idle.set(self.idle.get().saturating_sub(1));
+            // The connection's task may have to be polled once more after the last response; an error means closed.
+            if kept.sender.is_ready() || (!kept.sender.is_closed() && kept.sender.ready().await.is_ok()) {
+                let pool = Rc::clone(self);
+                return Some(Lease {
+                    sender: Sender::Http1(kept.sender),
+                    deadline: kept.deadline,
+                    reused: true,
+                    pool,
+                    server,
+                    turn: turn.take(),
+                });
+            }
+        }
+    }
+
+    /// A connection to one server: a kept one unless `fresh`, or a new one.
+    pub(super) async fn reach(
+        self: &Rc<Self>,
+        server: usize,
+        mut turn: Option<Turn>,
+        exchange: &Exchange,
+        fresh: bool,
+        handover: &mut Option<Handover>,
+    ) -> Result<Lease, Fault> {
+        if !fresh && let Some(lease) = self.take_idle(server, &mut turn).await {
+            return Ok(lease);
+        }
+        // Boxed: the state of a connect with TLS is large, and inline every request's future would carry, and move, the room
+        // for it.
+        Box::pin(self.make(server, turn, exchange, fresh, handover)).await
+    }
+
+    async fn make(
+        self: &Rc<Self>,
+        server: usize,
+        turn: Option<Turn>,
+        exchange: &Exchange,
+        fresh: bool,
+        handover: &mut Option<Handover>,
+    ) -> Result<Lease, Fault> {
+        let (limit, deadlines) = (exchange.connect_timeout(), &exchange.worker.deadlines);
+        let connection = &exchange.connection;
+        let behalf = OnBehalf { client: Some((connection.client, connection.local)) };
+        let lease = |sender, reused, turn| Lease {
+            sender,
+            deadline: deadlines.add(),
+            reused,
+            pool: Rc::clone(self),
+            server,
+            turn,
+        };
+        let shared = self.servers.get(server).filter(|_| handover.is_none() && self.shares(server));
+        let attempt = match shared {
+            None => None,
+            Some(state) => match state.sessions.next(fresh).await {
+                Next::Go(slot) => return Ok(lease(Sender::Http2(Some(slot)), true, turn)),
+                Next::Failed(fault) => return Err(fault),
+                // Whoever waited for the first connection, which then was of HTTP/1.1, does not wait for others.
+                Next::Connect(attempt) => (!state.declined.get()).then_some(attempt),
+            },
+        };
+        match self.connect(server, limit, behalf, handover).await {
+            Ok(Opened::Http2(session)) => {
+                let slot = session.slot();
+                if let Some(attempt) = attempt {
+                    attempt.made(Some(&session));
+                }
+                Ok(lease(Sender::Http2(Some(slot)), false, turn))
+            }
+            Ok(Opened::Http1(sender)) => {
+                if let (Some(attempt), Some(state)) = (attempt, self.servers.get(server)) {
+                    state.declined.set(true);
+                    attempt.made(None);
+                }
+                Ok(lease(Sender::Http1(sender), false, turn))
+            }
+            Err(fault) => {
+                if let Some(attempt) = attempt {
+                    attempt.failed(fault);
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// Whether requests of several clients may go over one connection to a server.
+    fn shares(&self, server: usize) -> bool {
+        let Some(state) = self.servers.get(server) else { return false };
+        let scheme = state.server.url.scheme;
+        let offered = scheme == Scheme::Https && self.origin.tls_http2.is_some() && !state.declined.get();
+        (scheme == Scheme::H2c || offered) && self.origin.proxy_protocol.is_none()
+    }
+}
