@@ -121,8 +121,12 @@ impl RequestBody {
         (bytes.slice(..limit.min(bytes.len())), bytes.len() > limit || !self.is_source_ended())
     }
 
-    /// Bounds it anew; what was read ahead counts.
-    pub fn limit(&mut self, limit: u64) {
+    /// Bounds it anew, what was read ahead counts; and its pauses, from the next on.
+    pub fn limit(&mut self, limit: u64, gap_after: Option<Duration>) {
+        if let Some(gap_after) = gap_after {
+            self.gap_after = gap_after;
+            self.gap = None;
+        }
         let read = self.progress.as_ref().map_or(0, |progress| progress.bytes.get());
         if let Some(left) = limit.checked_sub(read) {
             self.left = left;

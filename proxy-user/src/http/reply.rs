@@ -110,6 +110,7 @@ impl ResponseBody {
                     frame
                 }
                 Poll::Ready(Some(Err(()))) => {
+                    lease.broke_off();
                     return this.fail(Fault::upstream(Kind::Closed, "the origin broke off its response"));
                 }
                 Poll::Ready(None) => {
@@ -121,6 +122,7 @@ impl ResponseBody {
                         lease.deadline.set_if_clear(journey.exchange.read_timeout());
                     }
                     if lease.deadline.poll_passed(cx).is_ready() {
+                        lease.broke_off();
                         return this.fail(Fault::upstream(Kind::ReadTimeout, "the origin's response stalled"));
                     }
                     return Poll::Pending;

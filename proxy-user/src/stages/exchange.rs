@@ -198,6 +198,11 @@ impl Exchange {
         own.unwrap_or(self.live.snapshot.config.timeouts.read).0
     }
 
+    /// How long the client may take between two pieces of the request body.
+    pub fn body_timeout(&self) -> Option<Duration> {
+        Some(self.route()?.timeouts.body?.0)
+    }
+
     /// Bytes that the request body may have.
     pub fn body_limit(&self) -> u64 {
         let own = self.route().and_then(|route| route.limits.body);

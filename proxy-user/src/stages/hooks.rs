@@ -37,6 +37,8 @@ pub struct Hooks {
     pub(super) response_body: Vec<OnResponseBody>,
     pub(super) log: Vec<OnLog>,
     pages: Vec<(RangeInclusive<u16>, Page)>,
+    /// Whether any of the pages is for origins' answers.
+    intercepts: bool,
 }
 
 /// What a client is shown instead of Tidegate's own text.
@@ -46,6 +48,8 @@ pub struct Page {
     pub body: Bytes,
     /// `Content-Type`.
     pub content_type: HeaderValue,
+    /// Whether it is also shown in place of an origin's answer.
+    pub intercept: bool,
 }
 
 impl Hooks {
@@ -95,14 +99,24 @@ impl Hooks {
         self.response_body.push(Box::new(hook));
     }
 
-    /// Shows `page` for errors of Tidegate's own with these statuses; of several pages for a status the first.
+    /// Shows `page` for errors of Tidegate's own with these statuses, and for those of origins where it says so; of several
+    /// pages for a status the first.
     pub fn error_page(&mut self, statuses: RangeInclusive<u16>, page: Page) {
+        self.intercepts |= page.intercept;
         self.pages.push((statuses, page));
     }
 
     /// The page for an error, if there is one.
     pub(super) fn page(&self, status: StatusCode) -> Option<&Page> {
         self.pages.iter().find(|(statuses, _)| statuses.contains(&status.as_u16())).map(|(_, page)| page)
+    }
+
+    /// The page that is shown in place of an origin's answer, if there is one.
+    pub(super) fn in_place_of(&self, status: StatusCode) -> Option<&Page> {
+        if !self.intercepts {
+            return None;
+        }
+        self.page(status).filter(|page| page.intercept)
     }
 
     /// After the last byte of the response, or when it broke off. Once for each request.

@@ -21,8 +21,9 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{Method, Response, request, response};
+use proxy_core::route::page;
 
 use crate::http::body::RequestBody;
 use crate::http::fault as http_fault;
@@ -206,7 +207,7 @@ fn pass(exchange: &mut Exchange, hooks: &[impl Fn(&mut Exchange) -> Flow]) -> Op
 
 async fn forward(exchange: &mut Exchange, hooks: &Hooks, mut body: RequestBody) -> Result<Answer, http_fault::Fault> {
     if !body.is_empty() {
-        body.limit(exchange.body_limit());
+        body.limit(exchange.body_limit(), exchange.body_timeout());
         // What was read ahead may have ended it already.
         if let Some(fault) = exchange.body.as_ref().and_then(|body| body.fault.get()) {
             return Err(fault);
@@ -217,11 +218,25 @@ async fn forward(exchange: &mut Exchange, hooks: &Hooks, mut body: RequestBody) 
             }
         }
     }
-    let (mut head, payload) = upstream::forward(exchange, body).await?;
+    let (mut head, mut payload) = upstream::forward(exchange, body).await?;
+    if let Some(page) = hooks.in_place_of(head.status) {
+        show(page, exchange, &mut head, &mut payload);
+    }
     for hook in hooks.upstream_response.iter().rev() {
         hook(exchange, &mut head);
     }
     Ok((head, payload))
+}
+
+/// Puts a page in the place of what an origin has answered; the status stays.
+fn show(page: &hooks::Page, exchange: &Exchange, head: &mut response::Parts, payload: &mut Payload) {
+    page::without_content(&mut head.headers);
+    head.headers.insert(CONTENT_TYPE, page.content_type.clone());
+    if let Payload::Origin(body, lease) = std::mem::replace(payload, Payload::Full(page.body.clone()))
+        && exchange.body_finished()
+    {
+        upstream::discard::discard(body, lease);
+    }
 }
 
 fn local(answer: Response<Bytes>) -> Answer {

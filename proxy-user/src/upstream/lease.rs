@@ -51,6 +51,8 @@ pub(crate) struct Turn {
     pub(super) pool: Rc<Pool>,
     pub(super) given: Given,
     pub(super) sent: Instant,
+    /// Failures in a row that the answer's header has ended.
+    pub(super) ended: u32,
 }
 
 impl Drop for Turn {
@@ -82,11 +84,19 @@ impl Lease {
     }
 
     /// How the request went, where anybody goes by it.
-    pub(super) fn tell(&self, well: bool) {
-        if let Some(Turn { sent, .. }) = &self.turn {
+    pub(super) fn tell(&mut self, well: bool) {
+        if let Some(Turn { sent, ended, .. }) = &mut self.turn {
             let now = Instant::now();
             let took = now.saturating_duration_since(*sent);
-            self.pool.balancer.borrow_mut().answered(self.server, self.pool.time(now), took, well);
+            *ended = self.pool.balancer.borrow_mut().answered(self.server, self.pool.time(now), took, well);
+        }
+    }
+
+    /// The response did not come to its end, by the origin's fault.
+    pub fn broke_off(&self) {
+        if let Some(turn) = &self.turn {
+            let now = self.pool.time(Instant::now());
+            self.pool.balancer.borrow_mut().broke_off(self.server, now, turn.ended);
         }
     }
 

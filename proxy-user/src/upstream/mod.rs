@@ -2,6 +2,7 @@
 //! sends the request, and tries again only where nothing of it can have had an effect.
 
 pub mod connect;
+pub(crate) mod discard;
 pub mod h2;
 pub mod lease;
 pub mod origin;

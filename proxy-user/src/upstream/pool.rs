@@ -141,7 +141,7 @@ impl Pool {
         }
         let now = Instant::now();
         let given = self.balancer.borrow_mut().began(server, self.time(now)).ok_or(Full)?;
-        Ok(Some(Turn { pool: Rc::clone(self), given, sent: now }))
+        Ok(Some(Turn { pool: Rc::clone(self), given, sent: now, ended: 0 }))
     }
 
     /// Waits until a server may have room, in the upstream's queue.

@@ -2,10 +2,12 @@
 //! clients that share no code with it (plain sockets, curl).
 
 mod abuse;
+mod bad;
 mod bodies;
 mod bundles;
 mod corpus;
 mod edge;
+mod failing_origins;
 mod files;
 mod forwarding;
 #[path = "../../core/src/geo/samples.rs"]

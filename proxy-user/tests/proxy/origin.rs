@@ -3,8 +3,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 /// A running origin; it ends with the test process.
@@ -15,6 +15,21 @@ pub struct Origin {
     pub connections: Arc<AtomicUsize>,
     /// Requests answered or begun so far.
     pub requests: Arc<AtomicUsize>,
+    held: Arc<Held>,
+}
+
+/// What waits for the test's word.
+#[derive(Default)]
+struct Held {
+    released: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Held {
+    fn wait(&self) {
+        let mut released = self.changed.wait_while(self.released.lock().unwrap(), |left| *left == 0).unwrap();
+        *released -= 1;
+    }
 }
 
 /// What one request looked like.
@@ -33,16 +48,28 @@ impl Origin {
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let requests = Arc::new(AtomicUsize::new(0));
-        let (accepted, answered) = (Arc::clone(&connections), Arc::clone(&requests));
+        let held = Arc::new(Held::default());
+        let (accepted, answered, waiting) = (Arc::clone(&connections), Arc::clone(&requests), Arc::clone(&held));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 accepted.fetch_add(1, Ordering::SeqCst);
-                let answered = Arc::clone(&answered);
+                let (answered, waiting) = (Arc::clone(&answered), Arc::clone(&waiting));
                 // A client that leaves ends its thread with an error, which is of no interest.
-                std::thread::spawn(move || drop(serve(stream, name, &answered)));
+                std::thread::spawn(move || drop(serve(stream, name, &answered, &waiting)));
             }
         });
-        Self { address, connections, requests }
+        Self { address, connections, requests, held }
+    }
+
+    /// Lets one `/hold`, or one more event of `/events`, go on.
+    pub fn release(&self) {
+        *self.held.released.lock().unwrap() += 1;
+        self.held.changed.notify_one();
+    }
+
+    /// Requests answered or begun so far.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
     }
 
     /// Connections accepted so far.
@@ -51,7 +78,7 @@ impl Origin {
     }
 }
 
-fn serve(stream: TcpStream, name: &str, answered: &AtomicUsize) -> std::io::Result<()> {
+fn serve(stream: TcpStream, name: &str, answered: &AtomicUsize, held: &Held) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut out = stream;
@@ -102,6 +129,26 @@ fn serve(stream: TcpStream, name: &str, answered: &AtomicUsize) -> std::io::Resu
                 )?;
             }
             "/name" => text(&mut out, name)?,
+            "/hold" => {
+                held.wait();
+                text(&mut out, name)?;
+            }
+            "/events" => {
+                out.write_all(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+                )?;
+                for number in 0..3 {
+                    held.wait();
+                    write!(out, "9\r\ndata: {number}\n\n\r\n")?;
+                }
+                out.write_all(b"0\r\n\r\n")?;
+            }
+            "/status" => write!(
+                out,
+                "HTTP/1.1 {argument} Said\r\nContent-Type: text/x-origin\r\nContent-Encoding: x-none\r\nRetry-After: 7\r\n\
+                 Content-Length: 6\r\n\r\n{}",
+                if seen.method == "HEAD" { "" } else { "origin" }
+            )?,
             _ if seen.method == "HEAD" => out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n")?,
             // Whatever else: what was seen.
             _ => {

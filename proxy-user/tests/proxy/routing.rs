@@ -51,6 +51,40 @@ fn requests_take_the_route_that_fits_best() {
 }
 
 #[test]
+fn pages_take_the_place_of_what_origins_answer_where_they_say_so() {
+    let origin = Origin::start("first");
+    let edge = Edge::start(origin.address, |config| {
+        config["workers"] = json!(1);
+        config["routes"][0]["error_pages"] = json!({
+            "503": {"body": "<p>later</p>", "intercept": true},
+            "4xx": {"body": "{}", "content_type": "application/json", "intercept": true},
+            "5xx": {"body": "ours"},
+        });
+    });
+    let mut client = Client::connect(edge.http);
+    let later = client.get("/status=503");
+    assert_eq!((later.status, later.body.as_str()), (503, "<p>later</p>"), "{}", later.head);
+    assert_eq!(
+        (later.field("content-type"), later.field("retry-after")),
+        (Some("text/html; charset=utf-8"), Some("7"))
+    );
+    assert_eq!(later.field("content-encoding"), None);
+    let missing = client.get("/status=404");
+    assert_eq!((missing.status, missing.body.as_str()), (404, "{}"));
+    assert_eq!(missing.field("content-type"), Some("application/json"));
+    let own = client.get("/status=500");
+    assert_eq!((own.status, own.body.as_str(), own.field("content-encoding")), (500, "origin", Some("x-none")));
+    assert_eq!((client.get("/status=200").body.as_str(), client.get("/not-http").body.as_str()), ("origin", "ours"));
+    let head = client.send("HEAD /status=503 HTTP/1.1\r\nHost: a\r\n\r\n").reply("HEAD");
+    assert_eq!((head.status, head.field("content-length")), (503, Some("12")));
+    for version in ["--http2", "--http1.1"] {
+        assert_eq!(edge.curl(&[version, "-w", "%{http_code}"], "/status=404"), "{}404");
+    }
+    // What nobody gets was read all the same: but for the one that broke HTTP, one connection does for all.
+    assert_eq!(origin.connections(), 2);
+}
+
+#[test]
 fn a_route_has_bounds_times_and_error_pages_of_its_own() {
     let origin = Origin::start("first");
     let edge = Edge::start(origin.address, |config| {
@@ -63,12 +97,17 @@ fn a_route_has_bounds_times_and_error_pages_of_its_own() {
              "error_pages": {"5xx": {"body": "sorry"}, "502": {"body": "no"}}},
             {"path": "/small", "upstream": first, "limits": {"body": "5B"}},
             {"path": "/big", "upstream": first, "limits": {"body": "1KiB"}},
+            {"path": "/slow", "upstream": first, "limits": {"body": "1KiB"}, "timeouts": {"body": "300ms"}},
         ]);
     });
     let mut client = Client::connect(edge.http);
     let late = client.get("/wait=20000");
     assert_eq!((late.status, late.body.as_str()), (504, "sorry"), "{}", late.head);
     assert_eq!(late.field("content-type"), Some("text/html; charset=utf-8"));
+
+    let mut slow = Client::connect(edge.http);
+    slow.send("POST /slow HTTP/1.1\r\nHost: first.test\r\nContent-Length: 9\r\n\r\nx");
+    assert_eq!(slow.reply("POST").status, 408, "the config's own time is 30 s");
 
     let post = |path: &str, length: usize| {
         let head = format!("POST {path} HTTP/1.1\r\nHost: first.test\r\nContent-Length: {length}\r\n\r\n");

@@ -1,52 +1,29 @@
 //! Upstreams whose servers fail on purpose: who gets the requests, and what clients see of it.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
+use crate::bad::{Bad, Way};
 use crate::edge::{Client, Edge, wait_for};
 use crate::origin::Origin;
-
-/// A server that takes each request and answers with these bytes, whatever they are, and closes.
-struct Bad {
-    address: SocketAddr,
-    requests: Arc<AtomicUsize>,
-}
-
-impl Bad {
-    fn start(answer: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let requests = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&requests);
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                if stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
-                    counted.fetch_add(1, Ordering::SeqCst);
-                    let _ = stream.write_all(answer.as_bytes());
-                }
-            }
-        });
-        Self { address, requests }
-    }
-
-    fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
-    }
-}
 
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy";
 
 /// One worker, so that it alone counts; `upstream` beside the servers.
 fn edge(servers: &[SocketAddr], upstream: Value) -> Edge {
+    one_worker(servers, upstream, |_| {})
+}
+
+/// The same, changed.
+pub fn one_worker(servers: &[SocketAddr], upstream: Value, change: impl FnOnce(&mut Value)) -> Edge {
     let servers: Vec<String> = servers.iter().map(|server| format!("http://{server}")).collect();
     Edge::start(([127, 0, 0, 1], 1).into(), |config| {
         config["workers"] = json!(1);
         config["upstreams"]["origin"] = upstream;
         config["upstreams"]["origin"]["servers"] = json!(servers);
+        change(config);
     })
 }
 
@@ -58,7 +35,7 @@ fn statuses(edge: &Edge, path: &str, count: usize) -> Vec<u16> {
 #[test]
 fn what_a_server_does_not_answer_is_sent_to_another_within_the_budget() {
     for (answer, bad_status) in [("", 502), ("what?\r\n\r\n", 502), (UNAVAILABLE, 503)] {
-        let (good, bad) = (Origin::start("good"), Bad::start(answer));
+        let (good, bad) = (Origin::start("good"), Bad::start(Way::Answer(answer)));
         let servers = [good.address, bad.address];
         let retries = json!({"attempts": 1, "on_status": [503], "per_second": 1000});
         let retrying = edge(&servers, json!({"retries": retries}));
@@ -86,7 +63,7 @@ fn what_a_server_does_not_answer_is_sent_to_another_within_the_budget() {
 
 #[test]
 fn a_server_that_fails_is_left_alone() {
-    let (good, bad) = (Origin::start("good"), Bad::start(UNAVAILABLE));
+    let (good, bad) = (Origin::start("good"), Bad::start(Way::Answer(UNAVAILABLE)));
     let balance = json!({"ejection": {"failures": 3, "for": "1h"}});
     let edge = edge(&[good.address, bad.address], json!({"balance": balance}));
     let seen = statuses(&edge, "/name", 40);
@@ -96,7 +73,7 @@ fn a_server_that_fails_is_left_alone() {
 
 #[test]
 fn probes_find_a_server_that_is_not_well() {
-    let (good, bad) = (Origin::start("good"), Bad::start(UNAVAILABLE));
+    let (good, bad) = (Origin::start("good"), Bad::start(Way::Answer(UNAVAILABLE)));
     let health = json!({"path": "/health", "every": "100ms", "fall": 1});
     let edge = edge(&[good.address, bad.address], json!({"health": health}));
     edge.wait_log("the server is not well", 1);
@@ -155,4 +132,41 @@ fn a_full_upstream_says_so() {
     assert_eq!(statuses(&edge, "/name", 1), [503]);
     assert_eq!(slow.reply("GET").body, "waited");
     assert_eq!(statuses(&edge, "/name", 2), [200; 2]);
+}
+
+#[test]
+fn requests_wait_in_the_queue_of_a_full_upstream() {
+    let origin = Origin::start("only");
+    let queue = |time: &str| json!({"balance": {"max_requests": 1, "queue": {"requests": 1, "for": time}}});
+    let waiting = |edge: &Edge| {
+        wait_for("a request in the queue", || {
+            let (_, said) = edge.ask(&["status", "--json"]);
+            if said.contains("\"waiting\": 1") || said.contains("\"waiting\":1") { Ok(()) } else { Err(said) }
+        });
+    };
+    let begun = |count: usize| {
+        wait_for("a request at the origin", || if origin.requests() >= count { Ok(()) } else { Err(String::new()) });
+    };
+    let hold = "GET /hold HTTP/1.1\r\nHost: first.test\r\n\r\n";
+    let patient = edge(&[origin.address], queue("1m"));
+    let (mut first, mut second) = (Client::connect(patient.http), Client::connect(patient.http));
+    first.send(hold);
+    begun(1);
+    second.send(hold);
+    waiting(&patient);
+    assert_eq!(statuses(&patient, "/name", 1), [503], "one more than may wait");
+    origin.release();
+    assert_eq!(first.reply("GET").body, "only");
+    begun(2);
+    origin.release();
+    assert_eq!(second.reply("GET").body, "only");
+
+    let hasty = edge(&[origin.address], queue("200ms"));
+    let mut first = Client::connect(hasty.http);
+    first.send(hold);
+    begun(3);
+    assert_eq!(statuses(&hasty, "/name", 1), [503], "waited in vain");
+    origin.release();
+    assert_eq!(first.reply("GET").body, "only");
+    assert_eq!(statuses(&hasty, "/name", 2), [200; 2]);
 }

@@ -97,9 +97,9 @@ impl Health {
         self.trial = false;
     }
 
-    /// It did what it should.
-    pub fn succeeded(&mut self, now: u64) {
-        self.failures = 0;
+    /// It did what it should. The failures in a row that this ends, for [`Self::broke_off`].
+    pub fn succeeded(&mut self, now: u64) -> u32 {
+        let ended = std::mem::take(&mut self.failures);
         if self.unreachable_until.take().is_some() | self.ejected_until.take_if(|until| now >= *until).is_some() {
             self.back = Some(now);
         }
@@ -107,6 +107,12 @@ impl Health {
             self.trial = false;
             self.rounds = 0;
         }
+        ended
+    }
+
+    /// A response that began well did not come to its end: the success is taken back, with the failures that it had ended.
+    pub fn broke_off(&mut self, ended: u32) {
+        self.failures = self.failures.max(ended);
     }
 
     /// It did not; `may` be left alone for that.

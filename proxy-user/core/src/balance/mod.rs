@@ -149,8 +149,9 @@ impl Balancer {
         self.servers.get(server).map_or(0, |server| server.active)
     }
 
-    /// A server answered after this time: well, or with what counts as a failure.
-    pub fn answered(&mut self, server: usize, now: u64, took: Duration, well: bool) {
+    /// A server answered after this time: well, or with what counts as a failure. The failures in a row that this ends,
+    /// for [`Self::broke_off`].
+    pub fn answered(&mut self, server: usize, now: u64, took: Duration, well: bool) -> u32 {
         if let Some(server) = self.servers.get_mut(server) {
             let sample = took.as_secs_f64();
             let (before, since) = server.latency.unwrap_or((sample, now));
@@ -158,14 +159,19 @@ impl Balancer {
             let faded = sample + (before - sample) * kept(now, since);
             server.latency = Some((if sample > before { sample } else { faded }, now));
         }
-        if well { self.succeeded(server, now) } else { self.failed(server, now) }
+        if well {
+            return self.servers.get_mut(server).map_or(0, |server| server.health.succeeded(now));
+        }
+        self.failed(server, now);
+        0
     }
 
-    /// A server did what it should.
-    pub fn succeeded(&mut self, server: usize, now: u64) {
+    /// The response of a server that had answered well broke off or stalled: a failure after all, as if it had not answered.
+    pub fn broke_off(&mut self, server: usize, now: u64, ended: u32) {
         if let Some(server) = self.servers.get_mut(server) {
-            server.health.succeeded(now);
+            server.health.broke_off(ended);
         }
+        self.failed(server, now);
     }
 
     /// A connection was made: it can be reached again. Whether it does what it should, requests tell.

@@ -131,6 +131,25 @@ fn failures_in_a_row_open_the_circuit_and_a_trial_closes_it() {
 }
 
 #[test]
+fn responses_that_break_off_are_failures_in_a_row_too() {
+    let mut balancer = breaker(2);
+    for whole in [false, false, true, false, false] {
+        let ended = balancer.answered(0, 0, Duration::ZERO, true);
+        if !whole {
+            balancer.broke_off(0, 0, ended);
+        }
+    }
+    assert_eq!(balancer.standing(0, 0), Standing::Well, "not three in a row");
+    // Two at a time on one server: what the first has ended, the other's end does not bring back twice.
+    let (one, other) = (balancer.answered(0, 0, Duration::ZERO, true), balancer.answered(0, 0, Duration::ZERO, true));
+    assert_eq!((one, other), (2, 0));
+    balancer.broke_off(0, 0, other);
+    assert_eq!(balancer.standing(0, 0), Standing::Well);
+    balancer.broke_off(0, 0, one);
+    assert_eq!(balancer.standing(0, 0), Standing::Ejected);
+}
+
+#[test]
 fn a_trial_without_news_is_followed_by_another() {
     let mut balancer = breaker(2);
     // From before it was left alone.
@@ -165,7 +184,7 @@ fn who_comes_back_starts_slowly() {
     let mut balancer =
         Balancer::new(Rules { slow_start: Duration::from_secs(10), ..rules(Balance::LeastRequests, &[1, 1]) });
     balancer.unreachable(0, 0, Duration::from_secs(2));
-    balancer.succeeded(0, 5 * SECOND);
+    balancer.answered(0, 5 * SECOND, Duration::ZERO, true);
     let weight = |balancer: &Balancer, now| balancer.weight(0, now);
     assert_eq!(weight(&balancer, 5 * SECOND), 10);
     assert_eq!(weight(&balancer, 10 * SECOND), 50);

@@ -37,7 +37,7 @@ pub enum Balance {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ejecting {
-    /// Failures in a row: no connection, no answer, an answer that is not HTTP, or 502, 503, 504.
+    /// Failures in a row: no connection, no answer, an answer that is not HTTP or breaks off, or 502, 503, 504.
     #[schemars(range(min = 1, max = MAX_STREAK))]
     pub failures: u32,
     /// For how long the first time; each time in a row as much longer.

@@ -87,7 +87,8 @@ pub struct Route {
     /// Changes of the response's header fields on their way to the client.
     #[serde(default, skip_serializing_if = "HeaderChanges::is_default")]
     pub response_headers: HeaderChanges,
-    /// Pages instead of Tidegate's own error texts, by status (`503`) or class (`5xx`).
+    /// Pages instead of Tidegate's own error texts, by status (`503`) or class (`5xx`); with `intercept` instead of an
+    /// origin's answers, too.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub error_pages: BTreeMap<String, Page>,
     /// Settings of stages that a binary of one's own adds, by their names; for this route, instead of those of the config.
@@ -198,6 +199,9 @@ pub struct Page {
     /// `Content-Type`.
     #[serde(default = "html")]
     pub content_type: String,
+    /// Show it also in place of what an origin answers with such a status.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub intercept: bool,
 }
 
 /// Times of a route.
@@ -208,6 +212,8 @@ pub struct RouteTimeouts {
     pub connect: Option<Span>,
     /// From the request sent to the origin's response header.
     pub response: Option<Span>,
+    /// Between two pieces of a request body.
+    pub body: Option<Span>,
     /// Between two pieces of a response body.
     pub read: Option<Span>,
     /// Upgraded connection (WebSocket) on which nothing comes from either side.

@@ -10,7 +10,7 @@ use crate::diagnostic::hint;
 use crate::host::HostPattern;
 use crate::json::join;
 use crate::json::shape::Fault;
-use crate::route::{PathMatch, Rule, Template};
+use crate::route::{PathMatch, Rule, Template, page};
 
 /// Statuses of a redirect that clients follow.
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
@@ -82,8 +82,13 @@ fn one(config: &Config, route: &Route, at: &str, faults: &mut Vec<Fault>) {
     }
     answers(route, at, faults);
     let times = &route.timeouts;
-    let times =
-        [("connect", times.connect), ("response", times.response), ("read", times.read), ("tunnel", times.tunnel)];
+    let times = [
+        ("connect", times.connect),
+        ("response", times.response),
+        ("body", times.body),
+        ("read", times.read),
+        ("tunnel", times.tunnel),
+    ];
     for (key, time) in times {
         let Some(time) = time else { continue };
         if time.0.is_zero() || time.0 > MAX_TIMEOUT {
@@ -187,15 +192,15 @@ fn answers(route: &Route, at: &str, faults: &mut Vec<Fault>) {
     }
     for (status, page) in &route.error_pages {
         let at = join(&format!("{at}/error_pages"), status);
-        let class = matches!(status.as_str(), "4xx" | "5xx");
-        if !class
-            && !status.parse().is_ok_and(|status: u16| (400..600).contains(&status) && status.to_string().len() == 3)
-        {
+        if page::statuses(status).is_none() {
             let message = format!("`{status}` is neither a status from 400 to 599 nor `4xx` or `5xx`");
             faults.push(Fault::at_key(at.clone(), message));
         }
         if page.body.is_some() == page.file.is_some() {
             faults.push(Fault::at(at.clone(), "a page has either `body` or `file`"));
+        }
+        if page.intercept && route.upstreams().next().is_none() {
+            faults.push(Fault::at_key(format!("{at}/intercept"), "no origin answers requests of this route"));
         }
         field_value(&page.content_type, format!("{at}/content_type"), faults);
     }

@@ -6,7 +6,7 @@ use http::header::LOCATION;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use proxy_core::config::{HeaderChanges, Redirect, Respond, Route};
-use proxy_core::route::{PathMatch, Template};
+use proxy_core::route::{PathMatch, Template, page};
 
 use crate::http::fault::Fault;
 use crate::stages::exchange::Exchange;
@@ -39,24 +39,20 @@ pub(super) fn join(site: &Site<'_>, index: usize, route: &Route, hooks: &mut Hoo
         hooks.response(move |_, head| changes.make(&mut head.headers));
     }
     // Single statuses before classes, which would take them.
-    for (status, page) in route.error_pages.iter().filter(|(key, _)| !key.ends_with("xx")).chain(classes(route)) {
+    for (status, own) in route.error_pages.iter().filter(|(key, _)| !key.ends_with("xx")).chain(classes(route)) {
         let at = |key: &str| at(&format!("error_pages/{status}{key}"));
-        let body = match &page.file {
+        let body = match &own.file {
             Some(file) => {
                 let file = site.base.join(file);
                 let text =
                     std::fs::read(&file).map_err(|error| (at("/file"), format!("{}: {error}", file.display())))?;
                 Bytes::from(text)
             }
-            None => Bytes::from(page.body.clone().unwrap_or_default()),
+            None => Bytes::from(own.body.clone().unwrap_or_default()),
         };
-        let content_type = value(&page.content_type).map_err(|what| (at("/content_type"), what))?;
-        let statuses = match status.as_str() {
-            "4xx" => 400..=499,
-            "5xx" => 500..=599,
-            one => one.parse().map(|one| one..=one).map_err(|_| (at(""), "not a status".to_owned()))?,
-        };
-        hooks.error_page(statuses, Page { body, content_type });
+        let content_type = value(&own.content_type).map_err(|what| (at("/content_type"), what))?;
+        let statuses = page::statuses(status).ok_or_else(|| (at(""), "not a status".to_owned()))?;
+        hooks.error_page(statuses, Page { body, content_type, intercept: own.intercept });
     }
     Ok(())
 }
