@@ -22,6 +22,7 @@ use super::link::Link;
 use super::passage::Passages;
 use crate::http::upgrade::Tunnel;
 use crate::http::wire::Framing;
+use crate::stages::policy::feedback;
 use crate::stats::bump;
 use crate::tls::secured::Secured;
 
@@ -198,7 +199,10 @@ impl Connection {
         let client = self.secured().and_then(|secured| secured.client.as_ref());
         let client = client.map(|client| &client.identity);
         let link = policies.wants_link().then(|| self.link.view(self.served.get()));
-        ConnectionView { hello: self.hello(), client, places: policies.places(), link }
+        let worker = &self.worker;
+        let record = || worker.ledger.borrow().record(self.client.ip(), worker.deadlines.now());
+        let abuse = policies.wants_abuse().then(record).unwrap_or_default();
+        ConnectionView { hello: self.hello(), client, places: policies.places(), link, abuse }
     }
 
     /// A request's header is complete.
@@ -261,7 +265,7 @@ impl Connection {
         self.place.get().is_some()
     }
 
-    /// The client did this: it is counted, named in the log, and scored.
+    /// The client did this: it is counted, named in the log, and scored, and policies may have its source dropped for it.
     pub fn abused(&self, kind: Kind) {
         let worker = &self.worker;
         if let Some(count) = worker.stats.abuse.get(kind as usize) {
@@ -271,6 +275,10 @@ impl Connection {
         let score = worker.ledger.borrow_mut().note(self.client.ip(), kind, now);
         if worker.told.borrow_mut().take(LINES, now) {
             tracing::info!(client = %self.client, listener = self.listener.name, kind = kind.name(), score, "abuse");
+        }
+        let live = worker.live();
+        if live.snapshot.policies.acts_on_abuse() {
+            feedback::abused(self, &live.snapshot);
         }
     }
 

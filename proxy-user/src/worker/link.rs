@@ -43,6 +43,11 @@ impl Link {
         self.source.replace(Source::Quic(connection));
     }
 
+    /// Whether it is one of QUIC.
+    pub fn is_quic(&self) -> bool {
+        matches!(*self.source.borrow(), Source::Quic(_))
+    }
+
     /// Its socket is being closed.
     pub fn forget(&self) {
         self.source.take();

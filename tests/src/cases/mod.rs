@@ -1,5 +1,6 @@
 //! The end-to-end cases: each builds its own street, so that they run side by side and leave nothing for the next.
 
+mod abuse;
 mod attach;
 mod bodies;
 pub mod checks;
@@ -48,10 +49,11 @@ pub struct Case {
 }
 
 /// All cases, by group.
-const GROUPS: [(&str, &[Case]); 18] = [
+const GROUPS: [(&str, &[Case]); 19] = [
     ("protocols", protocols::CASES),
     ("bodies", bodies::CASES),
     ("verdicts", verdicts::CASES),
+    ("abuse", abuse::CASES),
     ("workers", workers::CASES),
     ("reload", reload::CASES),
     ("lifecycle", lifecycle::CASES),

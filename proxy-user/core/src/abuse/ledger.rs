@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use super::Kind;
+use super::{Kind, Record};
 
 /// Sources that are remembered.
 const SOURCES: usize = 4_096;
@@ -38,6 +38,7 @@ impl Kind {
 struct Row {
     source: IpAddr,
     points: f32,
+    last: Kind,
     at: Instant,
 }
 
@@ -73,16 +74,20 @@ impl Ledger {
         let before = row.filter(|row| row.source == source).map_or(0.0, |row| decayed(&row, now));
         #[expect(clippy::cast_precision_loss, reason = "points of one abuse are few")]
         let points = before + kind.points() as f32;
-        *row = Some(Row { source, points, at: now });
+        *row = Some(Row { source, points, last: kind, at: now });
         whole(points)
     }
 
-    /// The points of `client`.
-    pub fn points(&self, client: IpAddr, now: Instant) -> u32 {
+    /// What `client` has done.
+    pub fn record(&self, client: IpAddr, now: Instant) -> Record {
+        if self.rows.is_empty() {
+            return Record::default();
+        }
         let source = source(client);
         let set = place(source, self.seed).and_then(|range| self.rows.get(range)).unwrap_or_default();
         let row = set.iter().flatten().find(|row| row.source == source);
-        row.map_or(0, |row| whole(decayed(row, now)))
+        let record = row.map(|row| Record { score: whole(decayed(row, now)), last: Some(row.last) });
+        record.filter(|record| record.score > 0).unwrap_or_default()
     }
 }
 
@@ -121,14 +126,17 @@ mod tests {
         let now = Instant::now();
         let mut ledger = Ledger::new(1);
         let [a, b, c] = ["192.0.2.1", "2001:db8::1", "2001:db8::ffff"].map(|text| text.parse::<IpAddr>().unwrap());
-        assert_eq!(ledger.points(a, now), 0);
+        let points = |ledger: &Ledger, client, now| ledger.record(client, now).score;
+        assert_eq!(ledger.record(a, now), Record::default());
         assert_eq!(ledger.note(a, Kind::Ping, now), 25);
         assert_eq!(ledger.note(a, Kind::SlowBody, now), 30);
-        assert_eq!(ledger.points(a, now + HALF_LIFE), 15);
+        assert_eq!(points(&ledger, a, now + HALF_LIFE), 15);
         assert_eq!(ledger.note(a, Kind::SlowBody, now + HALF_LIFE), 20);
+        assert_eq!(ledger.record(a, now + HALF_LIFE), Record { score: 20, last: Some(Kind::SlowBody) });
+        assert_eq!(ledger.record(a, now + 10 * HALF_LIFE), Record::default());
         assert_eq!(ledger.note(b, Kind::Resets, now), 25);
         assert_eq!(ledger.note(c, Kind::Resets, now), 50, "one /64");
-        assert_eq!(ledger.points("::ffff:192.0.2.1".parse().unwrap(), now + HALF_LIFE), 20);
+        assert_eq!(points(&ledger, "::ffff:192.0.2.1".parse().unwrap(), now + HALF_LIFE), 20);
     }
 
     #[test]
@@ -143,6 +151,6 @@ mod tests {
             ledger.note(IpAddr::V4((0x0a00_0000 + number).into()), Kind::Malformed, now);
         }
         assert_eq!(ledger.rows.len(), SOURCES);
-        assert_eq!(ledger.points(bad, now), 250);
+        assert_eq!(ledger.record(bad, now), Record { score: 250, last: Some(Kind::Resets) });
     }
 }

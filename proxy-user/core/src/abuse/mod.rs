@@ -39,6 +39,15 @@ pub enum Kind {
     Connections,
 }
 
+/// What a source has done lately.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Its points.
+    pub score: u32,
+    /// What it did last; None where it did nothing, or long ago.
+    pub last: Option<Kind>,
+}
+
 impl Kind {
     /// All, in the order of their index.
     pub const ALL: [Self; 13] = [
@@ -56,6 +65,11 @@ impl Kind {
         Self::Priority,
         Self::Connections,
     ];
+
+    /// The one of a name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 
     /// Name in logs, metrics and the config.
     pub const fn name(self) -> &'static str {

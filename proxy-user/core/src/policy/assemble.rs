@@ -12,7 +12,7 @@ use super::challenge::{ChallengeKey, Signer};
 use super::classes::{PacketRule, RuleTables, compile};
 use super::cubes::Cube;
 use super::explain::Told;
-use super::lang::{Availability, Field, HttpInt, IntField, Lists};
+use super::lang::{Availability, Expr, Field, HttpInt, IntField, Lists};
 use super::listed::{Listed, bounded};
 use super::model::{ActionKind, MAX_RATE_RULES};
 use super::packet::Lowered;
@@ -134,6 +134,17 @@ fn effect(rule: &UnitRule, shadow: bool) -> Effect {
     }
 }
 
+/// Whether a condition is about what the source did, and else at most about what is known of every connection: it can be
+/// decided when the source does something.
+fn on_abuse(when: &Expr) -> bool {
+    let (mut about, mut else_known) = (false, true);
+    when.fields(&mut |field| {
+        about |= field.is_of_abuse();
+        else_known &= field.is_of_abuse() || field.of_handshakes();
+    });
+    about && else_known
+}
+
 /// How far a rule is rolled out; what it did so far goes on, and so does its watch if that is the same.
 fn rollout(rule: &UnitRule, shadow: bool, before: Option<&RequestRule>, terms: &Terms<'_>) -> Rollout {
     if matches!(terms.purpose, Purpose::Test) {
@@ -214,6 +225,9 @@ impl Assembly {
                 (hello, &mut self.set.hello),
             ];
             places.into_iter().filter(|(is, _)| *is).for_each(|(_, list)| list.push(self.set.requests.len()));
+            if rule.push.is_some() && rule.rate.is_none() && on_abuse(&rule.when) {
+                self.set.abuse.push(self.set.requests.len());
+            }
             let rule = self.request(unit, slot, shadow, rule, terms);
             self.set.requests.push(rule);
         }
@@ -246,6 +260,7 @@ impl Assembly {
             let clock = [HttpInt::Seconds, HttpInt::Milliseconds].map(|unit| Field::Int(IntField::Http(unit)));
             self.set.wall_clock |= clock.contains(&field);
             self.set.wants_link |= field.is_of_link();
+            self.set.wants_abuse |= field.is_of_abuse();
             self.set.wants_hello |= field.availability() == Availability::Hello;
         };
         rule.when.fields(&mut look);

@@ -34,6 +34,24 @@ impl PolicySet {
         None
     }
 
+    /// The verdicts that rules want about a source when it has done something to wear the server down. `request` is
+    /// [`RequestView::of_connection`]'s, with that in it. `now_ns` as for [`Self::evaluate`].
+    pub fn evaluate_abuse(&self, request: &RequestView<'_>, now_ns: u64) -> SmallVec<[Push; 1]> {
+        let mut decision = Decision::default();
+        let allowed = self.allows_source(request.src);
+        for rule in self.abuse.iter().filter_map(|place| self.requests.get(*place)) {
+            let asked = self.policies.get(rule.policy).is_some_and(|policy| policy.looks_at(request));
+            if asked
+                && rule.when.holds(request)
+                && rule.rollout.acts(request.src)
+                && decision.end(rule, request, allowed, now_ns)
+            {
+                break;
+            }
+        }
+        decision.pushes
+    }
+
     /// Evaluates the request rules but for those on the body. `now_ns` is `CLOCK_MONOTONIC` in nanoseconds (rates).
     pub fn evaluate(&self, request: &RequestView<'_>, now_ns: u64) -> Decision {
         let mut decision = Decision::default();

@@ -24,6 +24,7 @@ use crate::ranges::{RangeSet, number};
 
 /// All loaded policies, compiled; immutable, shared by the workers behind an `Arc`.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "what each says is asked by itself")]
 pub struct PolicySet {
     pub(super) policies: Vec<RequestPolicy>,
     /// In the order in which they are asked.
@@ -46,6 +47,10 @@ pub struct PolicySet {
     pub(super) wants_hello: bool,
     /// A rule looks at how the connection fares.
     pub(super) wants_link: bool,
+    /// A rule looks at what the source did.
+    pub(super) wants_abuse: bool,
+    /// Places of those that push a verdict by that and by nothing of a request.
+    pub(super) abuse: Vec<usize>,
     pub(super) places: Option<Arc<Databases>>,
     /// For challenges.
     pub(super) signer: Signer,
@@ -229,6 +234,16 @@ impl PolicySet {
     /// Whether a rule looks at [`super::ConnectionView::link`], which costs asking the system for each request.
     pub fn wants_link(&self) -> bool {
         self.wants_link
+    }
+
+    /// Whether a rule looks at [`super::ConnectionView::abuse`], which costs a look-up for each request.
+    pub fn wants_abuse(&self) -> bool {
+        self.wants_abuse
+    }
+
+    /// Whether a verdict may be pushed when a source does something, before it asks for anything more.
+    pub fn acts_on_abuse(&self) -> bool {
+        !self.abuse.is_empty()
     }
 
     /// Who knows places, for [`super::ConnectionView::places`].

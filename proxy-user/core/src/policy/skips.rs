@@ -27,6 +27,7 @@ impl PolicySet {
         let acting = self.requests.iter().filter(|rule| rule.effect == Effect::Skip);
         let left_out: HashSet<usize> = acting.flat_map(|rule| rule.skips.iter().copied()).collect();
         self.hello.retain(|place| !left_out.contains(place));
+        self.abuse.retain(|place| !left_out.contains(place));
         for (rule, told) in self.rules.iter_mut().zip(&self.told) {
             if rule.phase == Phase::ClientHello && told.request.is_some_and(|place| left_out.contains(&place)) {
                 rule.phase = Phase::Request;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod abuse;
 mod bodies;
 mod effects;
 mod handshakes;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, Method, StatusCode, Version};
 
+use crate::abuse::Record;
 use crate::geo::Places;
 use crate::hello::ClientHello;
 use crate::tls::Identity;
@@ -130,6 +131,8 @@ pub struct ConnectionView<'a> {
     pub places: Option<&'a dyn Places>,
     /// How the connection fares; only found out where [`super::PolicySet::wants_link`] says so.
     pub link: Option<LinkView>,
+    /// What its source did lately to wear the server down; only looked up where [`super::PolicySet::wants_abuse`] says so.
+    pub abuse: Record,
 }
 
 /// How a connection fares at the time of a request. What the system does not tell is missing.
@@ -172,13 +175,26 @@ impl<'a> RequestView<'a> {
     /// A connection whose ClientHello has come and nothing else, for [`super::PolicySet::evaluate_hello`], which looks at
     /// nothing else.
     pub fn of_hello(src: IpAddr, dst: SocketAddr, listener: &'a str, quic: bool, hello: &'a ClientHello) -> Self {
+        let connection = ConnectionView { hello: Some(hello), ..ConnectionView::default() };
+        Self::of_connection(src, dst, listener, (true, quic), connection)
+    }
+
+    /// A connection and no request, for [`super::PolicySet::evaluate_abuse`], which looks at nothing else. It came over TLS,
+    /// and over QUIC.
+    pub fn of_connection(
+        src: IpAddr,
+        dst: SocketAddr,
+        listener: &'a str,
+        (tls, quic): (bool, bool),
+        connection: ConnectionView<'a>,
+    ) -> Self {
         /// No request, no headers.
         static NO_HEADERS: std::sync::LazyLock<HeaderMap> = std::sync::LazyLock::new(HeaderMap::new);
         Self {
             src,
             dst,
             listener,
-            scheme: "https",
+            scheme: if tls { "https" } else { "http" },
             version: if quic { Version::HTTP_3 } else { Version::HTTP_2 },
             method: &Method::GET,
             host: "",
@@ -187,7 +203,7 @@ impl<'a> RequestView<'a> {
             headers: &NO_HEADERS,
             body_size: None,
             wall_ms: 0,
-            connection: ConnectionView { hello: Some(hello), ..ConnectionView::default() },
+            connection,
             body: BodyView::default(),
         }
     }

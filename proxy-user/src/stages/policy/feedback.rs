@@ -5,13 +5,14 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use proxy_core::policy::Push;
+use proxy_core::policy::{Push, RequestView};
 
 use crate::shared::Snapshot;
 use crate::stages::Flow;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
 use crate::worker::Worker;
+use crate::worker::connection::Connection;
 
 /// Writes the verdicts that were decided.
 pub(super) fn push(exchange: &mut Exchange) -> Flow {
@@ -21,6 +22,21 @@ pub(super) fn push(exchange: &mut Exchange) -> Flow {
         write(&exchange.worker, &exchange.live.snapshot, source, pushes, exchange.started);
     }
     Flow::Continue
+}
+
+/// A client has done something to wear the server down: writes the verdicts that policies want for that.
+pub(crate) fn abused(connection: &Connection, snapshot: &Snapshot) {
+    let (worker, policies, source) = (&connection.worker, &snapshot.policies, connection.client.ip());
+    let over = (connection.listener.tls, connection.link.is_quic());
+    let known = connection.view(policies);
+    let name = &connection.listener.name;
+    let view = RequestView {
+        wall_ms: super::wall_ms(policies),
+        ..RequestView::of_connection(source, connection.local, name, over, known)
+    };
+    let now = Instant::now();
+    let pushes = policies.evaluate_abuse(&view, worker.monotonic_ns(now));
+    write(worker, snapshot, source, &pushes, now);
 }
 
 /// Writes the verdicts that a decision about `source` wants.

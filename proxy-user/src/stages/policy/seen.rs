@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderValue, StatusCode};
+use proxy_core::abuse::Record;
 use proxy_core::hello::ClientHello;
 use proxy_core::policy::{
     BodyView, ConnectionView, Decision, HeldRequest, LinkView, PolicySet, RequestView, ResponseView,
@@ -34,6 +35,7 @@ struct Seen {
     hello: Option<ClientHello>,
     client: Option<Identity>,
     link: Option<LinkView>,
+    abuse: Record,
     /// Beginning of its body, where policies looked at it.
     body: Option<Box<[u8]>>,
     truncated: bool,
@@ -62,6 +64,7 @@ impl Ring {
             hello: view.connection.hello.cloned(),
             client: view.connection.client.cloned(),
             link: view.connection.link,
+            abuse: view.connection.abuse,
             body: view.body.bytes.map(|bytes| bytes.get(..MAX_SEEN_BODY).unwrap_or(bytes).into()),
             truncated: view.body.truncated || view.body.bytes.is_some_and(|bytes| bytes.len() > MAX_SEEN_BODY),
             response: response.map(|response| (response.status, response.headers.clone())),
@@ -96,6 +99,7 @@ impl Seen {
             client: self.client.as_ref(),
             places: policies.places(),
             link: self.link,
+            abuse: self.abuse,
         };
         self.request.view(connection, BodyView { bytes: self.body.as_deref(), truncated: self.truncated })
     }

@@ -75,6 +75,7 @@ impl Facts for RequestView<'_> {
             IntField::Http(HttpInt::Milliseconds) => Some(self.wall_ms.into()),
             IntField::Http(HttpInt::Asn) => self.connection.places?.asn(self.src).map(Into::into),
             IntField::Http(HttpInt::HelloLength) => self.connection.hello.map(|hello| hello.length.into()),
+            IntField::Http(HttpInt::Abuse) => Some(self.connection.abuse.score.into()),
             IntField::Http(HttpInt::Link(field)) => {
                 self.connection.link.and_then(|link| field.of(&link)).map(Into::into)
             }
@@ -139,6 +140,7 @@ impl Facts for RequestView<'_> {
                 CertField::Fingerprint => test(client.fingerprint.as_bytes()),
                 CertField::Names => client.names.iter().any(|name| test(name.as_bytes())),
             }),
+            TextField::AbuseKind => self.connection.abuse.last.is_some_and(|kind| test(kind.name().as_bytes())),
             TextField::Body => self.body.bytes.is_some_and(test),
             TextField::Hello(field) => {
                 self.connection.hello.is_some_and(|hello| super::hello::values(hello, *field, test))

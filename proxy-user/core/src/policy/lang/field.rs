@@ -100,6 +100,8 @@ pub(crate) enum HttpInt {
     Asn,
     /// `tidegate.score`: points that rules before gave the request.
     Score,
+    /// `tidegate.abuse.score`: points of the source for what it did lately to wear the server down.
+    Abuse,
     /// Of the connection that it came over.
     Link(LinkField),
 }
@@ -232,6 +234,8 @@ pub(crate) enum TextField {
     Country,
     /// `ip.src.continent`, likewise.
     Continent,
+    /// `tidegate.abuse.kind`: what the source did last to wear the server down; missing where it did nothing.
+    AbuseKind,
     /// `http.request.body.raw`: up to `limits.inspect` of the config; missing without a body.
     Body,
 }
@@ -309,6 +313,11 @@ impl Field {
     /// Whether it is one of the connection's.
     pub const fn is_of_link(&self) -> bool {
         matches!(self, Self::Int(IntField::Http(HttpInt::Link(_))))
+    }
+
+    /// Whether it is about what the source did to wear the server down.
+    pub const fn is_of_abuse(&self) -> bool {
+        matches!(self, Self::Int(IntField::Http(HttpInt::Abuse)) | Self::Text(TextField::AbuseKind))
     }
 
     /// Whether it is known of a response.

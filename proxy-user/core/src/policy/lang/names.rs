@@ -6,7 +6,7 @@ use super::field::{CertField, Field, FlagField, HelloField, HttpInt, IntField, I
 use super::link::LinkField;
 
 /// Every field name that is known, as written.
-pub(crate) const KNOWN_FIELDS: [&str; 93] = [
+pub(crate) const KNOWN_FIELDS: [&str; 95] = [
     "ip.src",
     "ip.dst",
     "ip.proto",
@@ -100,6 +100,8 @@ pub(crate) const KNOWN_FIELDS: [&str; 93] = [
     "tidegate.connection.bytes_out",
     "tidegate.connection.duration_msec",
     "tidegate.connection.requests",
+    "tidegate.abuse.score",
+    "tidegate.abuse.kind",
 ];
 
 /// Fields of Cloudflare's language whose values nothing here reads yet, by the beginning of the name, and what there is.
@@ -204,6 +206,8 @@ impl Field {
                 Self::Text(TextField::Cert(CertField::Fingerprint))
             }
             "tls.client.cert.names" => Self::Text(TextField::Cert(CertField::Names)),
+            "tidegate.abuse.score" => Self::Int(IntField::Http(HttpInt::Abuse)),
+            "tidegate.abuse.kind" => Self::Text(TextField::AbuseKind),
             "tidegate.score" => Self::Int(IntField::Http(HttpInt::Score)),
             "tls.client.hello_length" | "cf.tls_client_hello_length" => Self::Int(IntField::Http(HttpInt::HelloLength)),
             other => {

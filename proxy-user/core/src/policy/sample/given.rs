@@ -16,6 +16,7 @@ use super::super::lang::{
 use super::super::sample_frame::implied;
 use super::super::sample_hello;
 use super::{SOURCE_PORT, SYN, Sample};
+use crate::abuse::Kind;
 use crate::diagnostic::hint;
 use crate::json::join;
 use crate::json::shape::{Fault, describe};
@@ -116,6 +117,7 @@ impl<'a> Reader<'a> {
                 self.faults
                     .push(Fault::at(self.pointer, "rules give a request its `tidegate.score`; it cannot be given"));
             }
+            IntField::Http(HttpInt::Abuse) => sample.abuse.score = u32::try_from(number).unwrap_or(u32::MAX),
             IntField::Http(HttpInt::Link(field)) => field.set(&mut sample.link, number),
             IntField::Http(HttpInt::Seconds) => sample.asked.wall_ms = number.saturating_mul(1_000),
             IntField::Http(HttpInt::Milliseconds) => sample.asked.wall_ms = number,
@@ -200,6 +202,11 @@ impl<'a> Reader<'a> {
             }
             TextField::Country => sample.place.country = Some(text.to_owned()),
             TextField::Continent => sample.place.continent = Some(text.to_owned()),
+            TextField::AbuseKind => {
+                let names = Kind::ALL.into_iter().map(Kind::name);
+                let unknown = || format!("no abuse is called `{text}`{}", hint(text, names));
+                sample.abuse.last = Some(Kind::by_name(text).ok_or_else(unknown)?);
+            }
             TextField::Body => sample.body = Some(text.to_owned()),
             TextField::Path => text.clone_into(&mut sample.asked.path),
             TextField::Query => sample.asked.query = Some(text.to_owned()),

@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::interfaces::Interfaces;
 use super::sample_frame::{self, SampleFrame};
 use super::{BodyView, ConnectionView, HeldRequest, LinkView, RequestView, ResponseView};
+use crate::abuse::Record;
 use crate::geo::Place;
 use crate::hello::ClientHello;
 use crate::json::shape::Fault;
@@ -61,6 +62,8 @@ pub(super) struct Sample {
     body_truncated: bool,
     client: Option<Identity>,
     link: LinkView,
+    /// Of the source.
+    abuse: Record,
     status: StatusCode,
     /// Headers of the response.
     answered: HeaderMap,
@@ -109,6 +112,7 @@ impl Sample {
             body_truncated: false,
             client: None,
             link: LinkView::default(),
+            abuse: Record::default(),
             status: StatusCode::OK,
             answered: HeaderMap::new(),
         };
@@ -128,6 +132,7 @@ impl Sample {
             client: self.client.as_ref(),
             places: Some(&self.place),
             link: Some(self.link),
+            abuse: self.abuse,
         };
         let body = BodyView { bytes: self.body.as_deref().map(str::as_bytes), truncated: self.body_truncated };
         let dst = SocketAddr::new(self.dst, self.dport);
