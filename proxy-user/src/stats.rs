@@ -73,6 +73,10 @@ pub struct WorkerStats {
     pub upstream_connects: AtomicU64,
     /// Requests sent on a kept-alive origin connection.
     pub upstream_reused: AtomicU64,
+    /// Requests sent to a second server while the first had not answered.
+    pub upstream_hedges: AtomicU64,
+    /// Of those the ones whose second server was heard.
+    pub upstream_hedges_won: AtomicU64,
     /// Connections that were passed through as they are.
     pub forwarded: AtomicU64,
     /// Bytes of those from clients.

@@ -34,7 +34,7 @@ pub(super) struct Collector {
 /// A counter that each worker has: name, help, where it stands.
 type PerWorker = (&'static str, &'static str, fn(&WorkerStats) -> &AtomicU64);
 
-const PER_WORKER: [PerWorker; 12] = [
+const PER_WORKER: [PerWorker; 14] = [
     ("requests_shed", "Requests turned away for want of memory", |s| &s.shed),
     ("connections_accepted", "Connections accepted, TCP and QUIC", |s| &s.accepted),
     ("blocked", "Requests that a policy blocked", |s| &s.blocked),
@@ -44,6 +44,8 @@ const PER_WORKER: [PerWorker; 12] = [
     ("upstream_errors", "Requests that failed for want of an origin", |s| &s.upstream_errors),
     ("upstream_connects", "Connections opened to origins", |s| &s.upstream_connects),
     ("upstream_reused", "Requests sent on a kept-alive origin connection", |s| &s.upstream_reused),
+    ("upstream_hedges", "Requests sent to a second server while the first had not answered", |s| &s.upstream_hedges),
+    ("upstream_hedges_won", "Of those the ones whose second server was heard", |s| &s.upstream_hedges_won),
     ("forwarded", "Connections passed through as they are", |s| &s.forwarded),
     ("forwarded_in_bytes", "Bytes from clients of connections passed through", |s| &s.forwarded_in),
     ("forwarded_out_bytes", "Bytes to clients of connections passed through", |s| &s.forwarded_out),

@@ -4,6 +4,7 @@
 pub mod connect;
 pub(crate) mod discard;
 pub mod h2;
+mod hedge;
 pub mod lease;
 pub mod origin;
 pub mod pool;
@@ -22,7 +23,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use proxy_core::balance::Order;
+use proxy_core::balance::{Order, may_hedge};
 
 use crate::http::body::{Progress, RequestBody};
 use crate::http::fault::{Fault, Kind};
@@ -54,6 +55,7 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
         // Boxed: requests that stay what they are shall not carry the room for it.
         return Box::pin(tunnel::forward(exchange, pool, upgrade, headers, (order, hash))).await;
     }
+    let mut hedges = pool.hedges() && may_hedge(&exchange.request.method, !body.is_empty());
     let copy = repeatable.then(|| headers.clone());
     let mut request = head(exchange, headers, body)?;
     let mut sends = 0;
@@ -63,11 +65,18 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
         sends += 1;
         let fresh = sends >= MAX_SENDS;
         let mut lease = pool.lease(exchange, &mut order, hash, fresh, &mut None).await?;
-        let server = lease.server_index();
         exchange.server = Some(lease.server());
-        let reused = lease.reused;
-        bump(if reused { &exchange.worker.stats.upstream_reused } else { &exchange.worker.stats.upstream_connects }, 1);
-        let failed = match send(&mut lease, request, exchange).await {
+        let sent = match &copy {
+            Some(copy) if std::mem::take(&mut hedges) => {
+                let (heard, sent) = Box::pin(hedge::send(exchange, pool, lease, request, copy, &order)).await;
+                exchange.server = Some(heard.server());
+                lease = heard;
+                sent
+            }
+            _ => send(&mut lease, request, exchange).await,
+        };
+        let (server, reused) = (lease.server_index(), lease.reused);
+        let failed = match sent {
             Ok(Ok(response)) => {
                 exchange.upstream_us = Some(exchange.started.elapsed().as_micros() as u64);
                 let status = response.status();
@@ -228,6 +237,8 @@ type Sent = Result<http::Response<OriginBody>, Unanswered>;
 /// Sends, and waits for the response header: so long as the request body moves, and then `timeouts.response`.
 async fn send(lease: &mut Lease, request: Request<RequestBody>, exchange: &Exchange) -> Result<Sent, Fault> {
     lease.sent();
+    let stats = &exchange.worker.stats;
+    bump(if lease.reused { &stats.upstream_reused } else { &stats.upstream_connects }, 1);
     let patience = exchange.response_timeout();
     lease.deadline.set(patience);
     let Lease { sender, deadline, .. } = lease;
@@ -306,21 +317,34 @@ impl Pool {
         handover: &mut Option<Handover>,
     ) -> Result<Lease, Fault> {
         loop {
-            let mut failed = None;
-            for server in order.iter().copied() {
-                let Ok(turn) = self.turn(server) else { continue };
-                match self.reach(server, turn, exchange, fresh, handover).await {
-                    Ok(lease) => return Ok(lease),
-                    Err(fault) => failed = Some(fault),
-                }
-            }
-            if let Some(fault) = failed {
-                return Err(fault);
+            match self.lease_now(exchange, order, fresh, handover).await {
+                Ok(lease) => return Ok(lease),
+                Err(Some(fault)) => return Err(fault),
+                Err(None) => {}
             }
             if Box::pin(self.queue()).await.is_err() {
                 return Err(Fault::upstream(Kind::Busy, "all servers of the upstream are busy"));
             }
             *order = self.order(Instant::now(), hash);
         }
+    }
+
+    /// The same without waiting for room: no fault where no server has any.
+    async fn lease_now(
+        self: &Rc<Self>,
+        exchange: &Exchange,
+        order: &Order,
+        fresh: bool,
+        handover: &mut Option<Handover>,
+    ) -> Result<Lease, Option<Fault>> {
+        let mut failed = None;
+        for server in order.iter().copied() {
+            let Ok(turn) = self.turn(server) else { continue };
+            match self.reach(server, turn, exchange, fresh, handover).await {
+                Ok(lease) => return Ok(lease),
+                Err(fault) => failed = Some(fault),
+            }
+        }
+        Err(failed)
     }
 }

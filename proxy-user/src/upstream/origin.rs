@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy_core::balance::{Ejection, Rules};
+use proxy_core::balance::{After, Ejection, Rules};
 use proxy_core::config::{Balancing, Config, OriginVerify, Probing, Queue, Retries, Scheme, ServerUrl, Upstream};
 use proxy_core::digest::Digest;
 use proxy_core::proxy_protocol::Version;
@@ -38,6 +38,8 @@ pub struct Origin {
     pub queue: Option<Queue>,
     /// When a request is sent again.
     pub retries: Retries,
+    /// When a request is sent to a second server, too.
+    pub hedge: Option<After>,
     /// How servers are asked whether they are well.
     pub health: Option<Probing>,
     /// What TLS was made of, to tell whether it changed.
@@ -98,6 +100,10 @@ impl Origin {
         let key = upstream.balance.hash_by.as_ref().map(Key::new).unwrap_or_default();
         let (retries, health) = (upstream.retries.clone(), upstream.health.clone());
         let queue = upstream.balance.queue.clone();
+        let hedge = upstream.hedge.as_ref().and_then(|hedge| {
+            let time = hedge.after.map(|after| After::Time(after.0));
+            time.or(hedge.percentile.map(After::Percentile))
+        });
         let proxy_protocol = upstream.proxy_protocol;
         Ok(Self {
             name: name.to_owned(),
@@ -110,6 +116,7 @@ impl Origin {
             key,
             queue,
             retries,
+            hedge,
             health,
             made_of,
         })
@@ -121,7 +128,7 @@ impl Origin {
             && self.servers == other.servers
             && self.keepalive == other.keepalive
             && (&self.rules, &self.key, &self.queue) == (&other.rules, &other.key, &other.queue)
-            && (&self.retries, &self.health) == (&other.retries, &other.health)
+            && (&self.retries, &self.hedge, &self.health) == (&other.retries, &other.hedge, &other.health)
             && self.made_of == other.made_of
             && self.tls_http2.is_some() == other.tls_http2.is_some()
             && self.proxy_protocol == other.proxy_protocol

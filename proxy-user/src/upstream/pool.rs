@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proxy_core::balance::{Balancer, Order, RetryBudget};
+use proxy_core::balance::{Balancer, Hedge, Order, RetryBudget};
 use proxy_core::config::Balance;
 use proxy_core::route::Key;
 use tokio::sync::Notify;
@@ -31,6 +31,7 @@ pub struct Pool {
     /// Whether the balancer is told how requests went.
     told: bool,
     budget: RefCell<RetryBudget>,
+    hedge: Option<RefCell<Hedge>>,
     random: Cell<u64>,
     /// What the balancer's time counts from.
     start: Instant,
@@ -73,6 +74,7 @@ impl Pool {
             told: balancer.is_told(),
             balancer: RefCell::new(balancer),
             budget: RefCell::new(RetryBudget::new(origin.retries.percent, origin.retries.per_second, 0)),
+            hedge: origin.hedge.map(|after| RefCell::new(Hedge::new(after))),
             random: Cell::new(RandomState::new().hash_one(&origin.name) | 1),
             start,
             probed: Cell::new(start),
@@ -156,8 +158,25 @@ impl Pool {
 
     /// A request was sent for the first time.
     pub(super) fn sent(&self) {
-        if self.origin.retries.attempts > 0 {
+        if self.origin.retries.attempts > 0 || self.hedge.is_some() {
             self.budget.borrow_mut().sent();
+        }
+    }
+
+    /// Whether requests may go to a second server while the first has not answered.
+    pub(super) fn hedges(&self) -> bool {
+        self.hedge.is_some()
+    }
+
+    /// How long the first server is waited for; None for as long as it takes.
+    pub(super) fn hedge_wait(&self) -> Option<Duration> {
+        self.hedge.as_ref()?.borrow().wait()
+    }
+
+    /// The first server answered, or was given up, a request that was sent `at` this time.
+    pub(super) fn hedge_took(&self, at: Instant) {
+        if let Some(hedge) = &self.hedge {
+            hedge.borrow_mut().took(at.elapsed());
         }
     }
 

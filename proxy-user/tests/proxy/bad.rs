@@ -22,6 +22,7 @@ pub struct Bad {
     /// Where it listens.
     pub address: SocketAddr,
     requests: Arc<AtomicUsize>,
+    left: Arc<AtomicUsize>,
 }
 
 impl Bad {
@@ -30,14 +31,23 @@ impl Bad {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&requests);
+        let left = Arc::new(AtomicUsize::new(0));
+        let (counted, given_up) = (Arc::clone(&requests), Arc::clone(&left));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let counted = Arc::clone(&counted);
-                std::thread::spawn(move || fail(stream, way, &counted));
+                let (counted, given_up) = (Arc::clone(&counted), Arc::clone(&given_up));
+                std::thread::spawn(move || {
+                    fail(stream, way, &counted);
+                    given_up.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { address, requests }
+        Self { address, requests, left }
+    }
+
+    /// Connections that are over; of those that hang, because the other side gave them up.
+    pub fn left(&self) -> usize {
+        self.left.load(Ordering::SeqCst)
     }
 
     /// Requests that it got.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::bad::{Bad, Way};
-use crate::edge::{Client, Edge, wait_for};
+use crate::edge::{Client, Edge, free_port, wait_for};
 use crate::origin::Origin;
 use crate::upstreams::one_worker;
 
@@ -91,6 +91,59 @@ fn closing_kept_connections_is_no_failure() {
         assert_eq!(client.get("/answer-then-close").status, 200);
     }
     assert_eq!(origins.each_ref().map(Origin::requests), [10; 2]);
+}
+
+#[test]
+fn a_second_server_answers_for_one_that_hangs() {
+    let (good, bad) = (Origin::start("good"), Bad::start(Way::Hang));
+    let metrics = free_port();
+    let rules = json!({
+        "hedge": {"after": "100ms"}, "retries": {"per_second": 1000},
+        "balance": {"ejection": {"failures": 1, "for": "1h"}},
+    });
+    let edge = one_worker(&[good.address, bad.address], rules, |config| {
+        config["admin"]["metrics"] = json!(metrics.to_string());
+        config["timeouts"] = json!({"response": "3s"});
+    });
+    let mut client = Client::connect(edge.http);
+    for _ in 0..10 {
+        let reply = client.get("/name");
+        assert_eq!((reply.status, reply.body.as_str()), (200, "good"));
+    }
+    // One request in two went there first, one failure would have been enough, and it would have been asked once.
+    assert_eq!(bad.requests(), 5);
+    let standing = wait_for("the server in the status", || {
+        standing(&edge, &bad.address.to_string()).map(|found| found.to_string()).ok_or_else(String::new)
+    });
+    assert!(!standing.contains("ejected"), "{standing}");
+    wait_for(
+        "the other attempts to be given up",
+        || if bad.left() == 5 { Ok(()) } else { Err(bad.left().to_string()) },
+    );
+    wait_for("the hedges in the metrics", || {
+        let text = Client::connect(metrics).get("/metrics").body;
+        let won = text.lines().filter(|line| line.starts_with("tidegate_upstream_hedges_won_total"));
+        let won: u64 = won.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+        if won >= 5 { Ok(()) } else { Err(text) }
+    });
+
+    // What is not safe is not sent twice, and fails.
+    let post = "POST /name HTTP/1.1\r\nHost: first.test\r\nContent-Length: 1\r\n\r\nx";
+    let mut posted = [(); 2].map(|()| Client::connect(edge.http).send(post).reply("POST").status);
+    posted.sort_unstable();
+    assert_eq!((posted, bad.requests()), ([200, 504], 6));
+}
+
+#[test]
+fn hedges_are_bounded_by_the_budget() {
+    let (good, bad) = (Origin::start("good"), Bad::start(Way::Hang));
+    let rules = json!({"hedge": {"after": "50ms"}, "retries": {"percent": 0, "per_second": 0}});
+    let edge = one_worker(&[good.address, bad.address], rules, |config| {
+        config["timeouts"] = json!({"response": "2s"});
+    });
+    let mut outcomes: Vec<u16> = (0..4).map(|_| outcome(&edge).0).collect();
+    outcomes.sort_unstable();
+    assert_eq!((outcomes.as_slice(), bad.requests()), ([200, 200, 504, 504].as_slice(), 2));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod budget;
 mod health;
+mod hedge;
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use smallvec::SmallVec;
 use crate::config::Balance;
 pub use budget::RetryBudget;
 pub use health::{Ejection, Health, Standing};
+pub use hedge::{After, Hedge, may_hedge};
 
 /// Weight of the newest sample of a latency fades with this time.
 const EWMA_DECAY: Duration = Duration::from_secs(10);

@@ -89,6 +89,20 @@ pub struct Retries {
     pub per_second: u32,
 }
 
+/// When a request that is not answered yet is sent to another server as well; the first answer is taken. Safe methods without a
+/// body only, once for each request, and out of the budget of `retries`. `after` or `percentile`, one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hedging {
+    /// After this time without a response header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Span>,
+    /// After the time in which so many percent of the latest 256 were answered, as each worker has seen it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 50, max = 99))]
+    pub percentile: Option<u32>,
+}
+
 /// What an upstream may say of all this.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

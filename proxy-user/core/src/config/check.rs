@@ -121,7 +121,7 @@ fn upstreams(config: &Config, faults: &mut Vec<Fault>) {
 }
 
 fn balancing(upstream: &Upstream, pointer: &str, faults: &mut Vec<Fault>) {
-    let Upstream { balance, servers, retries, health, .. } = upstream;
+    let Upstream { balance, servers, retries, hedge, health, .. } = upstream;
     let at = |key: &str| format!("{pointer}/balance/{key}");
     if !balance.weights.is_empty() {
         if balance.weights.len() != servers.len() {
@@ -157,7 +157,11 @@ fn balancing(upstream: &Upstream, pointer: &str, faults: &mut Vec<Fault>) {
     {
         faults.push(Fault::at(format!("{pointer}/health/path"), "this is not a path; write e.g. \"/health\""));
     }
+    if hedge.as_ref().is_some_and(|hedge| hedge.after.is_some() == hedge.percentile.is_some()) {
+        faults.push(Fault::at(format!("{pointer}/hedge"), "set one of `after` and `percentile`"));
+    }
     let times = [
+        ("hedge/after", hedge.as_ref().and_then(|hedge| hedge.after)),
         ("balance/slow_start", balance.slow_start),
         ("balance/queue/for", balance.queue.as_ref().map(|queue| queue.time)),
         ("balance/ejection/for", balance.ejection.as_ref().map(|ejection| ejection.time)),

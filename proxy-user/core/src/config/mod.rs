@@ -30,7 +30,7 @@ use serde_json::Value;
 
 pub use crate::diagnostic::Diagnostic;
 pub use acme::{Acme, AcmeCertificate, AcmeChallenge};
-pub use balance::{Balance, Balancing, Ejecting, Probing, Queue, Retries};
+pub use balance::{Balance, Balancing, Ejecting, Hedging, Probing, Queue, Retries};
 pub use checks::{Checks, Mode};
 pub use gate::{Events, FAIL_AFTER, Fail, Gate, KernelLog, Scope, SynCookies, SynMode, XdpMode};
 pub use limits::{Limits, Timeouts};

@@ -92,6 +92,10 @@ fn faults_of_routes_are_told_at_their_place() {
             "0/error_pages/200: `200` is neither a status from 400 to 599 nor `4xx` or `5xx`",
         ),
         (
+            r#"{"redirect": {"to": "/x"}, "error_pages": {"404": {"body": "", "intercept": true}}}"#,
+            "0/error_pages/404/intercept: no origin answers requests of this route",
+        ),
+        (
             r#"{"redirect": {"to": "/x", "status": 300}}"#,
             "0/redirect/status: found 300, expected 301, 302, 303, 307 or 308",
         ),
@@ -110,6 +114,24 @@ fn faults_of_routes_are_told_at_their_place() {
     assert_eq!(twice, ["1: any host with path `/a` is routed by /routes/0 already"]);
     let told = of(r#"{"upstream": "app", "path": "/a"}, {"upstream": "app", "path": "/a", "methods": ["PUT"]}"#);
     assert_eq!(told, Vec::<String>::new());
+}
+
+#[test]
+fn faults_of_upstreams_are_told_at_their_place() {
+    let of = |more: &str| {
+        let text = GOOD.replace("\"http://127.0.0.1:8080\"]", &format!("\"http://127.0.0.1:8080\"], {more}"));
+        faults(&text)
+            .into_iter()
+            .map(|fault| fault.split_once("/upstreams/app/").unwrap().1.to_owned())
+            .collect::<Vec<_>>()
+    };
+    for (more, fault) in [
+        (r#""hedge": {}"#, "hedge: set one of `after` and `percentile`"),
+        (r#""hedge": {"after": "1s", "percentile": 90}"#, "hedge: set one of `after` and `percentile`"),
+        (r#""hedge": {"after": "0s"}"#, "hedge/after: found 0ms, expected 1ms to 1d"),
+    ] {
+        assert_eq!(of(more), [fault]);
+    }
 }
 
 #[test]

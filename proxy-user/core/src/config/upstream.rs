@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Balancing, OriginTls, Probing, Retries};
+use super::{Balancing, Hedging, OriginTls, Probing, Retries};
 use crate::proxy_protocol::Version;
 
 /// Most servers of one upstream.
@@ -51,6 +51,9 @@ pub struct Upstream {
     /// When a request is sent again.
     #[serde(default, skip_serializing_if = "Retries::is_default")]
     pub retries: Retries,
+    /// When a request is sent to a second server while the first one has not answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedging>,
     /// Ask the servers whether they are well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Probing>,
