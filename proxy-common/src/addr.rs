@@ -67,6 +67,30 @@ impl Addr {
         HostKey { addr: marked.to_bytes() }
     }
 
+    /// An IPv4 address with all bits behind the first `bits` (1 to 32) cleared.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v4_network(self, bits: u32) -> Self {
+        let mask = u64::MAX << (32_u32.wrapping_sub(bits) & 31);
+        Self { hi: self.hi, lo: self.lo & mask.to_be() }
+    }
+
+    /// Key of the IPv4 prefix in `VERDICTS`; `bits` is [`crate::abi::GateConfig::v4_prefix`], 1 to 32.
+    #[inline(always)]
+    pub const fn v4_prefix_key(self, bits: u32) -> HostKey {
+        let marked = Self { hi: (u64::from_be_bytes(PREFIX_MARK) | bits as u64).to_be(), lo: self.v4_network(bits).lo };
+        HostKey { addr: marked.to_bytes() }
+    }
+
+    /// Where this is the first word pair of a key in `VERDICTS` that names an IPv4 prefix: its length.
+    #[inline(always)]
+    pub(crate) const fn v4_prefix_bits(self) -> Option<u32> {
+        match u64::from_be(self.hi) ^ u64::from_be_bytes(PREFIX_MARK) {
+            bits @ 1..=32 => Some(bits as u32),
+            _ => None,
+        }
+    }
+
     /// Key of a service at this address in `BINDINGS`.
     #[inline(always)]
     pub const fn service_key(self, proto: u8, port: u16) -> ServiceKey {
@@ -98,10 +122,18 @@ impl From<Addr> for IpAddr {
 }
 
 impl HostKey {
-    /// The IPv6 prefix that the key names; `None` for a host.
+    /// The first address of the prefix that the key names; `None` for a host.
     pub fn prefix(&self) -> Option<Addr> {
         let Addr { hi, lo } = Addr::from_bytes(self.addr);
+        if self.v4_bits().is_some() {
+            return Some(Addr { hi: 0, lo });
+        }
         (hi == u64::from_ne_bytes(PREFIX_MARK)).then_some(Addr { hi: lo, lo: 0 })
+    }
+
+    /// The length of the IPv4 prefix that the key names; `None` for anything else.
+    pub fn v4_bits(&self) -> Option<u32> {
+        Addr::from_bytes(self.addr).v4_prefix_bits()
     }
 
     /// The address that the key stands for: the host's, or the first of the prefix.
@@ -176,6 +208,22 @@ mod tests {
         assert_eq!(key.addr[8..], [0x20, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0]);
         assert_eq!(addr.host_key().prefix(), None);
         assert_eq!(addr.any(), Addr::default());
+    }
+
+    #[test]
+    fn v4_prefix_keeps_its_length_and_its_bits() {
+        let addr = v4(192, 0, 2, 9);
+        for (bits, network) in [(32, [192, 0, 2, 9]), (24, [192, 0, 2, 0]), (23, [192, 0, 2, 0]), (1, [128, 0, 0, 0])] {
+            let key = addr.v4_prefix_key(bits);
+            assert_eq!(key.addr, {
+                let [a, b, c, d] = network;
+                [0xff, 0, 0, 0, 0, 0, 0, bits as u8, 0, 0, 0xff, 0xff, a, b, c, d]
+            });
+            assert_eq!((key.v4_bits(), key.prefix()), (Some(bits), Some(addr.v4_network(bits))));
+            assert_eq!(key.first_addr(), addr.v4_network(bits));
+        }
+        assert_eq!(addr.host_key().v4_bits(), None);
+        assert_eq!(Addr::from_bytes([0x20; 16]).prefix_key(u64::MAX).v4_bits(), None);
     }
 
     #[test]

@@ -207,9 +207,12 @@ fn judge<F: Frame + ?Sized, T: Tables>(
     let mut expired = false;
 
     let (word, bit) = hint::verdict_place(packet.src, config.v6_mask, config.verdict_bits);
-    if (tables.verdict_hint(word) >> bit) & 1 != 0
-        && let Some(verdict) = standing(packet.src, tables, config)
-    {
+    let mut found =
+        if (tables.verdict_hint(word) >> bit) & 1 != 0 { standing(packet.src, tables, config) } else { None };
+    if found.is_none() && config.v4_prefix() != 0 && packet.src.is_v4() {
+        found = on_v4_prefix(packet.src, tables, config);
+    }
+    if let Some(verdict) = found {
         let (expires_ns, rule, flags) = tables.verdict_terms(verdict, packet.src);
         if tables.now_ns() < expires_ns {
             let own_only = own_only || flags & VERDICT_OWN_ONLY != 0;
@@ -292,6 +295,14 @@ fn standing<T: Tables>(source: Addr, tables: &T, config: &GateConfig) -> Option<
         None if !source.is_v4() => tables.verdict(&source.prefix_key(config.v6_mask)),
         found => found,
     }
+}
+
+/// The verdict on an IPv4 source's prefix. The filter has the bit of the prefix's first address.
+#[inline(always)]
+fn on_v4_prefix<T: Tables>(source: Addr, tables: &T, config: &GateConfig) -> Option<T::Verdict> {
+    let bits = config.v4_prefix();
+    let (word, bit) = hint::verdict_place(source.v4_network(bits), config.v6_mask, config.verdict_bits);
+    if (tables.verdict_hint(word) >> bit) & 1 != 0 { tables.verdict(&source.v4_prefix_key(bits)) } else { None }
 }
 
 /// The drop, unless something spares the packet. `rules` is what the packet rules say, where they were asked already.

@@ -33,8 +33,16 @@ pub const fn home(key: Addr, seed: u64, bits: u32) -> u32 {
 /// Whether a verdict with this key is one on a source.
 #[inline(always)]
 pub const fn is_on(key: Addr, source: Addr, v6_mask: u64) -> bool {
-    (key.hi == source.hi && key.lo == source.lo)
-        || (key.hi == u64::from_ne_bytes(PREFIX_MARK) && key.lo == source.hi & v6_mask.to_be())
+    if key.hi == source.hi && key.lo == source.lo {
+        return true;
+    }
+    if source.is_v4() {
+        return match key.v4_prefix_bits() {
+            Some(bits) => key.lo == source.v4_network(bits).lo,
+            None => false,
+        };
+    }
+    key.hi == u64::from_ne_bytes(PREFIX_MARK) && key.lo == source.hi & v6_mask.to_be()
 }
 
 /// What is looked at in a slot.
@@ -81,6 +89,13 @@ mod tests {
             assert!(is_on(on, host, mask) && !is_on(on, other, mask) && !is_on(on, v4, mask));
         }
         assert!(is_on(v4, v4, mask) && !is_on(v4, host, mask));
+        let (one, other) = (0xc000_0209_u32, 0xc000_0309_u32);
+        let [one, other] = [one, other].map(|number| Addr::from_v4_word(number.to_be()));
+        let net = Addr::from_bytes(one.v4_prefix_key(24).addr);
+        assert!(is_on(net, one, mask) && !is_on(net, other, mask) && !is_on(net, host, mask));
+        // An IPv6 prefix whose bits are those of an IPv4 prefix is another one.
+        let alike = Addr { hi: one.v4_network(24).lo, lo: 0 };
+        assert!(!is_on(net, alike, u64::MAX) && !is_on(Addr::from_bytes(alike.prefix_key(u64::MAX).addr), one, mask));
     }
 
     #[test]

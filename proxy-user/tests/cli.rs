@@ -55,7 +55,7 @@ fn usage_errors_end_with_2_and_say_what_was_expected() {
         (&["verdict", "add", "192.0.2.1"], "--ttl"),
         (&["verdict", "add", "192.0.2.1", "--ttl", "soon"], "not a duration"),
         (&["verdict", "add", "example.com", "--ttl", "1m"], "not a source"),
-        (&["verdict", "remove", "192.0.2.0/24"], "deny list"),
+        (&["verdict", "remove", "192.0.2.0/33"], "deny list"),
         (&["verdict", "list", "--limit", "0"], "1..="),
         (&["worker", "stop", "two"], "invalid digit"),
         (&["completions", "tcsh"], "bash"),

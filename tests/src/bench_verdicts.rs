@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use proxy_common::abi::proto;
-use proxy_core::policy::RuleSlot;
+use proxy_core::policy::{Push, PushScope, RuleSlot};
 use serde::Serialize;
 
 use crate::gate::Gate;
@@ -52,6 +52,7 @@ pub fn run() -> Result<Report> {
     gate.fill(&world)?;
     let mut times = Vec::with_capacity(PUSHES as usize);
     let mut passed_after = 0;
+    let push = Push { rule: RuleSlot(1), ttl: TTL, scope: PushScope::Source };
     for n in 0..PUSHES {
         let (source, edge): (IpAddr, &str) = if n % 2 == 0 {
             (Ipv4Addr::from(0x2000_0000 + n).into(), "192.0.2.1")
@@ -59,7 +60,7 @@ pub fn run() -> Result<Report> {
             (Ipv6Addr::from((0x2001_0db8_u128 << 96) | (u128::from(n) << 64) | 1).into(), "2001:db8::1")
         };
         let decided = Instant::now();
-        ensure!(gate.kernel.push_verdict(source, RuleSlot(1), TTL, true)?, "the push of {source} was refused");
+        ensure!(gate.kernel.push_verdict(source, &push, true)?, "the push of {source} was refused");
         times.push(decided.elapsed());
         let frame = tcp(&source.to_string(), edge, 443).build();
         if gate.kernel.try_frame(&frame, 1)?.0 != XDP_DROP {

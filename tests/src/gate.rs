@@ -73,6 +73,7 @@ impl Gate {
             rules: world.rules.clone(),
             tables: compile_rules(&world.rules).map_err(anyhow::Error::msg)?,
             names: (1..=world.last_slot().max(NAMED)).map(|slot| (slot, rule_name(slot))).collect(),
+            on_v4_prefixes: false,
         };
         self.kernel.apply(&image)?;
         let verdicts: Vec<_> = world.verdicts.iter().map(|(key, value)| (*key, *value)).collect();

@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use proxy_common::abi::{
     CheckSettings, DEFAULT_MAX_VERDICTS, DaemonState, FRAGMENT_SLOTS, GATE_FAIL_OPEN, GATE_HAS_ALLOW, GATE_HAS_DENY,
-    GATE_HAS_HOSTS, GATE_HAS_RATES, GATE_HAS_RULES, GATE_HOST_BITS_SHIFT, GATE_OWN_ONLY, GateConfig, HINT_WORDS,
-    HostKey, LAYOUT_VERSION, RATE_BUCKETS, RateLimit, RateSettings, SEEN_SLOTS, ServiceKey, VerdictValue, rule_action,
-    verdict_bits,
+    GATE_HAS_HOSTS, GATE_HAS_RATES, GATE_HAS_RULES, GATE_HOST_BITS_SHIFT, GATE_OWN_ONLY, GATE_V4_PREFIX_SHIFT,
+    GateConfig, HINT_WORDS, HostKey, LAYOUT_VERSION, RATE_BUCKETS, RateLimit, RateSettings, SEEN_SLOTS, ServiceKey,
+    VerdictValue, rule_action, verdict_bits,
 };
 use proxy_common::addr::{Addr, port_bit, port_place, v6_mask};
 use proxy_common::classify::Found;
@@ -21,6 +21,9 @@ use proxy_common::{rates, sanity, seen};
 use proxy_core::config::RateImage;
 use proxy_core::hosts::{Parts, split};
 use proxy_core::policy::PacketRule;
+
+/// Bits of the IPv4 prefixes that verdicts are on: the default of `gate.ipv4_prefix`.
+pub const V4_PREFIX: u32 = 24;
 
 /// Everything that a decision reads. `now` is the clock that it is asked for.
 #[derive(Clone, Debug, Default)]
@@ -130,6 +133,12 @@ impl World {
 }
 
 impl World {
+    /// The bits of `GATE` for verdicts on IPv4 prefixes.
+    fn v4_prefix(&self) -> u32 {
+        let any = self.verdicts.keys().any(|key| key.v4_bits() == Some(V4_PREFIX));
+        if any { V4_PREFIX << GATE_V4_PREFIX_SHIFT } else { 0 }
+    }
+
     fn host_bits(&self) -> u32 {
         let denied = self.parts.hosts.iter().filter(|(_, terms)| terms::denies(*terms)).count();
         if self.parts.hosts.is_empty() { 0 } else { host_bits(denied as u32) }
@@ -158,7 +167,7 @@ impl Tables for World {
         }
         GateConfig {
             layout: LAYOUT_VERSION,
-            flags: flags | (self.host_bits() << GATE_HOST_BITS_SHIFT),
+            flags: flags | (self.host_bits() << GATE_HOST_BITS_SHIFT) | self.v4_prefix(),
             rules: self.rules.len() as u32,
             revision: 1,
             v6_mask: v6_mask(64),

@@ -11,7 +11,7 @@ use proxy_common::addr::v6_mask;
 use proxy_user::kernel::now_ns;
 
 use crate::packets::{ACK, Frame, LINUX_OPTIONS, QINQ, RST, SYN, VLAN, ping, syn_with, tcp, tcp_flags, udp};
-use crate::tables::{World, addr};
+use crate::tables::{V4_PREFIX, World, addr};
 use crate::verdict_rules;
 
 /// What the gate may drop in a row.
@@ -55,6 +55,9 @@ const BANNED_ALL: &str = "203.0.113.68"; // verdict by the operator on all traff
 const EXPIRED: &str = "203.0.113.67"; // verdict past its time
 const BANNED_ALLOWED: &str = "198.51.100.9"; // verdict, but 198.51.100.0/24 is allowed by rule 2
 const BANNED_NET6: &str = "2001:db8:bad:1::77"; // verdict on 2001:db8:bad:1::/64, rule 6
+const BANNED_NET4: &str = "198.18.200.200"; // verdict on 198.18.200.0/24, rule 8
+const BANNED_NET4_ALLOWED: &str = "10.9.77.7"; // verdict on the /24, in 10.9.0.0/16, which rule 3 allows
+const EXPIRED_NET4: &str = "198.18.201.1"; // verdict on the /24, past its time
 const BANNED_HOST6: &str = "2001:db8:b0b::7"; // verdict on that host, rule 7
 const EXPIRED_NET6: &str = "2001:db8:bad:2::1"; // verdict on the /64, past its time
 const DENIED: &str = "10.200.0.1"; // 10.0.0.0/8, rule 11
@@ -92,6 +95,7 @@ pub fn world(scope: Scope) -> World {
         assert!(key.prefix().is_some());
         key
     };
+    let net4 = |text: &str| addr(text.parse().expect("an address")).v4_prefix_key(V4_PREFIX);
     let service = |text: &str, protocol, port| addr(text.parse().expect("an address")).service_key(protocol, port);
     let net = |text: &str, slot| (text.parse().expect("a prefix"), slot);
     World {
@@ -102,6 +106,9 @@ pub fn world(scope: Scope) -> World {
             (host(EXPIRED), verdict(past, 5, VERDICT_OWN_ONLY)),
             (host(BANNED_ALLOWED), verdict(far, 5, VERDICT_OWN_ONLY)),
             (net6(BANNED_NET6), verdict(far, 6, VERDICT_OWN_ONLY)),
+            (net4(BANNED_NET4), verdict(far, 8, VERDICT_OWN_ONLY)),
+            (net4(BANNED_NET4_ALLOWED), verdict(far, 8, VERDICT_OWN_ONLY)),
+            (net4(EXPIRED_NET4), verdict(past, 8, VERDICT_OWN_ONLY)),
             (host(BANNED_HOST6), verdict(far, 7, VERDICT_OWN_ONLY)),
             (net6(EXPIRED_NET6), verdict(past, 6, VERDICT_OWN_ONLY)),
         ]),
@@ -183,6 +190,13 @@ pub fn rows() -> Vec<Row> {
     row("an expired verdict",                     Own, tcp(EXPIRED, EDGE, 443),           Expired, None);
     row("an expired verdict on a prefix",         Own, tcp(EXPIRED_NET6, EDGE6, 443),     Expired, None);
     row("a banned source that is allowed",        Own, tcp(BANNED_ALLOWED, EDGE, 443),    Allowed, Some(2));
+    row("a banned IPv4 prefix",                   Own, tcp(BANNED_NET4, EDGE, 443),       Verdict, Some(8));
+    row("the first address of a banned IPv4 prefix", Own, tcp("198.18.200.0", EDGE, 443), Verdict, Some(8));
+    row("the address behind a banned IPv4 prefix", Own, tcp("198.18.201.255", EDGE, 80),  Expired, None);
+    row("the address before a banned IPv4 prefix", Own, tcp("198.18.199.255", EDGE, 80),  Pass, None);
+    row("a banned IPv4 prefix, not to a service", Own, tcp(BANNED_NET4, EDGE, 22),        NotOwn, None);
+    row("a banned IPv4 prefix that is allowed",   Own, tcp(BANNED_NET4_ALLOWED, EDGE, 443), Allowed, Some(3));
+    row("an expired IPv4 prefix",                 Own, tcp(EXPIRED_NET4, EDGE, 443),      Expired, None);
     row("a banned IPv6 prefix",                   Own, tcp(BANNED_NET6, EDGE6, 443),      Verdict, Some(6));
     row("another host of a banned IPv6 prefix",   Own, udp("2001:db8:bad:1:ffff::1", OTHER6, 443), Verdict, Some(6));
     row("the prefix beside a banned one",         Own, tcp("2001:db8:bad:3::77", EDGE6, 443), Pass, None);

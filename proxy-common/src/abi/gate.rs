@@ -22,6 +22,11 @@ pub const GATE_FAIL_OPEN: u32 = 256;
 
 /// [`GateConfig::flags`]: hosts are denied by the lists in force.
 pub const GATE_HAS_HOSTS: u32 = 128;
+/// From this bit on, [`GateConfig::flags`] holds in six bits the length of the IPv4 prefixes that verdicts may be on; 0 where there
+/// are none.
+pub const GATE_V4_PREFIX_SHIFT: u32 = 16;
+/// Those bits.
+pub const GATE_V4_PREFIX: u32 = 63 << GATE_V4_PREFIX_SHIFT;
 /// From this bit on, [`GateConfig::flags`] holds the binary logarithm of the bits in the filter before the hosts; 0 without
 /// any, allowed or denied.
 pub const GATE_HOST_BITS_SHIFT: u32 = 27;
@@ -69,6 +74,12 @@ impl GateConfig {
     #[inline(always)]
     pub const fn prefixes_side(&self) -> u32 {
         (self.flags & GATE_PREFIXES_B != 0) as u32
+    }
+
+    /// Length of the IPv4 prefixes that verdicts may be on; 0 where none is.
+    #[inline(always)]
+    pub const fn v4_prefix(&self) -> u32 {
+        (self.flags & GATE_V4_PREFIX) >> GATE_V4_PREFIX_SHIFT
     }
 
     /// Binary logarithm of the bits in the filter before the hosts of the side in force; 0 where the lists name none.

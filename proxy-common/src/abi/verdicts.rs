@@ -2,14 +2,15 @@
 
 use super::DEFAULT_MAX_VERDICTS;
 
-/// First eight bytes of a [`HostKey`] that names an IPv6 prefix.
+/// First eight bytes of a [`HostKey`] that names an IPv6 prefix. One that names an IPv4 prefix has its length in the last of
+/// them, 1 to 32.
 pub const PREFIX_MARK: [u8; 8] = [0xff, 0, 0, 0, 0, 0, 0, 0];
 
-/// Key of an entry of `VERDICTS`: a host, or an IPv6 prefix of `gate.ipv6_prefix` bits.
+/// Key of an entry of `VERDICTS`: a host, an IPv6 prefix of `gate.ipv6_prefix` bits, or an IPv4 prefix.
 ///
 /// IPv4 hosts are `::ffff:a.b.c.d`, IPv6 hosts their address. A prefix stands behind [`PREFIX_MARK`], as `ff00::` with the
-/// prefix in its last eight bytes: a multicast address, which no host has (RFC 4291 section 2.7). Aligned, so
-/// that it is hashed and compared in words.
+/// prefix in its last eight bytes: a multicast address, which no host has (RFC 4291 section 2.7). An IPv4 prefix of 24 bits
+/// is `ff00:0:0:18:0:ffff:a.b.c.0`. Aligned, so that it is hashed and compared in words.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct HostKey {

@@ -28,6 +28,8 @@ pub struct KernelImage {
     pub tables: RuleTables,
     /// `(slot, "policy/rule")` of every rule, for `RULE_NAMES`.
     pub names: Vec<(u32, String)>,
+    /// A rule pushes verdicts on IPv4 prefixes: packets look for them.
+    pub on_v4_prefixes: bool,
 }
 
 /// The least writes that turn one image into another.
@@ -64,8 +66,15 @@ impl KernelImage {
     /// The same without its prefixes, which may be many.
     #[must_use]
     pub fn without_prefixes(&self) -> Self {
-        let Self { allow: _, deny: _, rules, tables, names } = self;
-        Self { allow: Vec::new(), deny: Vec::new(), rules: rules.clone(), tables: tables.clone(), names: names.clone() }
+        let Self { allow: _, deny: _, rules, tables, names, on_v4_prefixes } = self;
+        Self {
+            allow: Vec::new(),
+            deny: Vec::new(),
+            rules: rules.clone(),
+            tables: tables.clone(),
+            names: names.clone(),
+            on_v4_prefixes: *on_v4_prefixes,
+        }
     }
 
     /// What to write where the maps hold `old`.

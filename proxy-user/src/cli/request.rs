@@ -7,10 +7,11 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow, bail};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use ipnet::IpNet;
 use proxy_core::config::{Listener, Protocol};
 use proxy_core::hello::ClientHello;
 use proxy_core::policy::{
-    BodyView, Comparison, ConnectionView, Outcome, Phase, RequestExplanation, RequestView, ResponseView,
+    BodyView, Comparison, ConnectionView, Outcome, Phase, PushScope, RequestExplanation, RequestView, ResponseView,
 };
 use proxy_core::route::Request;
 use proxy_user::control::api::encode_segment;
@@ -126,7 +127,8 @@ pub(super) fn run(args: &Args, request: &str, json: bool) -> anyhow::Result<()> 
     if json {
         return output::json(&Told { policies: &told, route });
     }
-    let verdict = told.push_seconds.map(|seconds| (banned(source, loaded.config.gate.ipv6_prefix), seconds));
+    let gate = &loaded.config.gate;
+    let verdict = verdict(&told, source, (gate.ipv4_prefix, gate.ipv6_prefix));
     let out = &mut output::stdout();
     print(out, &ExplainedRequest::line(&view), &told, verdict)?;
     match route {
@@ -151,7 +153,7 @@ pub(super) fn of_id(id: &str, ask: &Ask) -> anyhow::Result<()> {
     if found.reloaded {
         writeln!(out, "{WARN}the policies were loaded anew since then{WARN:#}: these are the ones in force")?;
     }
-    let verdict = told.push_seconds.map(|seconds| (banned(found.source, found.ipv6_prefix), seconds));
+    let verdict = verdict(told, found.source, (found.ipv4_prefix, found.ipv6_prefix));
     Ok(print(out, &found.request, told, verdict)?)
 }
 
@@ -232,16 +234,19 @@ fn headers(lines: &[String]) -> anyhow::Result<HeaderMap> {
     Ok(headers)
 }
 
-/// What a verdict on the source would cover.
-fn banned(source: IpAddr, ipv6_prefix: u8) -> String {
-    match source {
-        IpAddr::V4(v4) => format!("host {v4}"),
-        IpAddr::V6(v6) => {
-            let bits = ipv6_prefix.clamp(1, 64);
-            let first = v6.to_bits() & (u128::MAX << (128 - bits));
-            format!("prefix {}/{bits}", std::net::Ipv6Addr::from_bits(first))
-        }
-    }
+/// The verdict that would be written on the source, if any: what it would cover, and for how many seconds.
+fn verdict(told: &RequestExplanation, source: IpAddr, prefixes: (u8, u8)) -> Option<(String, u64)> {
+    Some((banned(source, told.push_scope.unwrap_or_default(), prefixes), told.push_seconds?))
+}
+
+/// What a verdict on the source would cover. `prefixes` are `gate.ipv4_prefix` and `gate.ipv6_prefix`.
+fn banned(source: IpAddr, scope: PushScope, prefixes: (u8, u8)) -> String {
+    let bits = match (scope, source) {
+        (PushScope::Host, _) | (PushScope::Source, IpAddr::V4(_)) => return format!("host {source}"),
+        (PushScope::Prefix, IpAddr::V4(_)) => prefixes.0,
+        (PushScope::Source | PushScope::Prefix, IpAddr::V6(_)) => prefixes.1,
+    };
+    IpNet::new(source, bits).map_or_else(|_| format!("host {source}"), |net| format!("prefix {}", net.trunc()))
 }
 
 fn print(
@@ -321,6 +326,10 @@ mod tests {
         }
         assert!(headers(&["no colon".to_owned()]).is_err());
         assert_eq!(headers(&["X-A:  b ".to_owned()]).unwrap()["x-a"], "b");
-        assert_eq!(banned("2001:db8:1:2:3::4".parse().unwrap(), 64), "prefix 2001:db8:1:2::/64");
+        let covered = |source: &str, scope| banned(source.parse().unwrap(), scope, (24, 64));
+        assert_eq!(covered("2001:db8:1:2:3::4", PushScope::Source), "prefix 2001:db8:1:2::/64");
+        assert_eq!(covered("2001:db8:1:2:3::4", PushScope::Host), "host 2001:db8:1:2:3::4");
+        assert_eq!(covered("192.0.2.9", PushScope::Source), "host 192.0.2.9");
+        assert_eq!(covered("192.0.2.9", PushScope::Prefix), "prefix 192.0.2.0/24");
     }
 }

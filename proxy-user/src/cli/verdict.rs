@@ -24,7 +24,8 @@ Examples:
   tidegate verdict remove 192.0.2.7
 
 Verdicts outlive a restart of the daemon and end by themselves. A source that a policy allows never gets one.
-An IPv6 prefix must have `gate.ipv6_prefix` bits (64 unless set), as rules push them; an address is that host alone.")]
+A prefix must have `gate.ipv4_prefix` (24 unless set) or `gate.ipv6_prefix` bits (64 unless set), as rules push them; an
+address is that host alone.")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -43,7 +44,7 @@ enum Command {
     },
     /// Drop a source at the gate for a while
     Add {
-        /// IPv4 or IPv6 address, or an IPv6 prefix of the configured length
+        /// IPv4 or IPv6 address, or a prefix of the configured length
         #[arg(value_parser = NonEmptyStringValueParser::new().try_map(|s| source(&s)))]
         source: String,
         /// How long: a whole number and ms, s, m, h or d

@@ -442,16 +442,16 @@ fn source_from_segment(segment: &str) -> Result<String, Refusal> {
     source(&decoded)
 }
 
-/// Checks that `text` names an address or an IPv6 prefix.
+/// Checks that `text` names an address or a prefix.
 ///
 /// # Errors
 /// 400, with what is expected.
 pub fn source(text: &str) -> Result<String, Refusal> {
-    let hint = "give an IPv4 or IPv6 address, or an IPv6 prefix such as 2001:db8::/64; other prefixes go into a policy's deny list";
+    let hint = "give an IPv4 or IPv6 address, or a prefix such as 192.0.2.0/24 or 2001:db8::/64; those of other lengths go into a policy's deny list";
     if text.len() > MAX_SOURCE_BYTES {
         return Err(Refusal::bad(format!("the source is longer than {MAX_SOURCE_BYTES} bytes"), hint));
     }
-    let known = text.parse::<IpAddr>().is_ok() || matches!(text.parse::<IpNet>(), Ok(IpNet::V6(_)));
+    let known = text.parse::<IpAddr>().is_ok() || text.parse::<IpNet>().is_ok();
     if known { Ok(text.to_owned()) } else { Err(Refusal::bad(format!("`{text}` is not a source"), hint)) }
 }
 
@@ -554,7 +554,7 @@ mod tests {
             ("POST", "/v1/verdicts/load", r#"{"sources":["example.com"],"ttl":"1m"}"#, 400),
             ("POST", "/v1/verdicts/load", r#"{"sources":[],"ttl":"0s"}"#, 400),
             ("DELETE", "/v1/verdicts/", "", 400),
-            ("DELETE", "/v1/verdicts/192.0.2.0%2F24", "", 400),
+            ("DELETE", "/v1/verdicts/192.0.2.0%2F33", "", 400),
             ("DELETE", "/v1/verdicts/%ff", "", 400),
             ("POST", "/v1/verdicts", "", 400),
             ("POST", "/v1/verdicts", "[]", 400),

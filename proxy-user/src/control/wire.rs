@@ -414,6 +414,8 @@ pub struct ExplainedRequest {
     pub generation: u64,
     /// Whether these are not the ones that judged it: there was a reload since.
     pub reloaded: bool,
+    /// `gate.ipv4_prefix`
+    pub ipv4_prefix: u8,
     /// `gate.ipv6_prefix`
     pub ipv6_prefix: u8,
     /// Every rule, and what came of it.

@@ -78,6 +78,7 @@ impl History {
         }
         let number = store.next_number();
         let revision = Revision::new(number, texts, rules, origin, who, jiff::Timestamp::now());
+        let revision = Revision { after: self.current.revision, ..revision };
         store.add(revision, texts).map_err(|error| format!("the policies could not be kept: {error:#}"))?;
         Ok(Some(number))
     }
@@ -105,14 +106,23 @@ impl History {
         sources.mark().map_or(Ok(()), |mark| follows(self.current.newest, mark))
     }
 
-    /// Says that a set is in force: from now on here, and on disk, where a set that is not kept leaves the one before.
+    /// Says that a set is in force: from now on here, and on disk, where a set that is not kept leaves the one before. `back`
+    /// where a rollback led to it.
     ///
     /// # Errors
     /// It could not be written, which is logged: the next start does not know of it.
-    pub fn in_force(&mut self, revision: Option<u64>, held: bool, mark: Option<Mark>) -> Result<(), String> {
-        let before = self.current.newest;
-        let newer = mark.filter(|mark| before.is_none_or(|newest| mark.revision > newest.revision));
-        self.current = Current { revision, held, newest: newer.or(before) };
+    pub fn in_force(
+        &mut self,
+        revision: Option<u64>,
+        held: bool,
+        back: bool,
+        mark: Option<Mark>,
+    ) -> Result<(), String> {
+        let left = self.current;
+        let before = if left.revision == revision { left.before } else { left.revision.filter(|_| !back) };
+        let newest = left.newest;
+        let newer = mark.filter(|mark| newest.is_none_or(|newest| mark.revision > newest.revision));
+        self.current = Current { revision, held, before, newest: newer.or(newest) };
         let Ok(store) = &mut self.store else { return Ok(()) };
         let revision = revision.or(store.current().revision);
         store.set_current(Current { revision, ..self.current }).map_err(|error| {

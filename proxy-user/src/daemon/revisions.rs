@@ -115,7 +115,7 @@ impl History {
             tracing::error!(error, "the policies are in force, and not kept");
         }
         // What goes wrong is logged there.
-        drop(self.in_force(kept.unwrap_or_default(), false, sources.mark()));
+        drop(self.in_force(kept.unwrap_or_default(), false, false, sources.mark()));
     }
 }
 
@@ -134,6 +134,7 @@ impl Daemon {
 
     fn try_apply(&mut self, who: Who, proposal: Proposal) -> Result<Applying, String> {
         let before = self.shared.snapshot.load_full();
+        let back = matches!(proposal, Proposal::Revision(_));
         let (mut sources, origin, held) = match proposal {
             Proposal::Texts(texts) => {
                 let sources = Sources::new(texts, &before.config)?;
@@ -163,13 +164,18 @@ impl Daemon {
         let mut warnings: Vec<String> = policies.warnings().iter().map(ToString::to_string).collect();
         let next = self.history.next_number();
         let number = self.history.keep(&sources, rules, origin, who)?;
-        let (generation, kernel) = self.swap(policies).inspect_err(|_| self.history.forget(number, next))?;
-        let written = self.history.in_force(number, held, sources.mark());
+        let (generation, mut applied) = self.swap(policies).inspect_err(|_| self.history.forget(number, next))?;
+        if let Some(kernel) = self.shared.kernel.as_deref().filter(|_| back) {
+            // Whom the rules that are left had banned is let in again.
+            let kept = self.shared.snapshot.load().policies.keeps_verdicts_of(&before.policies);
+            applied.retracted += kernel.withdraw(&kept);
+        }
+        let written = self.history.in_force(number, held, back, sources.mark());
         sources.forget_texts();
         self.sources = sources;
         let held = held && written.is_ok();
         warnings.extend(written.err().map(|error| format!("reloads keep these policies, a restart does not: {error}")));
-        Ok(Applying { generation, kernel, revision: number, held, rules, warnings })
+        Ok(Applying { generation, kernel: applied, revision: number, held, rules, warnings })
     }
 
     /// Sources, compiled for the config in force; counts of rates that did not change go on.
@@ -203,10 +209,14 @@ impl Daemon {
         if let Some(number) = number {
             return store.revision(number).map(|revision| revision.number).ok_or_else(|| store.unknown(number));
         }
-        let current =
-            self.history.current().revision.ok_or("no revision is in force: there is nothing to go back from")?;
-        let earlier = store.revisions().iter().rev().find(|revision| revision.number < current);
-        earlier.map(|revision| revision.number).ok_or_else(|| format!("no revision before {current} is kept"))
+        let now = self.history.current();
+        let current = now.revision.ok_or("no revision is in force: there is nothing to go back from")?;
+        // What it took the place of, which another rollback may have led to; where that is not known or kept, the one that
+        // came in before it.
+        let left = now.before.or_else(|| store.revision(current)?.after).and_then(|number| store.revision(number));
+        let older = || store.revisions().iter().rev().find(|revision| revision.number < current);
+        let earlier = left.or_else(older).map(|revision| revision.number);
+        earlier.ok_or_else(|| format!("no revision before {current} is kept"))
     }
 
     /// Writes down a change of policies, and shows it in `status`.
@@ -282,7 +292,7 @@ mod tests {
         store.add(revision, &held).unwrap();
         let config = read_config(&path).unwrap().0;
         let newest = Sources::new(held.clone(), &config).unwrap().mark();
-        let left = Current { revision: Some(1), held: true, newest };
+        let left = Current { revision: Some(1), held: true, newest, ..Current::default() };
         store.set_current(left).unwrap();
         std::fs::write(dir.join("b.json"), &bundle(1, &key).files[0].1).unwrap();
         assert_eq!(first_load(&path).unwrap().begin, Begin::Held);
@@ -300,7 +310,7 @@ mod tests {
         assert!(history.missing().is_some() && history.current() == left);
         let older = Sources::new(bundle(1, &key), &config).unwrap();
         assert!(history.follows(&older).is_err() && history.follows(&first.loaded.sources).is_ok());
-        history.in_force(None, false, first.loaded.sources.mark()).unwrap();
+        history.in_force(None, false, false, first.loaded.sources.mark()).unwrap();
         let again = Sources::new(held, &config).unwrap();
         assert!(history.follows(&again).is_err() && !history.current().held);
         std::fs::remove_dir_all(dir).unwrap();

@@ -70,6 +70,7 @@ impl Kernel {
             flags ^= GATE_RULES_B;
             self.write_rules(image, 1 - before.rules_side())?;
         }
+        flags |= self.wanted_v4_prefixes(image.on_v4_prefixes);
         for (set, flag) in [
             (self.scope == Scope::Own, GATE_OWN_ONLY),
             (!image.rules.is_empty(), GATE_HAS_RULES),
@@ -119,7 +120,7 @@ impl Kernel {
         names.sort_unstable();
         let allow = prefixes(side_of(&self.maps.allow, gate.prefixes_side())).context("reading ALLOW")?;
         let deny = prefixes(side_of(&self.maps.deny, gate.prefixes_side())).context("reading DENY")?;
-        Ok(KernelImage { allow, deny, rules: Vec::new(), tables, names })
+        Ok(KernelImage { allow, deny, tables, names, ..KernelImage::default() })
     }
 
     /// Brings a side of the prefixes that no packet reads up to date, by what differs.

@@ -24,7 +24,7 @@ mod verdicts;
 mod workers;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,8 +32,8 @@ use anyhow::{Context, Result, anyhow};
 use aya::Ebpf;
 use aya::programs::{SkReuseport, TestRun as _, TestRunOptions, Xdp};
 use proxy_common::abi::{
-    Counter, GATE_FAIL_OPEN, GATE_OWN_ONLY, GateConfig, LAYOUT_VERSION, MAX_GENERATIONS, MAX_RULE_SLOTS, MAX_SERVICES,
-    MAX_WORKERS, QuicKey, Reason, ServiceKey, verdict_bits,
+    Counter, GATE_FAIL_OPEN, GATE_OWN_ONLY, GATE_V4_PREFIX, GateConfig, LAYOUT_VERSION, MAX_GENERATIONS,
+    MAX_RULE_SLOTS, MAX_SERVICES, MAX_WORKERS, QuicKey, Reason, ServiceKey, verdict_bits,
 };
 use proxy_common::addr::v6_mask;
 use proxy_common::cid::Place;
@@ -76,12 +76,15 @@ pub struct Kernel {
     /// Interfaces that `front` is attached to, with their modes.
     interfaces: Mutex<Vec<(String, String)>>,
     scope: Scope,
+    ipv4_prefix: u8,
     ipv6_prefix: u8,
     key: QuicKey,
     /// Process generation of this daemon's QUIC sockets.
     generation: u32,
     /// Held while policies are written: one at a time.
     applying: Mutex<()>,
+    /// Whether a rule in force pushes verdicts on IPv4 prefixes.
+    on_v4_prefixes: AtomicBool,
     /// Side of the prefixes in force, as `GATE` has it.
     prefixes_side: AtomicU32,
     /// Bindings that this process wrote.
@@ -118,14 +121,18 @@ impl Kernel {
         // Policies that an earlier run loaded stay in force until this one applies its own.
         let before = maps.gate.get(&0)?.unwrap_or_default();
         let own = if gate.scope == Scope::Own { GATE_OWN_ONLY } else { 0 };
-        let flags = (before.flags & !GATE_OWN_ONLY) | own;
         let v6_mask = v6_mask(gate.ipv6_prefix);
         let verdict_bits = verdict_bits(gate.max_verdicts);
         let verdict_seed = if before.verdict_seed == 0 { random_key()?.k0 } else { before.verdict_seed };
         let verdicts = verdict_table::VerdictTable::map(&maps.verdicts, gate.max_verdicts, verdict_seed)?;
+        let mut v4_prefixes = 0;
         for (_, key, _) in verdicts.entries() {
             filter.set(&key);
+            if key.v4_bits() == Some(gate.ipv4_prefix.into()) {
+                v4_prefixes = verdicts::v4_prefix_flags(gate.ipv4_prefix);
+            }
         }
+        let flags = (before.flags & !(GATE_OWN_ONLY | GATE_V4_PREFIX)) | own | v4_prefixes;
         let settings = GateConfig { layout: LAYOUT_VERSION, flags, v6_mask, verdict_bits, verdict_seed, ..before };
         maps.gate.set(&0, &settings)?;
         let heart = Arc::new(heart::Heart::start(&maps.daemon)?);
@@ -156,10 +163,12 @@ impl Kernel {
             known,
             interfaces: Mutex::new(interfaces),
             scope: gate.scope,
+            ipv4_prefix: gate.ipv4_prefix,
             ipv6_prefix: gate.ipv6_prefix,
             key,
             generation,
             applying: Mutex::default(),
+            on_v4_prefixes: AtomicBool::new(false),
             prefixes_side: AtomicU32::new(before.prefixes_side()),
             bound: Mutex::default(),
             cpus: aya::util::nr_cpus().map_err(|(path, error)| anyhow!("{path}: {error}"))?,

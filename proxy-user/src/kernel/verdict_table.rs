@@ -91,6 +91,11 @@ impl VerdictTable {
             .collect()
     }
 
+    /// Whether a verdict stands, or expired and was not swept yet, whose key is as `wanted`.
+    pub fn any(&self, wanted: impl Fn(&HostKey) -> bool) -> bool {
+        *self.writing() != 0 && self.slots.entries().iter().filter_map(Slot::read).any(|(key, _)| wanted(&key))
+    }
+
     /// Writes a verdict, in place of what the source had.
     pub fn set(&self, key: &HostKey, value: &VerdictValue) -> Result<(), Full> {
         let mut standing = self.writing();

@@ -1,15 +1,18 @@
 //! Verdicts in the `VERDICTS` map: written by workers and the operator, read for people, swept when expired.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::time::{ClockId, clock_gettime};
-use proxy_common::abi::{HostKey, VERDICT_OWN_ONLY, VerdictValue};
+use proxy_common::abi::{GATE_V4_PREFIX, GATE_V4_PREFIX_SHIFT, GateConfig, HostKey, VERDICT_OWN_ONLY, VerdictValue};
 use proxy_common::addr::{Addr, v6_mask};
 use proxy_core::config::Scope;
-use proxy_core::policy::RuleSlot;
+use proxy_core::policy::{Push, PushScope, RuleSlot};
 use proxy_core::ranges::{RangeSet, mapped_range};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,7 +26,7 @@ pub const MAX_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A verdict as people see it.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]
 pub struct VerdictInfo {
-    /// Address, or IPv6 prefix `2001:db8::/64`.
+    /// Address, or prefix: `192.0.2.0/24`, `2001:db8::/64`.
     pub source: String,
     /// `policy/rule`, or `operator`.
     pub rule: String,
@@ -58,6 +61,11 @@ pub struct BulkAdded {
     pub allowed: u32,
 }
 
+/// The bits of `GATE` that have packets look for verdicts on IPv4 prefixes of this length.
+pub(super) const fn v4_prefix_flags(bits: u8) -> u32 {
+    (bits as u32) << GATE_V4_PREFIX_SHIFT
+}
+
 fn check_ttl(ttl: Duration) -> Result<()> {
     if ttl.is_zero() || ttl > MAX_TTL {
         bail!("the time of a verdict must be between 1s and 30d");
@@ -78,24 +86,23 @@ fn verdict(now: u64, rule: RuleSlot, ttl: Duration, own_only: bool) -> VerdictVa
 }
 
 impl Kernel {
-    /// Writes a verdict now. An IPv6 source is banned by its prefix. Returns false where the loaded policies allow
-    /// the source. `own_only` binds it to the listeners.
-    pub fn push_verdict(&self, src: IpAddr, rule: RuleSlot, ttl: Duration, own_only: bool) -> Result<bool> {
+    /// Writes a verdict that a policy in force wants, now. Returns false where the loaded policies allow the source. `own_only`
+    /// binds it to the listeners.
+    pub fn push_verdict(&self, src: IpAddr, push: &Push, own_only: bool) -> Result<bool> {
         let addr = Addr::from(src.to_canonical());
-        let key = if addr.is_v4() { addr.host_key() } else { addr.prefix_key(v6_mask(self.ipv6_prefix)) };
-        self.write_verdict(addr, key, rule, ttl, own_only)
+        let key = match (push.scope, addr.is_v4()) {
+            (PushScope::Host, _) | (PushScope::Source, true) => addr.host_key(),
+            (PushScope::Prefix, true) => addr.v4_prefix_key(self.ipv4_prefix.into()),
+            (PushScope::Source | PushScope::Prefix, false) => addr.prefix_key(v6_mask(self.ipv6_prefix)),
+        };
+        self.write_verdict(addr, key, push.rule, push.ttl, own_only)
     }
 
-    /// Adds a verdict of a policy about one address, also of IPv6.
-    pub fn push_host_verdict(&self, src: IpAddr, rule: RuleSlot, ttl: Duration, own_only: bool) -> Result<bool> {
-        let addr = Addr::from(src.to_canonical());
-        self.write_verdict(addr, addr.host_key(), rule, ttl, own_only)
-    }
-
-    /// Adds a verdict by hand. `source` is an address (that host alone), or an IPv6 prefix of the configured length.
+    /// Adds a verdict by hand. `source` is an address (that host alone), or a prefix of the configured length.
     pub fn add_verdict(&self, source: &str, ttl: Duration) -> Result<bool> {
         let (addr, key) = self.parse_source(source)?;
-        self.write_verdict(addr, key, RuleSlot(OPERATOR), ttl, self.scope == Scope::Own)
+        let write = || self.write_verdict(addr, key, RuleSlot(OPERATOR), ttl, self.scope == Scope::Own);
+        self.with_v4_prefixes(key.v4_bits().is_some(), write)
     }
 
     /// Adds many verdicts by hand, all or none: sources as [`Self::add_verdict`] takes them. Those that a policy allows are
@@ -124,9 +131,9 @@ impl Kernel {
             );
         }
         let value = verdict(now_ns(), RuleSlot(OPERATOR), ttl, self.scope == Scope::Own);
-        self.filter
-            .around(&keys, |key| key, || keys.iter().try_for_each(|key| self.set_or_prolong(key, &value)))
-            .or_else(|Full| self.full())?;
+        let write = || keys.iter().try_for_each(|key| self.set_or_prolong(key, &value));
+        let prefixes = keys.iter().any(|key| key.v4_bits().is_some());
+        self.with_v4_prefixes(prefixes, || self.filter.around(&keys, |key| key, write).or_else(|Full| self.full()))?;
         Ok(BulkAdded { written: keys.len() as u32, allowed })
     }
 
@@ -152,7 +159,17 @@ impl Kernel {
     /// Writes many verdicts at once; for bulk loads and tests. Nothing is checked against the allow list.
     pub fn load_verdicts(&self, verdicts: &[(HostKey, VerdictValue)]) -> Result<()> {
         let write = || verdicts.iter().try_for_each(|(key, value)| self.verdicts.set(key, value));
-        self.filter.around(verdicts, |(key, _)| key, write).or_else(|Full| self.full())
+        let prefixes = verdicts.iter().any(|(key, _)| key.v4_bits().is_some());
+        self.with_v4_prefixes(prefixes, || {
+            self.filter.around(verdicts, |(key, _)| key, write).or_else(|Full| self.full())
+        })
+    }
+
+    /// Removes the verdicts that rules pushed, but for those of the rules in `kept`; returns how many.
+    pub fn withdraw(&self, kept: &HashSet<RuleSlot>) -> u32 {
+        let gone = |rule: u32| rule != OPERATOR && !kept.contains(&RuleSlot(rule));
+        let found = self.verdicts.entries().into_iter().filter(|(.., value)| gone(value.rule));
+        found.map(|(_, key, _)| u32::from(self.verdicts.remove(&key))).sum()
     }
 
     /// Removes a verdict (an address, or a prefix as listed). False when there was none.
@@ -190,7 +207,55 @@ impl Kernel {
     /// every few seconds.
     pub fn sweep(&self) -> u32 {
         self.workers.settle();
-        self.filter.renew(|| self.verdicts.sweep(now_ns()))
+        let bits = Some(u32::from(self.ipv4_prefix));
+        let (removed, on_prefixes) = self.filter.renew(|| {
+            let (removed, left) = self.verdicts.sweep(now_ns());
+            let on_prefixes = left.iter().any(|key| key.v4_bits() == bits);
+            ((removed, on_prefixes), left)
+        });
+        if let Err(error) = self.follow_v4_prefixes(on_prefixes) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "whether there are verdicts on IPv4 prefixes could not be written"
+            );
+        }
+        removed
+    }
+
+    /// The bits of `GATE` that have packets look for verdicts on IPv4 prefixes: where a rule in force may push some, or one
+    /// stands. Only while `applying` is held.
+    pub(super) fn wanted_v4_prefixes(&self, pushed: bool) -> u32 {
+        self.on_v4_prefixes.store(pushed, Ordering::Relaxed);
+        let bits = Some(u32::from(self.ipv4_prefix));
+        if pushed || self.verdicts.any(|key| key.v4_bits() == bits) { v4_prefix_flags(self.ipv4_prefix) } else { 0 }
+    }
+
+    /// Writes verdicts, with packets looking for those on IPv4 prefixes where some of them are `on_prefixes`.
+    fn with_v4_prefixes<T>(&self, on_prefixes: bool, write: impl FnOnce() -> Result<T>) -> Result<T> {
+        if !on_prefixes {
+            return write();
+        }
+        let _alone = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.set_v4_prefixes(v4_prefix_flags(self.ipv4_prefix))?;
+        write()
+    }
+
+    /// Has packets look for verdicts on IPv4 prefixes while there are or may be some. `standing` where one was seen.
+    fn follow_v4_prefixes(&self, standing: bool) -> Result<()> {
+        let _alone = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let pushed = self.on_v4_prefixes.load(Ordering::Relaxed);
+        let sought = self.maps.gate.get(&0)?.unwrap_or_default().v4_prefix() != 0;
+        // One may have been added by hand since they were looked through.
+        if pushed || standing || sought { self.set_v4_prefixes(self.wanted_v4_prefixes(pushed)) } else { Ok(()) }
+    }
+
+    fn set_v4_prefixes(&self, wanted: u32) -> Result<()> {
+        let gate = self.maps.gate.get(&0)?.unwrap_or_default();
+        if gate.flags & GATE_V4_PREFIX == wanted {
+            return Ok(());
+        }
+        let flags = gate.flags & !GATE_V4_PREFIX | wanted;
+        self.maps.gate.set(&0, &GateConfig { flags, ..gate }).context("writing GATE")
     }
 
     /// Removes the verdicts that `allowed` covers whole; returns how many.
@@ -223,15 +288,22 @@ impl Kernel {
                 let addr = Addr::from(IpAddr::from(net.addr()));
                 Ok((addr, addr.host_key()))
             }
+            Ok(IpNet::V4(net)) if net.prefix_len() == self.ipv4_prefix => {
+                let addr = Addr::from(IpAddr::from(net.addr()));
+                Ok((addr, addr.v4_prefix_key(self.ipv4_prefix.into())))
+            }
             Ok(IpNet::V6(net)) if net.prefix_len() == wanted => {
                 let addr = Addr::from(IpAddr::from(net.addr()));
                 Ok((addr, addr.prefix_key(v6_mask(wanted))))
             }
             Ok(net) => bail!(
-                "`{net}`: a verdict names one address, or an IPv6 prefix of /{wanted} (gate.ipv6_prefix); for other \
-                 prefixes write a policy with a CIDR list"
+                "`{net}`: a verdict names one address, an IPv4 prefix of /{} (gate.ipv4_prefix) or an IPv6 prefix of \
+                 /{wanted} (gate.ipv6_prefix); for other prefixes write a policy with a CIDR list",
+                self.ipv4_prefix
             ),
-            Err(_) => bail!("`{source}` is neither an IP address nor an IPv6 prefix of /{wanted}"),
+            Err(_) => {
+                bail!("`{source}` is neither an IP address nor a prefix of /{} or /{wanted}", self.ipv4_prefix)
+            }
         }
     }
 
@@ -239,6 +311,9 @@ impl Kernel {
         match key.prefix() {
             None => IpNet::from(IpAddr::from(key.first_addr())),
             Some(prefix) => {
+                if let (Some(bits), IpAddr::V4(first)) = (key.v4_bits(), IpAddr::from(prefix)) {
+                    return IpNet::V4(Ipv4Net::new(first, bits as u8).unwrap_or_default());
+                }
                 let first = Ipv6Addr::from(prefix.to_bytes());
                 IpNet::V6(Ipv6Net::new(first, self.ipv6_prefix).unwrap_or_default())
             }

@@ -45,6 +45,9 @@ pub struct Current {
     pub revision: Option<u64>,
     /// Whether it stays in force over reloads and starts, whatever the config's files say.
     pub held: bool,
+    /// The one that was in force before it; none where a rollback led here.
+    #[serde(default)]
+    pub before: Option<u64>,
     /// The newest signed bundle that ever was in force.
     #[serde(default)]
     pub newest: Option<Mark>,

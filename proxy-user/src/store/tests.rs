@@ -20,7 +20,7 @@ fn put(store: &mut Store, text: &str) -> u64 {
     let number = store.next_number();
     let (texts, time) = (texts(text), jiff::Timestamp::UNIX_EPOCH);
     store.add(Revision::new(number, &texts, 1, Origin::Apply, Who::default(), time), &texts).unwrap();
-    store.set_current(Current { revision: Some(number), held: true, newest: None }).unwrap();
+    store.set_current(Current { revision: Some(number), held: true, newest: None, ..Current::default() }).unwrap();
     number
 }
 
@@ -38,7 +38,7 @@ fn what_was_written_is_there_again() {
     assert!(Store::open(&dir).unwrap_err().to_string().contains("another tidegate has"));
     drop(store);
     let store = Store::open(&dir).unwrap();
-    assert_eq!(store.current(), Current { revision: Some(2), held: true, newest: None });
+    assert_eq!(store.current(), Current { revision: Some(2), held: true, newest: None, ..Current::default() });
     assert_eq!(store.revisions().iter().map(|r| r.number).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(store.texts(1).unwrap(), texts("one"));
     assert_eq!(objects(&dir), 3, "the list is shared");
@@ -99,7 +99,7 @@ fn what_cannot_be_written_or_read_back_is_told_and_leaves_nothing() {
     let current = directory(&dir).join("current.json");
     fs::remove_file(&current).unwrap();
     fs::create_dir(&current).unwrap();
-    let other = Current { revision: None, held: false, newest: None };
+    let other = Current { revision: None, held: false, newest: None, ..Current::default() };
     assert!(store.set_current(other).is_err());
     assert!(store.current().held && !current.with_extension("new").exists());
     fs::remove_dir(&current).unwrap();

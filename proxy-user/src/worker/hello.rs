@@ -129,7 +129,8 @@ pub fn judge(connection: &Connection, hello: ClientHello, over: Over) -> Admissi
         ..RequestView::of_hello(client, local, &connection.listener.name, over != Over::Tcp, &hello)
     };
     let now = Instant::now();
-    let decision = policies.evaluate_hello(&view, worker.monotonic_ns(now));
+    let proven = over != (Over::Quic { validated: false });
+    let decision = policies.evaluate_hello(&view, proven.then(|| worker.monotonic_ns(now)));
     let admission = match decision.action {
         Action::Pass | Action::Allow(_) => {
             connection.keep_hello(hello);
@@ -140,7 +141,7 @@ pub fn judge(connection: &Connection, hello: ClientHello, over: Over) -> Admissi
         // The other two are not decided here.
         Action::Block { .. } | Action::Challenge { .. } | Action::Redirect { .. } => Admission::Refused,
     };
-    if over == (Over::Quic { validated: false }) && !decision.pushes.is_empty() {
+    if !proven && !decision.pushes.is_empty() {
         return Admission::Unproven;
     }
     bump(&worker.stats.blocked, 1);

@@ -84,6 +84,25 @@ fn applied_rolled_back_and_held_over_restarts() {
 }
 
 #[test]
+fn a_rollback_leads_to_what_was_in_force_before() {
+    let (_origin, mut edge) = start();
+    done(&edge, &["policy", "apply", "b.json"]);
+    done(&edge, &["policy", "rollback"]);
+    done(&edge, &["policy", "apply", "c.json"]);
+    assert_eq!(statuses(&edge), [200, 200, 403]);
+    // Not to `b`, which was taken back.
+    let said = done(&edge, &["policy", "rollback"]);
+    assert!(said.contains("revision 1 is in force"), "{said}");
+    done(&edge, &["policy", "apply", "b.json"]);
+    done(&edge, &["policy", "apply", "c.json"]);
+    edge.restart();
+    done(&edge, &["policy", "rollback"]);
+    assert_eq!(statuses(&edge), [200, 403, 200], "a set that came in once more, over a restart");
+    done(&edge, &["policy", "rollback"]);
+    assert_eq!(statuses(&edge), [403, 200, 200]);
+}
+
+#[test]
 fn what_has_faults_changes_nothing_and_everything_is_logged() {
     let (_origin, mut edge) = start();
     write(&edge, "bad", "htpp.host eq \"x\"");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Failed, Trial};
 use proxy_common::abi::proto;
-use proxy_core::policy::RuleSlot;
+use proxy_core::policy::{Push, PushScope, RuleSlot};
 
 use crate::gate::Gate;
 use crate::packets::tcp;
@@ -35,6 +35,10 @@ pub fn trial(skip: bool) -> Trial {
     Trial::test("verdicts::the filter hides none while it is renewed", check).with_ignored_flag(skip)
 }
 
+fn push(ttl: Duration) -> Push {
+    Push { rule: RuleSlot(1), ttl, scope: PushScope::Source }
+}
+
 fn no_verdict_is_hidden() -> Result<()> {
     let gate = Gate::load(NAME, "own", TABLE)?;
     let any = addr(Ipv4Addr::UNSPECIFIED.into());
@@ -50,8 +54,8 @@ fn no_verdict_is_hidden() -> Result<()> {
         });
         let pushed = (0..VERDICTS).try_for_each(|n| {
             // Neighbours: their bits are set and cleared beside each other.
-            gate.kernel.push_verdict(source(2 * n).into(), RuleSlot(1), GOES, true)?;
-            gate.kernel.push_verdict(source(2 * n + 1).into(), RuleSlot(1), STAYS, true)?;
+            gate.kernel.push_verdict(source(2 * n).into(), &push(GOES), true)?;
+            gate.kernel.push_verdict(source(2 * n + 1).into(), &push(STAYS), true)?;
             drops(&gate, 2 * n + 1).context("at once")
         });
         done.store(true, Ordering::Relaxed);

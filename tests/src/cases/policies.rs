@@ -10,13 +10,14 @@ use super::Case;
 use crate::clients::{Client, Version};
 use crate::edge::Edge;
 use crate::process::{Finished, patient, run};
-use crate::street::{EDGE_V4, GOOD_V4, SCANNER_V4};
+use crate::street::{CROWD, EDGE_V4, GOOD_V4, SCANNER_V4, SCANNER_V6};
 use crate::tools;
 
 pub const CASES: &[Case] = &[
     Case { name: "each_attack_is_met_where_explain_says", run: each_attack_is_met_where_explain_says },
     Case { name: "fingerprints_are_banned_over_tcp_and_quic", run: fingerprints_are_banned_over_tcp_and_quic },
     Case { name: "rollback_lets_in_again_at_once", run: rollback_lets_in_again_at_once },
+    Case { name: "a_push_may_be_on_a_whole_prefix", run: a_push_may_be_on_a_whole_prefix },
     Case { name: "a_push_waits_for_several_matches", run: a_push_waits_for_several_matches },
 ];
 
@@ -184,25 +185,98 @@ fn fingerprints_are_banned_over_tcp_and_quic() -> Result<()> {
     Ok(())
 }
 
+/// Puts policies in force, lets `harm` look at what they did, takes them back, and tells how long it took until the good client's
+/// packets passed again.
+fn rolled_back(edge: &Edge, policies: &Value, harm: impl FnOnce(&Edge) -> Result<()>) -> Result<(Duration, Value)> {
+    let file = edge.dir().join("other.json");
+    std::fs::write(&file, policies.to_string())?;
+    edge.ctl(&["policy", "apply", file.to_str().context("a path")?, "--json"])?;
+    harm(edge)?;
+    let started = Instant::now();
+    let told = edge.ctl(&["policy", "rollback", "--json"])?;
+    let commanded = started.elapsed();
+    edge.good().expect_origin(Version::H1, "http://edge.test/").context("after the rollback")?;
+    let took = started.elapsed();
+    println!("    rollback: the command took {commanded:?}, a request was answered after {took:?}");
+    edge.good().expect_origin(Version::H2, "https://edge.test/").map(|_| (took, told))
+}
+
 fn rollback_lets_in_again_at_once() -> Result<()> {
     let mut edge = Edge::prepare()?;
     edge.policy(&policy(
         &json!([{ "id": "none", "when": "http.request.uri.path eq \"/.env\"", "action": { "type": "block" } }]),
     ))?;
     edge.launch()?;
+    let dropped = |edge: &Edge| {
+        let (status, words) = curl(&edge.good(), "http://edge.test/", &[])?;
+        ensure!(status == TIMED_OUT, "nothing is dropped: {status} {words}");
+        Ok(())
+    };
     let all = policy(&json!([{ "id": "all", "when": format!("ip.src eq {GOOD_V4}"), "action": { "type": "drop" } }]));
-    let file = edge.dir().join("all.json");
-    std::fs::write(&file, all.to_string())?;
-    edge.ctl(&["policy", "apply", file.to_str().context("a path")?, "--json"])?;
-    let (status, words) = curl(&edge.good(), "http://edge.test/", &[])?;
-    ensure!(status == TIMED_OUT, "the applied rule drops nothing: {status} {words}");
-    let started = Instant::now();
-    edge.ctl(&["policy", "rollback", "--json"])?;
-    let took = started.elapsed();
-    // The command takes far less; a second is what is promised, and a busy machine gets some more.
+    let (took, _) = rolled_back(&edge, &all, dropped)?;
+    // It takes far less; a second is what is promised, and a busy machine gets some more.
     ensure!(took < patient(Duration::from_secs(5)), "the rollback took {took:?}");
-    edge.good().expect_origin(Version::H1, "http://edge.test/").context("after the rollback")?;
-    edge.good().expect_origin(Version::H2, "https://edge.test/").map(drop)
+
+    // Whom the rules had banned that are taken back is let in as well; others stay out.
+    let answer = edge.scanner().get(Version::H1, "http://edge.test/.env", &[])?;
+    ensure!(answer.status == 403 && edge.verdict(SCANNER_V4)?.is_none(), "{answer:?}");
+    edge.ctl(&["verdict", "add", SCANNER_V6, "--ttl", "10m"])?;
+    let wrong = policy(&json!([{ "id": "none", "when": "http.host eq \"edge.test\"", "action": { "type": "block" },
+                                 "push": { "ttl": "10m" } }]));
+    let (took, told) = rolled_back(&edge, &wrong, |edge| {
+        let answer = edge.good().get(Version::H1, "http://edge.test/", &[])?;
+        ensure!(answer.status == 403, "{answer:?}");
+        edge.verdict(GOOD_V4)?.context("no verdict stands")?;
+        dropped(edge)
+    })?;
+    ensure!(told["retracted"] == 1 && edge.verdict(GOOD_V4)?.is_none(), "the rollback says {told}");
+    edge.verdict(SCANNER_V6)?.context("a verdict by hand went with the rules")?;
+    ensure!(took < patient(Duration::from_secs(5)), "the rollback took {took:?}");
+    Ok(())
+}
+
+fn a_push_may_be_on_a_whole_prefix() -> Result<()> {
+    let mut edge = Edge::prepare()?;
+    edge.policy(&policy(&json!([{
+        "id": "env", "when": "http.request.uri.path eq \"/.env\"", "action": { "type": "block" },
+        "push": { "ttl": "10m", "scope": "prefix" },
+    }])))?;
+    edge.launch()?;
+    let network = format!("{CROWD}.7.0/24");
+    let told = edge
+        .run(&[
+            "explain",
+            "--config",
+            edge.config_file().to_str().context("a path")?,
+            "--from",
+            &format!("{CROWD}.7.9"),
+            "--request",
+            "http://edge.test/.env",
+        ])?
+        .ok()?;
+    ensure!(told.contains(&format!("writes to VERDICTS: prefix {network}, for 600 s")), "{told}");
+    let ask = |edge: &Edge, last: &str, path: &str| {
+        curl(&edge.scanner(), &format!("http://edge.test/{path}"), &["--interface", &format!("{CROWD}.{last}")])
+    };
+    for last in ["7.9", "7.200", "8.1"] {
+        ensure!(ask(&edge, last, "")?.0 == 0, "{last} is dropped before anything was done");
+    }
+    ask(&edge, "7.9", ".env")?;
+    edge.verdict(&network)?.context("no verdict on the network stands")?;
+    for (last, expected) in [("7.9", TIMED_OUT), ("7.200", TIMED_OUT), ("8.1", 0)] {
+        let (status, words) = ask(&edge, last, "")?;
+        ensure!(status == expected, "{last}: {status} {words}");
+    }
+    edge.ctl(&["verdict", "remove", &network])?;
+    ensure!(ask(&edge, "7.200", "")?.0 == 0, "still dropped");
+    // By hand, while no rule in force wants it.
+    edge.policy(&policy(
+        &json!([{ "id": "none", "when": "http.request.uri.path eq \"/x\"", "action": { "type": "log" } }]),
+    ))?;
+    edge.reload()?;
+    edge.ctl(&["verdict", "add", &network, "--ttl", "10m"])?;
+    ensure!(ask(&edge, "7.200", "")?.0 == TIMED_OUT && ask(&edge, "8.1", "")?.0 == 0, "a verdict by hand on a network");
+    Ok(())
 }
 
 fn a_push_waits_for_several_matches() -> Result<()> {

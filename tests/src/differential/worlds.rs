@@ -22,7 +22,7 @@ use crate::cases::table;
 use crate::gate::Gate;
 use crate::halves::Bench;
 use crate::random::Random;
-use crate::tables::{World, addr};
+use crate::tables::{V4_PREFIX, World, addr};
 use crate::verdict_table::{EDGE, EDGE6, OTHER, Scope};
 use crate::{check_rows, rate_rows, verdict_table};
 
@@ -236,13 +236,17 @@ fn inside(network: IpNet, random: &mut Random) -> IpAddr {
     }
 }
 
-/// Verdicts on hosts and IPv6 prefixes, standing, expired, and about to expire.
+/// Verdicts on hosts and prefixes, standing, expired, and about to expire.
 fn verdicts(sources: &[IpAddr], now: u64, random: &mut Random) -> HashMap<HostKey, VerdictValue> {
     let mut verdicts = HashMap::new();
     for _ in 0..random.pick(&[0, 3, 12, 40]) {
         let source = addr(random.pick(sources));
-        let prefix = !source.is_v4() && random.once_in(2);
-        let key = if prefix { source.prefix_key(v6_mask(64)) } else { source.host_key() };
+        let prefix = random.once_in(if source.is_v4() { 8 } else { 2 });
+        let key = match (source.is_v4(), prefix) {
+            (_, false) => source.host_key(),
+            (true, true) => source.v4_prefix_key(V4_PREFIX),
+            (false, true) => source.prefix_key(v6_mask(64)),
+        };
         let seconds = random.between(0, 2 * AROUND) * 1_000_000_000;
         let value = VerdictValue {
             expires_ns: (now + seconds).saturating_sub(AROUND * 1_000_000_000),

@@ -42,6 +42,9 @@ pub struct Gate {
     /// Bound on standing verdicts; at most 1,048,576.
     #[schemars(range(min = 1, max = MAX_VERDICTS))]
     pub max_verdicts: u32,
+    /// Bits of an IPv4 source that a verdict with `scope` "prefix" is on, 8 to 32.
+    #[schemars(range(min = 8, max = 32))]
+    pub ipv4_prefix: u8,
     /// Bits of an IPv6 source that count as one client, 32 to 64.
     #[schemars(range(min = 32, max = 64))]
     pub ipv6_prefix: u8,
@@ -179,6 +182,7 @@ impl Default for Gate {
             mode: XdpMode::Auto,
             scope: Scope::Own,
             max_verdicts: DEFAULT_MAX_VERDICTS,
+            ipv4_prefix: 24,
             ipv6_prefix: 64,
             max_pushes_per_second: 10_000,
             checks: Checks::default(),

@@ -93,7 +93,10 @@ impl<T: Tables> Tables for Traced<'_, T> {
     fn verdict(&self, key: &HostKey) -> Option<Self::Verdict> {
         let found = self.tables.verdict(key);
         let asked = match key.prefix() {
-            Some(prefix) => format!("prefix of {}", IpAddr::from(prefix)),
+            Some(prefix) => match key.v4_bits() {
+                Some(bits) => format!("prefix {}/{bits}", IpAddr::from(prefix)),
+                None => format!("prefix of {}", IpAddr::from(prefix)),
+            },
             None => format!("host {}", IpAddr::from(key.first_addr())),
         };
         let answer = if found.is_some() { "a verdict" } else { "none" };

@@ -14,6 +14,7 @@ use super::cubes::Cube;
 use super::explain::Told;
 use super::lang::{Availability, Expr, Field, HttpInt, IntField, Lists};
 use super::listed::{Listed, bounded};
+use super::model::PushScope;
 use super::model::{ActionKind, MAX_RATE_RULES};
 use super::packet::Lowered;
 use super::rate::{RateTable, RateTerms};
@@ -95,7 +96,7 @@ pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet
     set.names = names.clone().collect();
     let mut names: Vec<(u32, String)> = names.collect();
     names.sort_unstable();
-    set.image = KernelImage { allow, deny, rules, tables, names };
+    set.image = KernelImage { allow, deny, rules, tables, names, on_v4_prefixes: set.image.on_v4_prefixes };
     (set, assembly.faults, assembly.warnings)
 }
 
@@ -279,9 +280,10 @@ impl Assembly {
             let before = before.and_then(|old| old.rate.as_ref());
             self.rate((unit, format!("{}/rate", rule.pointer)), rate, before, terms)
         });
+        self.set.image.on_v4_prefixes |= rule.push.as_ref().is_some_and(|push| push.scope == PushScope::Prefix);
         let push = rule.push.as_ref().map(|push| Pushes {
             ttl: push.ttl,
-            host: push.host,
+            scope: push.scope,
             after: push.after.as_ref().map(|after| {
                 let before = before.and_then(|old| old.push.as_ref()).and_then(|push| push.after.as_ref());
                 self.rate((unit, format!("{}/push/after", rule.pointer)), after, before, terms)

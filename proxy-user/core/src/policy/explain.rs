@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::action::ActionKind;
 use super::lang::{Answered, Expr, Facts, Lists, ProtoSet, parse};
+use super::model::PushScope;
 use super::set::{Effect, Phase, PolicySet, RequestRule, RuleInfo};
 use super::{Change, MAX_EXPLAINED_BYTES, MAX_EXPLAINED_VALUES, RequestView, ResponseView};
 
@@ -62,6 +63,9 @@ pub struct RequestExplanation {
     pub logged: Vec<String>,
     /// Seconds that the source would be dropped in the kernel.
     pub push_seconds: Option<u64>,
+    /// What of it would be.
+    #[serde(default)]
+    pub push_scope: Option<PushScope>,
     /// Matches that it takes, where one is not enough.
     #[serde(default)]
     pub push_after: Option<u64>,
@@ -280,6 +284,7 @@ impl RequestExplanation {
         self.rule = Some(rule.name.clone());
         let push = rule.push.as_ref().filter(|_| !allowed);
         self.push_seconds = push.map(|push| push.ttl.as_secs());
+        self.push_scope = push.map(|push| push.scope);
         self.push_after =
             push.and_then(|push| push.after.as_ref()).map(|after| u64::from(after.table.terms().limit) + 1);
         true

@@ -10,8 +10,10 @@ use super::{Action, Decision, Pending, Push, RequestView, ResponseView};
 
 impl PolicySet {
     /// Evaluates the rules that are decided when a ClientHello has come: `request` is [`RequestView::of_hello`]'s. The action
-    /// is `Pass`, `Allow`, `Block`, whose status is not meant, `Reset` or `Tarpit`. `now_ns` as for [`Self::evaluate`].
-    pub fn evaluate_hello(&self, request: &RequestView<'_>, now_ns: u64) -> Decision {
+    /// is `Pass`, `Allow`, `Block`, whose status is not meant, `Reset` or `Tarpit`. `now_ns` as for [`Self::evaluate`]; `None`
+    /// where nobody knows yet that the hello came from its source: then it counts for nothing, and the pushes are those
+    /// that a source may get that proves itself.
+    pub fn evaluate_hello(&self, request: &RequestView<'_>, now_ns: Option<u64>) -> Decision {
         let mut decision = Decision::default();
         if let Some(rule) = self.decides_hello(request) {
             decision.end(rule, request, self.allows_source(request.src), now_ns);
@@ -44,7 +46,7 @@ impl PolicySet {
             if asked
                 && rule.when.holds(request)
                 && rule.rollout.acts(request.src)
-                && decision.end(rule, request, allowed, now_ns)
+                && decision.end(rule, request, allowed, Some(now_ns))
             {
                 break;
             }
@@ -127,7 +129,7 @@ impl PolicySet {
                 | Effect::Tarpit(_)
                 | Effect::Challenge(_)
                 | Effect::Redirect => {
-                    if decision.end(rule, request, self.allows_source(request.src), now_ns) {
+                    if decision.end(rule, request, self.allows_source(request.src), Some(now_ns)) {
                         return;
                     }
                     // The place of a redirect is missing: there is nothing to lead to.
@@ -175,7 +177,7 @@ impl PolicySet {
                 continue;
             }
             if rule.rollout.acts(request.src) {
-                if decision.end(rule, request, self.allows_source(request.src), now_ns) {
+                if decision.end(rule, request, self.allows_source(request.src), Some(now_ns)) {
                     return;
                 }
                 if rule.effect == Effect::Change {
@@ -200,8 +202,9 @@ impl PolicySet {
 }
 
 impl Decision {
-    /// What a match does that ends the evaluation; says whether it does. A source that is `allowed` gets no verdict.
-    fn end(&mut self, rule: &RequestRule, request: &RequestView<'_>, allowed: bool, now_ns: u64) -> bool {
+    /// What a match does that ends the evaluation; says whether it does. A source that is `allowed` gets no verdict. Without a
+    /// time the match does not count.
+    fn end(&mut self, rule: &RequestRule, request: &RequestView<'_>, allowed: bool, now_ns: Option<u64>) -> bool {
         match rule.effect {
             Effect::Allow => self.action = Action::Allow(rule.slot),
             Effect::Block(status) => self.action = Action::Block { rule: rule.slot, status },
@@ -216,9 +219,13 @@ impl Decision {
             Effect::Change | Effect::Skip | Effect::Score(_) | Effect::Log => return false,
         }
         if let Some(push) = rule.push.as_ref().filter(|_| !allowed)
-            && push.after.as_ref().is_none_or(|after| after.table.exceeded(after.number(request), now_ns))
+            && push
+                .after
+                .as_ref()
+                .zip(now_ns)
+                .is_none_or(|(after, now)| after.table.exceeded(after.number(request), now))
         {
-            self.pushes.push(Push { rule: rule.slot, ttl: push.ttl, host: push.host });
+            self.pushes.push(Push { rule: rule.slot, ttl: push.ttl, scope: push.scope });
         }
         true
     }

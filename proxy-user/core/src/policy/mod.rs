@@ -30,6 +30,7 @@ mod set;
 mod skips;
 mod slots;
 mod view;
+mod withdrawn;
 
 #[cfg(test)]
 mod generated;
@@ -65,7 +66,7 @@ pub use model::{
     MAX_HOLD, MAX_LIST_ITEMS, MAX_LISTS, MAX_PASS, MAX_POLICIES, MAX_PUSH_TTL, MAX_RATE_KEYS, MAX_RATE_LIMIT,
     MAX_RATE_PERIOD, MAX_RATE_RULES, MIN_HOLD, MIN_PASS,
 };
-pub use model::{MAX_RULES, MAX_TEST_TIMES, MAX_TESTS, MIN_PUSH_TTL, MIN_RATE_PERIOD, schema};
+pub use model::{MAX_RULES, MAX_TEST_TIMES, MAX_TESTS, MIN_PUSH_TTL, MIN_RATE_PERIOD, PushScope, schema};
 pub use rollout::RuleCount;
 pub use set::{ListInfo, Phase, PolicySet, RuleInfo};
 pub use view::{BodyView, ConnectionView, HeldRequest, LinkView, RequestView, ResponseView};
@@ -174,6 +175,6 @@ pub struct Push {
     pub rule: RuleSlot,
     /// How long it stands.
     pub ttl: Duration,
-    /// Of an IPv6 source the host alone, not its prefix.
-    pub host: bool,
+    /// What of the source it is on.
+    pub scope: PushScope,
 }

@@ -253,7 +253,7 @@ impl Rate {
 pub(crate) struct Push {
     /// How long the source stays dropped, 1s to 30d.
     pub ttl: Span,
-    /// What of an IPv6 source is dropped.
+    /// What of the source is dropped.
     #[serde(default)]
     pub scope: PushScope,
     /// Only once a source has matched this often; at its first match unless set.
@@ -264,12 +264,14 @@ pub(crate) struct Push {
 /// What a verdict is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum PushScope {
-    /// Of an IPv6 source its prefix of `gate.ipv6_prefix` bits; of IPv4 the address.
+pub enum PushScope {
+    /// What counts as one client: an IPv4 address, of an IPv6 source its prefix of `gate.ipv6_prefix` bits.
     #[default]
-    Prefix,
+    Source,
     /// The address alone.
     Host,
+    /// The network around it: of an IPv4 source its prefix of `gate.ipv4_prefix` bits, of IPv6 as `source`.
+    Prefix,
 }
 
 /// How often a source matches before it is dropped.

@@ -321,7 +321,7 @@ fn compiled_policies_do_what_the_words_mean() {
             // What is decided at the handshake is what the same rule says there.
             let early = set.rules()[RULES - 1].phase == Phase::ClientHello && rules[RULES - 1].holds(&world);
             let refused = Action::Block { rule: RuleSlot(RULES as u32), status: 403 };
-            assert_eq!(set.evaluate_hello(&request, 1).action, if early { refused } else { Action::Pass });
+            assert_eq!(set.evaluate_hello(&request, Some(1)).action, if early { refused } else { Action::Pass });
             let mut decision = set.evaluate(&request, 1);
             let ended = decision.action != Action::Pass;
             if !ended {

@@ -109,7 +109,7 @@ fn judge(set: &PolicySet, sample: &Sample, times: u32) -> Outcome {
     let request = sample.request();
     let mut decision = super::Decision::default();
     if request.connection.hello.is_some() {
-        decision = set.evaluate_hello(&request, START_NS);
+        decision = set.evaluate_hello(&request, Some(START_NS));
     }
     let times = if matches!(decision.action, Action::Pass | Action::Allow(_)) { times } else { 0 };
     for _ in 0..times {

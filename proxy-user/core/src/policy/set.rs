@@ -15,6 +15,7 @@ use super::edits::ListSummary;
 use super::explain::Told;
 use super::index::Index;
 use super::lang::{Answered, Expr, Facts, Source, Text, TextField, TextTest, Wildcard};
+use super::model::PushScope;
 use super::rate::RateTable;
 use super::rate_key::RateKey;
 use super::rollout::{Abort, Rollout, RuleCount};
@@ -108,8 +109,8 @@ pub(super) struct RequestRule {
 pub(super) struct Pushes {
     /// For so long.
     pub ttl: Duration,
-    /// Of an IPv6 source the host alone.
-    pub host: bool,
+    /// What of the source.
+    pub scope: PushScope,
     /// Only once it has matched so often.
     pub after: Option<Rate>,
 }

@@ -80,7 +80,10 @@ fn the_first_terminating_rule_decides() {
     let decision = ask(&set, "198.51.100.1", "/admin");
     assert_eq!(blocked(&decision), Some((3, 403)));
     assert_eq!(decision.logged.as_slice(), [RuleSlot(1)]);
-    assert_eq!(decision.pushes.as_slice(), [Push { rule: RuleSlot(3), ttl: Duration::from_secs(600), host: false }]);
+    assert_eq!(
+        decision.pushes.as_slice(),
+        [Push { rule: RuleSlot(3), ttl: Duration::from_secs(600), scope: PushScope::Source }]
+    );
     assert_eq!(ask(&set, "192.0.2.7", "/admin").action, Action::Allow(RuleSlot(2)));
     assert_eq!(ask(&set, "198.51.100.1", "/x"), Decision::default());
     assert_eq!(set.rule_name(RuleSlot(3)), Some("p/admin"));

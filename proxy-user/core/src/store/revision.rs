@@ -139,6 +139,9 @@ pub struct Revision {
     /// Bytes of all its texts.
     #[serde(default)]
     pub bytes: u64,
+    /// The revision that was in force when it came in: where a rollback leads to.
+    #[serde(default)]
+    pub after: Option<u64>,
 }
 
 impl Revision {
@@ -162,6 +165,7 @@ impl Revision {
             files: texts.files.iter().map(file).collect(),
             lists: texts.lists.iter().map(list).collect(),
             bytes: bytes.sum::<usize>() as u64,
+            after: None,
         }
     }
 

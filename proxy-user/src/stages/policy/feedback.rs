@@ -42,18 +42,18 @@ pub(crate) fn abused(connection: &Connection, snapshot: &Snapshot) {
 /// Writes the verdicts that a decision about `source` wants.
 pub(crate) fn write(worker: &Worker, snapshot: &Snapshot, source: IpAddr, pushes: &[Push], now: Instant) {
     let Some(kernel) = &worker.shared.kernel else { return };
+    let now_in_force = worker.shared.snapshot.load();
+    // A request may have been judged by policies that are gone by now, and their verdicts with them.
+    let outlived = now_in_force.generation != snapshot.generation;
+    let kept = outlived.then(|| now_in_force.policies.keeps_verdicts_of(&snapshot.policies));
     for push in pushes {
         let allowed = snapshot.policies.allows_source(source);
-        if allowed || !worker.may_push(now, snapshot.config.gate.max_pushes_per_second) {
+        let gone = kept.as_ref().is_some_and(|kept| !kept.contains(&push.rule));
+        if allowed || gone || !worker.may_push(now, snapshot.config.gate.max_pushes_per_second) {
             bump(&worker.stats.push_refused, 1);
             continue;
         }
-        let written = if push.host {
-            kernel.push_host_verdict(source, push.rule, push.ttl, true)
-        } else {
-            kernel.push_verdict(source, push.rule, push.ttl, true)
-        };
-        match written {
+        match kernel.push_verdict(source, push, true) {
             Ok(true) => bump(&worker.stats.pushed, 1),
             Ok(false) => bump(&worker.stats.push_refused, 1),
             Err(error) => {

@@ -86,6 +86,7 @@ impl Ring {
             time: jiff::Timestamp::from_millisecond(seen.request.wall_ms.cast_signed()).unwrap_or_default(),
             generation: snapshot.generation,
             reloaded: then.is_none(),
+            ipv4_prefix: snapshot.config.gate.ipv4_prefix,
             ipv6_prefix: snapshot.config.gate.ipv6_prefix,
             explanation: snapshot.policies.explain(&view, seen.answered().as_ref()),
         })

@@ -60,8 +60,8 @@ pub(super) struct UnitRate {
 #[derive(Debug)]
 pub(super) struct UnitPush {
     pub ttl: Duration,
-    /// Of an IPv6 source the host alone.
-    pub host: bool,
+    /// What of the source.
+    pub scope: PushScope,
     /// How many matches are let go before.
     pub after: Option<UnitRate>,
 }
@@ -257,7 +257,7 @@ fn checked_rule(
         rate,
         push: rule.push.as_ref().map(|push| UnitPush {
             ttl: bounds(push.ttl),
-            host: push.scope == PushScope::Host,
+            scope: push.scope,
             after: push.after.as_ref().map(|after| UnitRate {
                 key: RateKey::source(),
                 // The match that makes the number full is over the limit.

@@ -15,7 +15,7 @@ use super::{LangError, MAX_DEPTH, MAX_EXPRESSION_BYTES, MAX_NODES};
 use crate::ranges::RangeSet;
 
 /// The items of a list, by its type.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NamedList {
     /// Networks.
     Cidr(Arc<RangeSet>),

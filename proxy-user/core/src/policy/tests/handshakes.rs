@@ -9,7 +9,7 @@ fn hello(ja4: &str, sni: &str) -> ClientHello {
 
 fn at_handshake(set: &PolicySet, src: &str, hello: &ClientHello) -> Decision {
     let (src, dst) = (src.parse().expect("address"), "192.0.2.1:443".parse().expect("address"));
-    set.evaluate_hello(&RequestView::of_hello(src, dst, "web", false, hello), 1)
+    set.evaluate_hello(&RequestView::of_hello(src, dst, "web", false, hello), Some(1))
 }
 
 #[test]
@@ -102,6 +102,21 @@ fn tests_give_hellos() {
         let found = file(given, "pass");
         assert!(found.iter().any(|fault| fault.contains(said)), "{said}: {found:#?}");
     }
+}
+
+#[test]
+fn hellos_of_unproven_sources_do_not_count() {
+    let after = json!({ "push": { "ttl": "1m", "after": { "matches": 2, "period": "1h" } } });
+    let set = set(&[rule("bad", "tls.client.ja4 eq \"bad\"", "block", &after)]);
+    let hello = hello("bad", "a.test");
+    let (src, dst) = ("198.51.100.1".parse().expect("address"), "192.0.2.1:443".parse().expect("address"));
+    let view = RequestView::of_hello(src, dst, "web", true, &hello);
+    for _ in 0..9 {
+        // It has to prove itself before anything comes of it.
+        assert_eq!(set.evaluate_hello(&view, None).pushes.len(), 1);
+    }
+    assert!(set.evaluate_hello(&view, Some(1)).pushes.is_empty(), "the first that counts");
+    assert_eq!(set.evaluate_hello(&view, Some(2)).pushes.len(), 1, "the second");
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn a_push_waits_for_several_matches() {
     let pushed = |src: &str| ask(&set, src, "/bad").pushes.len();
     assert_eq!([(); 4].map(|()| pushed("198.51.100.1")), [0, 0, 1, 1]);
     assert_eq!(pushed("198.51.100.2"), 0, "each source by itself");
-    assert!(ask(&set, "198.51.100.1", "/bad").pushes[0].host);
+    assert!(ask(&set, "198.51.100.1", "/bad").pushes[0].scope == PushScope::Host);
     let headers = HeaderMap::new();
     let told = set.explain(&RequestView { path: "/bad", ..RequestView::example(&headers) }, None);
     assert_eq!((told.push_seconds, told.push_after), (Some(60), Some(3)));
