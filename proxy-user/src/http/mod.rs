@@ -4,8 +4,11 @@
 pub mod body;
 pub mod fault;
 pub mod h3;
+pub mod h3_bounds;
 pub mod initials;
+pub mod pace;
 pub mod quic;
+pub mod quic_frames;
 pub mod reply;
 pub mod tcp;
 pub mod upgrade;

@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use super::body::{RequestBody, Source};
 use super::h3::{self, Gone, H3RequestBody, Http3, PendingRequest, Reply};
 use super::initials::Hellos;
+use super::pace::Patience;
 use crate::kernel::Kernel;
 use crate::shared::Shared;
 use crate::stages;
@@ -245,7 +246,11 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
         kernel.note_known(quic.remote_address().ip());
     }
     connection.link.quic(quic.clone());
-    match h3::Connection::start(quic.clone(), limits.snapshot.config.limits.header_bytes.0).await {
+    connection.worker.followed.add(&connection, limits.snapshot.config.limits.resets);
+    // A client that opens no window for the settings keeps HTTP/3 from starting.
+    let started = h3::Connection::start(quic.clone(), &connection, limits.snapshot.config.limits.header_bytes.0);
+    let started = tokio::time::timeout(limits.snapshot.config.timeouts.header.0, started).await;
+    match started.unwrap_or_else(|_| Err(Gone("its streams did not open in time".to_owned()))) {
         Ok(http3) => {
             if let Err(Gone(error)) = requests(&connection, http3, &quic).await {
                 tracing::debug!(client = %connection.client, error, "HTTP/3 connection ended with an error");
@@ -331,14 +336,16 @@ async fn one<P: PendingRequest>(connection: Rc<Connection>, pending: P) -> Resul
         return Err(Gone("a malformed request".to_owned()));
     }
     let (head, mut body) = response.into_parts();
-    reply.header(Response::from_parts(head, ())).await?;
+    let mut patience = Patience::new(&connection);
+    let slow = || Gone("the client took nothing of its answer".to_owned());
+    patience.send(reply.header(Response::from_parts(head, ()))).await.ok_or_else(slow)??;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|fault| Gone(fault.to_string()))?;
         match frame.into_data() {
-            Ok(data) => reply.data(data).await?,
+            Ok(data) => patience.send(reply.data(data)).await.ok_or_else(slow)??,
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
-                    reply.trailers(trailers).await?;
+                    patience.send(reply.trailers(trailers)).await.ok_or_else(slow)??;
                 }
             }
         }

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::http::fault::{Fault, Kind};
+use crate::http::pace::{Asked, PIECE};
 use crate::stages::exchange::Journey;
 use crate::stages::files::body::FileBody;
 use crate::stages::filter::{Filters, Polled};
+use crate::stats::HttpVersion;
 use crate::upstream::OriginBody;
 use crate::upstream::lease::Lease;
 use crate::upstream::tunnel::OriginStream;
@@ -33,6 +35,8 @@ pub enum Payload {
 pub struct ResponseBody {
     payload: Payload,
     filters: Filters,
+    /// What is left of a piece that is too large for one.
+    rest: Bytes,
     /// None where the request goes on without this body.
     journey: Option<Journey>,
 }
@@ -40,14 +44,14 @@ pub struct ResponseBody {
 impl ResponseBody {
     /// A body that passes `filters` and ends `journey`.
     pub fn new(payload: Payload, filters: Filters, journey: Journey) -> Self {
-        let mut body = Self { payload, filters, journey: Some(journey) };
+        let mut body = Self { payload, filters, rest: Bytes::new(), journey: Some(journey) };
         body.settle();
         body
     }
 
     /// No body, of a request that goes on as something else.
     pub fn ended() -> Self {
-        Self { payload: Payload::Empty, filters: Filters::default(), journey: None }
+        Self { payload: Payload::Empty, filters: Filters::default(), rest: Bytes::new(), journey: None }
     }
 
     /// Whether the request was malformed, which in HTTP/2 and 3 is an error of its stream.
@@ -151,15 +155,35 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let this = &mut *self;
-        let polled = if this.filters.is_empty() { this.poll_payload(cx) } else { this.poll_filtered(cx) };
-        if let (Poll::Ready(Some(Ok(frame))), Some(journey)) = (&polled, &mut this.journey) {
-            journey.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+        let polled = match this.rest.is_empty() {
+            false => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.rest))))),
+            true if this.filters.is_empty() => this.poll_payload(cx),
+            true => this.poll_filtered(cx),
+        };
+        let Some(journey) = &mut this.journey else { return polled };
+        let streams = journey.exchange.version != HttpVersion::H1;
+        if streams {
+            journey.exchange.worker.asked.set(if polled.is_pending() { Asked::InVain } else { Asked::ForMore });
         }
-        polled
+        let Poll::Ready(Some(Ok(frame))) = polled else { return polled };
+        let frame = match frame.into_data() {
+            Ok(mut data) => {
+                if streams && data.len() > PIECE {
+                    this.rest = data.split_off(PIECE);
+                }
+                journey.bytes_out += data.len() as u64;
+                // What came last may have to wait for its turn.
+                journey.complete = this.rest.is_empty() && matches!(this.payload, Payload::Empty);
+                Frame::data(data)
+            }
+            Err(frame) => frame,
+        };
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.payload {
+            _ if !self.rest.is_empty() => false,
             _ if !self.filters.is_empty() => false,
             Payload::Empty | Payload::Tunnel(_) => true,
             Payload::Full(text) => text.is_empty(),
@@ -170,6 +194,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.payload {
+            _ if !self.rest.is_empty() => SizeHint::default(),
             _ if !self.filters.is_empty() => SizeHint::default(),
             Payload::Empty | Payload::Tunnel(_) => SizeHint::with_exact(0),
             Payload::Full(text) => SizeHint::with_exact(text.len() as u64),

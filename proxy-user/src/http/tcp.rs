@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::body::{RequestBody, Source};
+use super::pace;
 use super::reply::ResponseBody;
 use super::watch::{Heads, Watched};
 use crate::stages;
@@ -126,7 +127,7 @@ async fn serve_h1<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Co
 async fn serve_h2<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Connection>, stream: I) {
     let live = connection.worker.live();
     let limits = &live.snapshot.config.limits;
-    let mut builder = http2::Builder::new(LocalExec);
+    let mut builder = http2::Builder::new(LocalExec(Rc::clone(&connection)));
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(H2_STREAM_WINDOW)
@@ -251,15 +252,15 @@ enum Cut {
 
 fn ended(connection: &Connection, protocol: &str, result: hyper::Result<()>) {
     if let Err(error) = result {
-        if let Some(kind) = abuse(&error) {
+        if let Some(kind) = abuse(&error, connection.calmed.get()) {
             connection.abused(kind);
         }
         tracing::debug!(client = %connection.client, protocol, %error, "the connection ended with an error");
     }
 }
 
-/// What a client did whose connection ended like this. What was found in its bytes before has been told.
-fn abuse(error: &hyper::Error) -> Option<Kind> {
+/// What a client did whose connection ended like this, and was told of it why. What was found in its bytes before has been told.
+fn abuse(error: &hyper::Error, calmed: Option<Kind>) -> Option<Kind> {
     if error.is_parse_too_large() {
         return Some(Kind::LargeHeader);
     }
@@ -267,27 +268,17 @@ fn abuse(error: &hyper::Error) -> Option<Kind> {
         return Some(Kind::Malformed);
     }
     let h2: &h2::Error = std::error::Error::source(error)?.downcast_ref()?;
-    if h2.reason() != Some(h2::Reason::ENHANCE_YOUR_CALM) || h2.is_remote() {
-        return None;
-    }
-    // The crate says why only in the text that it sends to the client.
-    let text = h2.to_string();
-    let named = |mark: &str| text.contains(mark);
-    Some(match () {
-        () if named("continuations") => Kind::Continuation,
-        () if named("header_list") => Kind::LargeHeader,
-        () if named("data_frames") => Kind::EmptyFrames,
-        () => Kind::Resets,
-    })
+    let calm = h2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) && !h2.is_remote();
+    calm.then(|| calmed.unwrap_or(Kind::Resets))
 }
 
-/// Spawns on the worker's own thread.
-#[derive(Clone, Copy, Debug)]
-struct LocalExec;
+/// Spawns on the worker's own thread what serves a connection's streams.
+#[derive(Clone)]
+struct LocalExec(Rc<Connection>);
 
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
     fn execute(&self, task: F) {
-        drop(tokio::task::spawn_local(task));
+        drop(tokio::task::spawn_local(pace::stream(Rc::clone(&self.0), task)));
     }
 }
 

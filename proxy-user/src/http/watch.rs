@@ -19,6 +19,14 @@ const GOAWAY_BYTES: usize = 17;
 /// `PROTOCOL_ERROR`
 const PROTOCOL_ERROR: [u8; 4] = [0, 0, 0, 1];
 
+/// What the `h2` crate writes behind a GOAWAY of `ENHANCE_YOUR_CALM`, which it tells nobody else.
+const CALMED: [(&[u8], Kind); 4] = [
+    (b"header_list_way_too_large", Kind::LargeHeader),
+    (b"too_many_continuations", Kind::Continuation),
+    (b"too_many_data_frames", Kind::EmptyFrames),
+    (b"too_many_resets", Kind::Resets),
+];
+
 /// What is looked for in the bytes.
 pub trait Follow: Unpin {
     /// Bytes came from the client; what it overdoes, if so.
@@ -27,6 +35,10 @@ pub trait Follow: Unpin {
     fn went(&mut self, bytes: usize);
     /// The error that the client has made, where it has a name of its own.
     fn code(&self) -> Option<Code>;
+    /// Whether what is sent are frames of HTTP/2.
+    fn is_framed(&self) -> bool {
+        false
+    }
 }
 
 /// Heads of HTTP/1 requests; what was found stands in the connection, where its requests look it up.
@@ -59,6 +71,10 @@ impl Follow for Frames {
 
     fn code(&self) -> Option<Code> {
         Frames::code(self)
+    }
+
+    fn is_framed(&self) -> bool {
+        true
     }
 }
 
@@ -109,6 +125,11 @@ impl<I: AsyncRead + Unpin, F: Follow> AsyncRead for Watched<I, F> {
 impl<I: AsyncWrite + Unpin, F: Follow> AsyncWrite for Watched<I, F> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        if this.follow.is_framed()
+            && let Some((_, kind)) = CALMED.iter().find(|(mark, _)| buf.ends_with(mark))
+        {
+            this.connection.calmed.set(Some(*kind));
+        }
         let stream = Pin::new(&mut this.stream);
         let polled = match this.follow.code().and_then(|code| named(buf, code)) {
             Some(named) => stream.poll_write(cx, &named),

@@ -116,6 +116,8 @@ pub struct Connection {
     stalled: OnceCell<Deadline>,
     /// Where its source is counted; none where the source has too many.
     place: Cell<Option<Place>>,
+    /// Why the client was told to calm down (HTTP/2).
+    pub(crate) calmed: Cell<Option<Kind>>,
     /// A header block of HTTP/2 is open.
     in_block: Cell<bool>,
 }
@@ -145,6 +147,7 @@ impl Connection {
             deadline: worker.deadlines.add(),
             stalled: OnceCell::new(),
             place: Cell::new(None),
+            calmed: Cell::new(None),
             in_block: Cell::new(false),
         });
         let live = worker.live();

@@ -6,6 +6,7 @@ use std::mem::size_of;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
+use proxy_core::abuse::quic::Seen;
 use proxy_core::policy::LinkView;
 
 /// Where a connection's numbers come from.
@@ -51,6 +52,43 @@ impl Link {
     /// Its socket is being closed.
     pub fn forget(&self) {
         self.source.take();
+    }
+
+    /// What has come over QUIC; None where it is gone, or TCP.
+    pub fn seen(&self) -> Option<Seen> {
+        let Source::Quic(connection) = &*self.source.borrow() else { return None };
+        let stats = connection.stats();
+        let came = &stats.frame_rx;
+        Some(Seen {
+            // Who gives a stream up resets one half and stops the other.
+            resets: came.reset_stream.max(came.stop_sending),
+            pings: came.ping,
+            control: [
+                came.max_data,
+                came.max_stream_data,
+                came.max_streams_bidi,
+                came.max_streams_uni,
+                came.data_blocked,
+                came.stream_data_blocked,
+                came.streams_blocked_bidi,
+                came.streams_blocked_uni,
+                came.new_connection_id,
+                came.retire_connection_id,
+                came.path_challenge,
+                came.path_response,
+                came.crypto,
+            ]
+            .into_iter()
+            .sum(),
+            bytes: stats.udp_rx.bytes + stats.udp_tx.bytes,
+        })
+    }
+
+    /// Ends it, where it is QUIC.
+    pub fn close(&self, code: quinn::VarInt) {
+        if let Source::Quic(connection) = &*self.source.borrow() {
+            connection.close(code, b"");
+        }
     }
 
     /// As policies see it; `requests` came so far.

@@ -27,6 +27,8 @@ use proxy_core::abuse::memory;
 use proxy_core::config::Size;
 use tokio::sync::{Notify, watch};
 
+use crate::http::pace::Asked;
+use crate::http::quic_frames::Followed;
 use crate::shared::{Shared, Snapshot};
 use crate::stages::access_log::{LineBuffer, LogWriter};
 use crate::stats::{WorkerStats, bump};
@@ -66,6 +68,10 @@ pub struct Worker {
     told: RefCell<Bucket>,
     /// Requests are turned away for want of memory.
     sheds: Cell<bool>,
+    /// What a response body was last asked for.
+    pub(crate) asked: Cell<Asked>,
+    /// Its QUIC connections.
+    pub(crate) followed: Followed,
     clock: (Instant, u64),
     ticks: Cell<u32>,
 }
@@ -129,6 +135,8 @@ impl Worker {
             ledger: RefCell::new(Ledger::new(RandomState::new().hash_one(index))),
             told: RefCell::new(Bucket::full(connection::LINES, now)),
             sheds: Cell::new(false),
+            asked: Cell::default(),
+            followed: Followed::default(),
             clock: (now, monotonic_ns()),
             ticks: Cell::new(0),
             shared,
@@ -269,6 +277,7 @@ impl Worker {
         if ticks.is_multiple_of(POOL_SWEEP_TICKS) {
             let live = self.live();
             self.weigh(live.snapshot.config.limits.memory);
+            self.followed.sweep(live.snapshot.config.limits.resets, now);
             for pool in &live.pools {
                 pool.sweep(now, live.snapshot.config.timeouts.upstream_idle.0);
             }

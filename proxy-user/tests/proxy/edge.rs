@@ -80,6 +80,13 @@ impl Edge {
         &self.directory
     }
 
+    /// Most bytes that the daemon had in memory so far.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     /// Waits until its log holds `text` so many times.
     pub fn wait_log(&self, text: &str, times: usize) {
         wait_for(&format!("{times} of {text:?} in the log"), || {

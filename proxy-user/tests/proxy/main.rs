@@ -2,6 +2,7 @@
 //! clients that share no code with it (plain sockets, curl).
 
 mod abuse;
+mod abuse_streams;
 mod bad;
 mod bodies;
 mod bundles;

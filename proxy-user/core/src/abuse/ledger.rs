@@ -29,6 +29,7 @@ impl Kind {
             | Self::Settings
             | Self::Ping
             | Self::Window
+            | Self::Control
             | Self::Priority => 25,
         }
     }

@@ -4,8 +4,10 @@
 
 pub mod bucket;
 pub mod frames;
+pub mod h3;
 pub mod ledger;
 pub mod memory;
+pub mod quic;
 pub mod sources;
 
 /// A way to wear a server down. Also the `kind` of the metric, so the number of these bounds it.
@@ -35,6 +37,8 @@ pub enum Kind {
     Window,
     /// PRIORITY and frames of unknown types (CVE-2019-9513).
     Priority,
+    /// QUIC frames that carry nothing of a request.
+    Control,
     /// More connections than a source may have.
     Connections,
 }
@@ -50,7 +54,7 @@ pub struct Record {
 
 impl Kind {
     /// All, in the order of their index.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::SlowHeader,
         Self::SlowBody,
         Self::SlowRead,
@@ -63,6 +67,7 @@ impl Kind {
         Self::Ping,
         Self::Window,
         Self::Priority,
+        Self::Control,
         Self::Connections,
     ];
 
@@ -86,6 +91,7 @@ impl Kind {
             Self::Ping => "ping",
             Self::Window => "window",
             Self::Priority => "priority",
+            Self::Control => "control",
             Self::Connections => "connections",
         }
     }

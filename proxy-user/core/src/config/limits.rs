@@ -40,7 +40,7 @@ pub struct Timeouts {
     pub idle: Span,
     /// Between two pieces of a request body.
     pub body: Span,
-    /// Client that takes nothing of what is sent to it.
+    /// Client that takes nothing of what is sent to it; of HTTP/2 and HTTP/3 also on one stream.
     pub send: Span,
     /// Connecting to an origin, TLS included.
     pub connect: Span,
@@ -70,7 +70,7 @@ pub struct Limits {
     /// Concurrent HTTP/2 or HTTP/3 request streams of a connection.
     #[schemars(range(min = 1, max = MAX_STREAMS))]
     pub streams: u32,
-    /// HTTP/2 streams that a client of one connection may reset a second, twice that at once; more end the connection.
+    /// HTTP/2 or HTTP/3 streams that a client of one connection may reset a second, twice that at once; more end the connection.
     #[schemars(range(min = 1, max = MAX_RESETS))]
     pub resets: u32,
     /// Bytes of a request body that policies look at, 1 to 1 MiB; it is held back until they have come, where a rule asks for it.

@@ -1,0 +1,102 @@
+//! Clients that take nothing of their answers: over HTTP/2 and 3 each stream has a window of its own, which its client may keep
+//! closed while the connection looks alive. A response whose next piece is not taken within `timeouts.send` is given up, and its
+//! stream reset; the others of the connection go on. HTTP/1 has the socket alone, which the connection watches itself.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use proxy_core::abuse::Kind;
+
+use crate::worker::connection::Connection;
+use crate::worker::deadlines::Deadline;
+
+/// Most bytes of one piece, so that who takes them slowly is seen to take something: with the default time half a kilobyte a
+/// second is enough.
+pub const PIECE: usize = 32 << 10;
+
+/// What a response body was last asked for, of the stream that a worker polls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// Nothing: what it gave before is not taken yet, or there is no response.
+    #[default]
+    Nothing,
+    /// A piece, and it had none: the client waits, not we.
+    InVain,
+    /// A piece, which it gave.
+    ForMore,
+}
+
+/// Time that a client has for the piece that it is sent. Without a deadline until one has to be waited for.
+pub struct Patience {
+    connection: Rc<Connection>,
+    deadline: Option<Deadline>,
+}
+
+impl Patience {
+    /// With a client.
+    pub fn new(connection: &Rc<Connection>) -> Self {
+        Self { connection: Rc::clone(connection), deadline: None }
+    }
+
+    /// Another piece waits from now on.
+    fn begin(&mut self) {
+        let worker = &self.connection.worker;
+        let deadline = self.deadline.get_or_insert_with(|| worker.deadlines.add());
+        deadline.set(worker.live().snapshot.config.timeouts.send.0);
+    }
+
+    /// Nothing waits.
+    fn end(&self) {
+        if let Some(deadline) = &self.deadline {
+            deadline.clear();
+        }
+    }
+
+    /// Whether it is at its end, which is an abuse.
+    fn poll_lost(&self, cx: &Context<'_>) -> bool {
+        let lost = self.deadline.as_ref().is_some_and(|deadline| deadline.poll_passed(cx).is_ready());
+        if lost {
+            self.connection.abused(Kind::SlowRead);
+        }
+        lost
+    }
+
+    /// Sends a piece; None where it was not taken in time.
+    pub async fn send<T>(&mut self, sending: impl Future<Output = T>) -> Option<T> {
+        let mut sending = pin!(sending);
+        let mut waits = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+                self.end();
+                return Poll::Ready(Some(sent));
+            }
+            if !std::mem::replace(&mut waits, true) {
+                self.begin();
+            }
+            if self.poll_lost(cx) { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
+    }
+}
+
+/// Serves a stream of HTTP/2, of which only its future is known: what its response body was asked for tells whether the client
+/// takes anything. Dropped, the stream is reset.
+pub async fn stream(connection: Rc<Connection>, serving: impl Future<Output = ()>) {
+    let mut serving = pin!(serving);
+    let mut patience = Patience::new(&connection);
+    poll_fn(|cx| {
+        connection.worker.asked.set(Asked::Nothing);
+        if serving.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        match connection.worker.asked.get() {
+            Asked::Nothing => {}
+            Asked::InVain => patience.end(),
+            Asked::ForMore => patience.begin(),
+        }
+        if patience.poll_lost(cx) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
