@@ -67,6 +67,15 @@ impl RequestBody {
         }
     }
 
+    /// These bytes.
+    pub fn of(bytes: Bytes) -> Self {
+        let mut body = Self::empty();
+        if !bytes.is_empty() {
+            body.ahead.push_back(Ok(Frame::data(bytes)));
+        }
+        body
+    }
+
     /// A body of at most `limit` bytes, with at most `gap_after` between two pieces.
     pub fn new(source: Source, limit: u64, gap_after: Duration, deadlines: &Deadlines) -> Self {
         if let Source::Empty = source {

@@ -11,6 +11,7 @@ pub mod files;
 pub mod filter;
 pub(crate) mod headers;
 pub mod hooks;
+mod mirror;
 pub mod policy;
 mod route;
 mod tls;
@@ -84,15 +85,16 @@ impl Stages {
     /// Those of Tidegate.
     pub fn standard() -> Self {
         Self(vec![
-            Box::new(trace::Trace),       // its span, where there are traces
-            Box::new(validate::Validate), // host, framing, header count
-            Box::new(acme::Show),         // pages for ACME servers, while an order stands open
-            Box::new(tls::Guard),         // over TLS: whether the connection is good for the host; on the way back HSTS
-            Box::new(policy::Policy),     // what the policies say: verdicts to the kernel, answers, changes
-            Box::new(route::Routes),      // the route and its upstream; its own answers, rewrite and header fields
-            Box::new(files::Serve),       // files below a directory
+            Box::new(trace::Trace),              // its span, where there are traces
+            Box::new(validate::Validate),        // host, framing, header count
+            Box::new(acme::Show),                // pages for ACME servers, while an order stands open
+            Box::new(tls::Guard), // over TLS: whether the connection is good for the host; on the way back HSTS
+            Box::new(policy::Policy), // what the policies say: verdicts to the kernel, answers, changes
+            Box::new(route::Routes), // the route and its upstream; its own answers, rewrite and header fields
+            Box::new(files::Serve), // files below a directory
             Box::new(headers::Forwarded), // hop-by-hop, X-Forwarded-*, Via; on the way back also Alt-Svc and request id
-            Box::new(tls::Introduce),     // who the client's certificate says it is
+            Box::new(tls::Introduce), // who the client's certificate says it is
+            Box::new(mirror::Mirror::default()), // copies to another upstream
             // -> upstream::forward
             Box::new(access_log::Write), // one line
             Box::new(counters::Count),   // counters by worker, route and upstream

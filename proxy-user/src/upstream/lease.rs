@@ -8,13 +8,13 @@ use hyper::client::conn::http1::SendRequest;
 use proxy_core::balance::Given;
 use proxy_core::config::Scheme;
 
-use super::connect::{OnBehalf, Opened};
+use super::asker::Asker;
+use super::connect::Opened;
 use super::h2::{Next, Slot};
 use super::pool::Pool;
 use super::tunnel::Handover;
 use crate::http::body::RequestBody;
 use crate::http::fault::Fault;
-use crate::stages::exchange::Exchange;
 use crate::worker::deadlines::Deadline;
 
 /// What a request is sent by.
@@ -146,7 +146,7 @@ impl Pool {
         self: &Rc<Self>,
         server: usize,
         mut turn: Option<Turn>,
-        exchange: &Exchange,
+        asker: &impl Asker,
         fresh: bool,
         handover: &mut Option<Handover>,
     ) -> Result<Lease, Fault> {
@@ -155,20 +155,19 @@ impl Pool {
         }
         // Boxed: the state of a connect with TLS is large, and inline every request's future would carry, and move, the room
         // for it.
-        Box::pin(self.make(server, turn, exchange, fresh, handover)).await
+        Box::pin(self.make(server, turn, asker, fresh, handover)).await
     }
 
     async fn make(
         self: &Rc<Self>,
         server: usize,
         turn: Option<Turn>,
-        exchange: &Exchange,
+        asker: &impl Asker,
         fresh: bool,
         handover: &mut Option<Handover>,
     ) -> Result<Lease, Fault> {
-        let (limit, deadlines) = (exchange.connect_timeout(), &exchange.worker.deadlines);
-        let connection = &exchange.connection;
-        let behalf = OnBehalf { client: Some((connection.client, connection.local)) };
+        let (limit, deadlines) = (asker.connect_timeout(), &asker.worker().deadlines);
+        let behalf = asker.behalf();
         let lease = |sender, reused, turn| Lease {
             sender,
             deadline: deadlines.add(),

@@ -1,7 +1,9 @@
 //! Forwarding: the one step of a request's journey that waits. Picks a connection to one of the upstream's servers,
 //! sends the request, and tries again only where nothing of it can have had an effect.
 
+mod asker;
 pub mod connect;
+pub(crate) mod copy;
 pub(crate) mod discard;
 pub mod h2;
 mod hedge;
@@ -25,11 +27,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use proxy_core::balance::{Order, may_hedge};
 
-use crate::http::body::{Progress, RequestBody};
+use crate::http::body::RequestBody;
 use crate::http::fault::{Fault, Kind};
 use crate::http::reply::Payload;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
+use asker::Asker;
 use h2::StreamBody;
 use lease::{Lease, Sender};
 use pool::Pool;
@@ -235,11 +238,11 @@ fn head(exchange: &Exchange, headers: HeaderMap, body: RequestBody) -> Result<Re
 type Sent = Result<http::Response<OriginBody>, Unanswered>;
 
 /// Sends, and waits for the response header: so long as the request body moves, and then `timeouts.response`.
-async fn send(lease: &mut Lease, request: Request<RequestBody>, exchange: &Exchange) -> Result<Sent, Fault> {
+async fn send(lease: &mut Lease, request: Request<RequestBody>, asker: &impl Asker) -> Result<Sent, Fault> {
     lease.sent();
-    let stats = &exchange.worker.stats;
+    let stats = &asker.worker().stats;
     bump(if lease.reused { &stats.upstream_reused } else { &stats.upstream_connects }, 1);
-    let patience = exchange.response_timeout();
+    let patience = asker.response_timeout();
     lease.deadline.set(patience);
     let Lease { sender, deadline, .. } = lease;
     let answer = async {
@@ -256,7 +259,7 @@ async fn send(lease: &mut Lease, request: Request<RequestBody>, exchange: &Excha
         }
     };
     let mut answer = std::pin::pin!(answer);
-    let progress: Option<&Progress> = exchange.body.as_deref();
+    let progress = asker.progress();
     let mut sent_all = progress.is_none();
     let result = poll_fn(|cx| {
         if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
@@ -291,7 +294,7 @@ fn receive(response: http::Response<OriginBody>, lease: Lease) -> Result<(respon
 }
 
 /// What a request is told apart by.
-fn asked(exchange: &Exchange) -> proxy_core::route::Request<'_> {
+pub(crate) fn asked(exchange: &Exchange) -> proxy_core::route::Request<'_> {
     proxy_core::route::Request {
         host: exchange.host.as_str(),
         path: exchange.request.uri.path(),
@@ -310,14 +313,14 @@ impl Pool {
     /// reached. While none has room, the request waits in the upstream's queue, if it has one.
     async fn lease(
         self: &Rc<Self>,
-        exchange: &Exchange,
+        asker: &impl Asker,
         order: &mut Order,
         hash: u64,
         fresh: bool,
         handover: &mut Option<Handover>,
     ) -> Result<Lease, Fault> {
         loop {
-            match self.lease_now(exchange, order, fresh, handover).await {
+            match self.lease_now(asker, order, fresh, handover).await {
                 Ok(lease) => return Ok(lease),
                 Err(Some(fault)) => return Err(fault),
                 Err(None) => {}
@@ -332,7 +335,7 @@ impl Pool {
     /// The same without waiting for room: no fault where no server has any.
     async fn lease_now(
         self: &Rc<Self>,
-        exchange: &Exchange,
+        asker: &impl Asker,
         order: &Order,
         fresh: bool,
         handover: &mut Option<Handover>,
@@ -340,7 +343,7 @@ impl Pool {
         let mut failed = None;
         for server in order.iter().copied() {
             let Ok(turn) = self.turn(server) else { continue };
-            match self.reach(server, turn, exchange, fresh, handover).await {
+            match self.reach(server, turn, asker, fresh, handover).await {
                 Ok(lease) => return Ok(lease),
                 Err(fault) => failed = Some(fault),
             }

@@ -19,6 +19,7 @@ mod http3;
 mod lifecycle;
 mod limits;
 mod lists;
+mod mirror;
 mod observe;
 mod origin;
 mod passages;

@@ -16,6 +16,7 @@ pub struct Origin {
     /// Requests answered or begun so far.
     pub requests: Arc<AtomicUsize>,
     held: Arc<Held>,
+    seen: Arc<Mutex<Vec<String>>>,
 }
 
 /// What waits for the test's word.
@@ -50,21 +51,28 @@ impl Origin {
         let requests = Arc::new(AtomicUsize::new(0));
         let held = Arc::new(Held::default());
         let (accepted, answered, waiting) = (Arc::clone(&connections), Arc::clone(&requests), Arc::clone(&held));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&seen);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 accepted.fetch_add(1, Ordering::SeqCst);
-                let (answered, waiting) = (Arc::clone(&answered), Arc::clone(&waiting));
+                let (answered, waiting, noted) = (Arc::clone(&answered), Arc::clone(&waiting), Arc::clone(&noted));
                 // A client that leaves ends its thread with an error, which is of no interest.
-                std::thread::spawn(move || drop(serve(stream, name, &answered, &waiting)));
+                std::thread::spawn(move || drop(serve(stream, name, &answered, &waiting, &noted)));
             }
         });
-        Self { address, connections, requests, held }
+        Self { address, connections, requests, held, seen }
     }
 
     /// Lets one `/hold`, or one more event of `/events`, go on.
     pub fn release(&self) {
         *self.held.released.lock().unwrap() += 1;
         self.held.changed.notify_one();
+    }
+
+    /// Method, path and body of each request so far.
+    pub fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
     }
 
     /// Requests answered or begun so far.
@@ -78,11 +86,18 @@ impl Origin {
     }
 }
 
-fn serve(stream: TcpStream, name: &str, answered: &AtomicUsize, held: &Held) -> std::io::Result<()> {
+fn serve(
+    stream: TcpStream,
+    name: &str,
+    answered: &AtomicUsize,
+    held: &Held,
+    noted: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut out = stream;
     while let Some(seen) = read_request(&mut reader, &mut out)? {
+        noted.lock().unwrap().push(format!("{} {} {}", seen.method, seen.path, String::from_utf8_lossy(&seen.body)));
         answered.fetch_add(1, Ordering::SeqCst);
         let (path, argument) = seen.path.split_once('=').unwrap_or((&seen.path, ""));
         match path {

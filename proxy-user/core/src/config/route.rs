@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Size, Span};
+use super::{Mirror, Size, Span};
 
 /// Most characters of a route's name.
 pub const MAX_NAME: u32 = 64;
@@ -91,6 +91,9 @@ pub struct Route {
     /// origin's answers, too.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub error_pages: BTreeMap<String, Page>,
+    /// Send copies of some requests to another upstream, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
     /// Settings of stages that a binary of one's own adds, by their names; for this route, instead of those of the config.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stages: BTreeMap<String, Value>,
@@ -244,11 +247,18 @@ pub struct HeaderChanges {
 }
 
 impl Route {
-    /// Every upstream that it may lead to, with the key that names it.
+    /// Whether any of its requests goes to an origin.
+    pub fn has_origin(&self) -> bool {
+        self.upstream.is_some() || !self.split.is_empty()
+    }
+
+    /// Every upstream that it may lead to, copies of requests included, with the key that names it.
     pub fn upstreams(&self) -> impl Iterator<Item = (String, &str)> {
         let one = self.upstream.iter().map(|name| ("upstream".to_owned(), name.as_str()));
         let shares = self.split.iter().enumerate();
-        one.chain(shares.map(|(index, share)| (format!("split/{index}/upstream"), share.upstream.as_str())))
+        let shares = shares.map(|(index, share)| (format!("split/{index}/upstream"), share.upstream.as_str()));
+        let mirror = self.mirror.iter().map(|mirror| ("mirror/upstream".to_owned(), mirror.upstream.as_str()));
+        one.chain(shares).chain(mirror)
     }
 
     /// What becomes of its requests, in a few words.

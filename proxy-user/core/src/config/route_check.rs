@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::limits::MAX_TIMEOUT;
+use super::mirror::MAX_BODY as MAX_MIRRORED;
 use super::{Condition, Config, HeaderChanges, Route, Span};
 use crate::diagnostic::hint;
 use crate::host::HostPattern;
@@ -74,6 +75,22 @@ fn one(config: &Config, route: &Route, at: &str, faults: &mut Vec<Fault>) {
             faults.push(Fault::at(format!("{at}/split_by"), "set one of `header`, `cookie` and `query`"));
         }
         by.header.iter().for_each(|name| field_name(name, format!("{at}/split_by/header"), faults));
+    }
+    if let Some(mirror) = &route.mirror {
+        let at = format!("{at}/mirror");
+        if !route.has_origin() {
+            faults.push(Fault::at_key(at.clone(), "no origin sees requests of this route"));
+        }
+        if let Some(by) = &mirror.by {
+            if [&by.header, &by.cookie, &by.query].into_iter().flatten().count() != 1 {
+                faults.push(Fault::at(format!("{at}/by"), "set one of `header`, `cookie` and `query`"));
+            }
+            by.header.iter().for_each(|name| field_name(name, format!("{at}/by/header"), faults));
+        }
+        if mirror.body.0 > MAX_MIRRORED {
+            let message = format!("found {} bytes, expected at most 16MiB", mirror.body.0);
+            faults.push(Fault::at(format!("{at}/body"), message));
+        }
     }
     conditions(route, at, faults);
     match PathMatch::parse(&route.path) {
@@ -199,7 +216,7 @@ fn answers(route: &Route, at: &str, faults: &mut Vec<Fault>) {
         if page.body.is_some() == page.file.is_some() {
             faults.push(Fault::at(at.clone(), "a page has either `body` or `file`"));
         }
-        if page.intercept && route.upstreams().next().is_none() {
+        if page.intercept && !route.has_origin() {
             faults.push(Fault::at_key(format!("{at}/intercept"), "no origin answers requests of this route"));
         }
         field_value(&page.content_type, format!("{at}/content_type"), faults);

@@ -96,6 +96,18 @@ fn faults_of_routes_are_told_at_their_place() {
             "0/error_pages/404/intercept: no origin answers requests of this route",
         ),
         (
+            r#"{"redirect": {"to": "/x"}, "mirror": {"upstream": "app"}}"#,
+            "0/mirror: no origin sees requests of this route",
+        ),
+        (
+            r#"{"upstream": "app", "mirror": {"upstream": "ap"}}"#,
+            "0/mirror/upstream: there is no upstream `ap`; did you mean `app`?",
+        ),
+        (
+            r#"{"upstream": "app", "mirror": {"upstream": "app", "body": "17MiB"}}"#,
+            "0/mirror/body: found 17825792 bytes, expected at most 16MiB",
+        ),
+        (
             r#"{"redirect": {"to": "/x", "status": 300}}"#,
             "0/redirect/status: found 300, expected 301, 302, 303, 307 or 308",
         ),

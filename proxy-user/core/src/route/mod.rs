@@ -9,6 +9,7 @@
 //! A look-up allocates nothing, but for paths with percent-encoding and for conditions on the query.
 
 mod condition;
+mod mirror;
 pub mod page;
 mod path;
 mod split;
@@ -22,6 +23,7 @@ use crate::host::HostPattern;
 use condition::Conditions;
 
 pub use condition::Request;
+pub use mirror::Mirror;
 pub use path::{PathMatch, normalized};
 pub use split::{Key, Split, hash_bytes};
 pub use template::Template;
