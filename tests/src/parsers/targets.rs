@@ -425,7 +425,9 @@ fn nginx(bytes: &[u8]) -> Result<()> {
 
 /// Whatever comes out is a policy that loads.
 fn imported(product: Product, bytes: &[u8]) -> Result<()> {
-    if let Ok(Report { policy: Some(policy), .. }) = import(product, &String::from_utf8_lossy(bytes), "p") {
+    if let Ok(Report { policy: Some(policy), .. }) =
+        import(product, &String::from_utf8_lossy(bytes), "p", jiff::Timestamp::UNIX_EPOCH)
+    {
         let loaded = policy::compile(&[("p", policy.to_string())], &Options::new(jiff::Timestamp::UNIX_EPOCH));
         ensure!(loaded.is_ok(), "{product:?}: what was imported does not load: {policy}");
     }

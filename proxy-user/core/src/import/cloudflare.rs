@@ -3,10 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::Draft;
-
-/// Shortest and longest period of a rate here, in seconds.
-const PERIODS: std::ops::RangeInclusive<u64> = 1..=86_400;
+use super::{Draft, limits};
 
 pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), String> {
     let value: Value = serde_json::from_str(text).map_err(|error| format!("this is no JSON: {error}"))?;
@@ -40,12 +37,12 @@ fn one(number: usize, rule: &Value, response: bool, draft: &mut Draft<'_>) {
         let action = text("action").unwrap_or_default();
         return draft.refuse(number, shown, format!("the action `{action:.40}` has no counterpart here"));
     }
-    let limited = rule.get("ratelimit").map(rate);
-    if let Some(Err(why)) = limited {
-        return draft.refuse(number, shown, why);
-    }
-    let limited = limited.and_then(Result::ok);
-    let finished = candidates.drain(..).map(|(action, note)| {
+    let limited = match rule.get("ratelimit").map(|limit| limits::cloudflare(limit, expression)).transpose() {
+        Ok(limited) => limited.unwrap_or_default(),
+        Err(why) => return draft.refuse(number, shown, why),
+    };
+    let mut finished = Vec::new();
+    for (action, note) in candidates.drain(..) {
         let mut rule = base.clone();
         if rule["description"].is_null()
             && let Some(rule) = rule.as_object_mut()
@@ -53,14 +50,17 @@ fn one(number: usize, rule: &Value, response: bool, draft: &mut Draft<'_>) {
             rule.remove("description");
         }
         rule["action"] = action;
-        let mut notes: Vec<String> = note.into_iter().collect();
-        if let Some((rate, note)) = &limited {
-            rule["rate"] = rate.clone();
-            notes.extend(note.clone());
+        if limited.is_empty() {
+            finished.push((rule, note));
+            continue;
         }
-        (rule, (!notes.is_empty()).then(|| notes.join("; ")))
-    });
-    let finished = finished.collect();
+        for (rate, differs) in &limited {
+            let mut rule = rule.clone();
+            rule["rate"] = rate.clone();
+            let notes: Vec<String> = note.iter().chain(differs).cloned().collect();
+            finished.push((rule, (!notes.is_empty()).then(|| notes.join("; "))));
+        }
+    }
     draft.rule(number, shown, finished);
 }
 
@@ -148,32 +148,4 @@ fn rewrite(parameters: &Value, response: bool) -> Vec<(Value, Option<String>)> {
         }
     }
     vec![(action, (!notes.is_empty()).then(|| notes.join("; ")))]
-}
-
-/// A rate, and what differs.
-fn rate(limit: &Value) -> Result<(Value, Option<String>), String> {
-    let number = |key: &str| limit.get(key).and_then(Value::as_u64);
-    let period =
-        number("period").filter(|period| PERIODS.contains(period)).ok_or("its period is no number of seconds")?;
-    let requests = number("requests_per_period").ok_or("it has no `requests_per_period`")?;
-    let mut notes = Vec::new();
-    let keys: Vec<&str> = limit
-        .get("characteristics")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    let others: Vec<&str> = keys.iter().copied().filter(|key| !matches!(*key, "ip.src" | "cf.colo.id")).collect();
-    if !others.is_empty() {
-        notes.push(format!("counted by source alone, not by {:.80}", others.join(", ")));
-    }
-    if number("mitigation_timeout").is_some_and(|timeout| timeout > 0) {
-        notes.push("lasts while the source is over its limit, not for a time of its own".to_owned());
-    }
-    let mut rate = json!({ "key": ["ip.src"], "limit": requests, "period": format!("{period}s") });
-    if let Some(count) = limit.get("counting_expression").and_then(Value::as_str).filter(|text| !text.is_empty()) {
-        rate["count_when"] = count.into();
-    }
-    Ok((rate, (!notes.is_empty()).then(|| notes.join("; "))))
 }

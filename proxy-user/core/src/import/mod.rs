@@ -1,12 +1,15 @@
 //! Rules of other products as a policy: what could be said exactly, what only nearly, and what not, line by line. Each
 //! rule is compiled before it is taken, so that what comes out is a policy that loads.
 
+mod ban_time;
 mod cloudflare;
 mod decisions;
+mod limits;
 mod nginx;
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -75,15 +78,15 @@ impl Report {
     }
 }
 
-/// Turns a text into a policy of the name `id`.
+/// Turns a text into a policy of the name `id`. Bans that last for a time last from `now` on.
 ///
 /// # Errors
 /// The text is too long, or not of this product at all; or `id` is no name of a policy.
-pub fn import(product: Product, text: &str, id: &str) -> Result<Report, String> {
+pub fn import(product: Product, text: &str, id: &str, now: Timestamp) -> Result<Report, String> {
     if text.len() > MAX_IMPORT_BYTES {
         return Err(format!("the text has {} bytes, at most {MAX_IMPORT_BYTES} are imported", text.len()));
     }
-    let mut draft = Draft::new(id);
+    let mut draft = Draft::new(id, now);
     draft.check_id()?;
     match product {
         Product::Cloudflare => cloudflare::read(text, &mut draft)?,
@@ -96,14 +99,15 @@ pub fn import(product: Product, text: &str, id: &str) -> Result<Report, String> 
 /// The policy and the report as they grow.
 struct Draft<'a> {
     id: &'a str,
+    now: Timestamp,
     lists: Map<String, Value>,
     rules: Vec<Value>,
     lines: Vec<Line>,
 }
 
 impl<'a> Draft<'a> {
-    fn new(id: &'a str) -> Self {
-        Self { id, lists: Map::new(), rules: Vec::new(), lines: Vec::new() }
+    fn new(id: &'a str, now: Timestamp) -> Self {
+        Self { id, now, lists: Map::new(), rules: Vec::new(), lines: Vec::new() }
     }
 
     fn check_id(&self) -> Result<(), String> {
@@ -124,7 +128,7 @@ impl<'a> Draft<'a> {
     /// What the compiler says of these rules.
     fn faults(&self, rules: &[Value]) -> Option<String> {
         let text = self.policy(rules).to_string();
-        let faults = policy::compile(&[("import", text)], &Options::new(jiff::Timestamp::UNIX_EPOCH)).err()?;
+        let faults = policy::compile(&[("import", text)], &Options::new(Timestamp::UNIX_EPOCH)).err()?;
         let fault = faults.into_iter().next()?.diagnostic;
         Some(fault.message.lines().next().unwrap_or_default().to_owned())
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
-use super::{Draft, quoted};
+use super::{Draft, limits, quoted};
 use crate::ranges::parse_network;
 
 /// Deepest nesting of blocks that is followed.
@@ -36,6 +36,19 @@ struct Block {
     /// The server that it stands in has no name, or only one that stands for every host.
     nameless: bool,
     status: Option<u16>,
+    /// Limits in it only count (`limit_req_dry_run`).
+    dry: bool,
+}
+
+/// A `limit_req_zone`.
+struct Zone {
+    /// What is counted by.
+    keys: Vec<String>,
+    /// What requests fulfil that are counted.
+    given: Option<String>,
+    requests: u64,
+    /// In so many seconds.
+    period: u64,
 }
 
 pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), String> {
@@ -83,7 +96,8 @@ pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), String> {
 }
 
 impl Block {
-    /// Takes up the names that stand in it, which hold for what is before them too. `inside` begins behind its brace.
+    /// Takes up what stands in it and holds for what is before it too: names, and how limits are answered. `inside` begins behind
+    /// its brace.
     fn names(&mut self, inside: &[(usize, Vec<String>, char)]) {
         let mut hosts = Vec::new();
         let mut any = false;
@@ -99,6 +113,10 @@ impl Block {
                         names.iter().filter(|name| !EVERY_HOST.contains(&name.as_str())).map(|name| host(name)),
                     );
                 }
+                (_, [word, value]) if depth == 0 && word == "limit_req_status" => {
+                    self.status = status(value).or(self.status);
+                }
+                (_, [word, value]) if depth == 0 && word == "limit_req_dry_run" => self.dry = value == "on",
                 _ => {}
             }
         }
@@ -109,6 +127,11 @@ impl Block {
             self.nameless = hosts.is_empty();
         }
     }
+}
+
+/// A status that limited requests may be answered with.
+fn status(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|status| (400..600).contains(status))
 }
 
 /// The condition that a name of a server stands for.
@@ -123,8 +146,8 @@ fn host(name: &str) -> String {
 /// A block inside of those that are open; None where it is of a kind that is not known.
 fn open(blocks: &[Block], words: &[&str]) -> Option<Block> {
     let outer = blocks.last().cloned().unwrap_or_default();
-    let Block { conditions, note, nameless, status, .. } = outer;
-    let mut inner = Block { conditions, note, nameless, status, ..Block::default() };
+    let Block { conditions, note, nameless, status, dry, .. } = outer;
+    let mut inner = Block { conditions, note, nameless, status, dry, ..Block::default() };
     let path = "http.request.uri.path";
     let condition = match words {
         [plain] if PLAIN_BLOCKS.contains(plain) => return Some(inner),
@@ -145,7 +168,7 @@ fn directive(
     shown: &str,
     words: &[&str],
     block: &mut Block,
-    zones: &mut HashMap<String, (u64, u64)>,
+    zones: &mut HashMap<String, Zone>,
     draft: &mut Draft<'_>,
 ) {
     let when = |block: &Block, own: Option<String>| {
@@ -190,40 +213,41 @@ fn directive(
                 json!({ "id": draft.rule_id(shown), "when": when, "action": { "type": "block", "status": 403 } });
             draft.rule(number, shown, vec![(rule, block.note.clone())]);
         }
-        ["limit_req_status", status] => match status.parse().ok().filter(|status| (400..600).contains(status)) {
-            Some(status) => block.status = Some(status),
-            None => draft.refuse(number, shown, "the status is none from 400 to 599"),
-        },
+        ["limit_req_status", text] if status(text).is_none() => {
+            draft.refuse(number, shown, "the status is none from 400 to 599");
+        }
         ["limit_req_zone", key, rest @ ..] => match zone(key, rest) {
-            Ok((name, rate)) => drop(zones.insert(name, rate)),
+            Ok((name, zone)) => drop(zones.insert(name, zone)),
             Err(why) => draft.refuse(number, shown, why),
         },
         ["limit_req", rest @ ..] => {
             let value = |key: &str| rest.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-            let Some((requests, period)) = value("zone").and_then(|name| zones.get(name)).copied() else {
+            let Some(zone) = value("zone").and_then(|name| zones.get(name)) else {
                 return draft.refuse(number, shown, "its `limit_req_zone` does not stand before it, or was refused");
             };
             let burst: u64 = value("burst").and_then(|burst| burst.parse().ok()).unwrap_or(0);
-            let rule = json!({
-                "id": draft.rule_id(shown), "when": when(block, None),
-                "rate": { "key": ["ip.src"], "limit": requests.saturating_add(burst), "period": format!("{period}s") },
+            let Zone { keys, requests, period, .. } = zone;
+            let mut rule = json!({
+                "id": draft.rule_id(shown), "when": when(block, zone.given.clone()),
+                "rate": { "key": keys, "limit": requests.saturating_add(burst), "period": format!("{period}s") },
                 "action": { "type": "block", "status": block.status.unwrap_or(LIMITED) },
             });
+            if block.dry {
+                rule["mode"] = "shadow".into();
+            }
             let note = format!("counted in a window of {period} s, `burst` on top; nothing is delayed");
             let note = block.note.iter().cloned().chain([note]).collect::<Vec<_>>().join("; ");
             draft.rule(number, shown, vec![(rule, Some(note))]);
         }
-        // Names were looked at when the block was opened.
-        [] | ["server_name", _, ..] => {}
+        // The others were looked at when the block was opened.
+        [] | ["server_name", _, ..] | ["limit_req_status" | "limit_req_dry_run", _] => {}
         _ => draft.refuse(number, shown, "no access rule: only `allow`, `deny` and `limit_req` are taken"),
     }
 }
 
-/// Name of a zone, and its requests in a period of seconds.
-fn zone(key: &str, rest: &[&str]) -> Result<(String, (u64, u64)), String> {
-    if !matches!(key, "$binary_remote_addr" | "$remote_addr") {
-        return Err(format!("it counts by `{key:.40}`; here only sources are counted"));
-    }
+/// A zone and its name.
+fn zone(key: &str, rest: &[&str]) -> Result<(String, Zone), String> {
+    let (keys, given) = limits::nginx(key)?;
     let value = |key: &str| rest.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
     let name = value("zone").and_then(|zone| zone.split(':').next()).ok_or("it has no `zone`")?;
     let rate = value("rate").ok_or("it has no `rate`")?;
@@ -231,7 +255,8 @@ fn zone(key: &str, rest: &[&str]) -> Result<(String, (u64, u64)), String> {
         |unit: &str| rate.strip_suffix(unit).and_then(|n| n.parse().ok()).filter(|n| (1..=MAX_RATE).contains(n));
     let rate = number("r/s").map(|n| (n * SECONDS, SECONDS)).or(number("r/m").map(|n| (n, 60)));
     let rate = rate.ok_or_else(|| format!("the rate is none from 1 to {MAX_RATE} `r/s` or `r/m`"))?;
-    Ok((name.to_owned(), rate))
+    let (requests, period) = rate;
+    Ok((name.to_owned(), Zone { keys, given, requests, period }))
 }
 
 /// Words of each directive, the line that it begins in, and what ends it: `;`, `{` or `}`.

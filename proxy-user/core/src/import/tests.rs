@@ -1,7 +1,11 @@
 use super::*;
 
+fn now() -> Timestamp {
+    "2026-11-22T12:00:00Z".parse().expect("a time")
+}
+
 fn done(product: Product, text: &str) -> Report {
-    import(product, text, "imported").expect("imported")
+    import(product, text, "imported", now()).expect("imported")
 }
 
 fn outcomes(report: &Report) -> Vec<Outcome> {
@@ -45,13 +49,16 @@ fn a_ruleset_of_cloudflare() {
     let report = done(Product::Cloudflare, &text.to_string());
     assert_eq!(
         outcomes(&report),
-        [Mapped, Mapped, Refused, Approximated, Refused, Refused, Refused, Approximated, Mapped, Approximated, Mapped]
+        [Mapped, Mapped, Refused, Approximated, Refused, Refused, Refused, Mapped, Mapped, Approximated, Mapped]
     );
     let ids: Vec<Value> = rules(&report).iter().map(|rule| rule["id"].clone()).collect();
     assert_eq!(ids, ["block-wordpress", "own", "challenge", "limit", "go", "header", "skip"]);
     assert!(report.lines[2].note.as_ref().is_some_and(|note| note.contains("cf.client.bot")), "{:?}", report.lines[2]);
     assert_eq!(rules(&report)[1]["action"]["status"], 418);
-    assert_eq!(rules(&report)[3]["rate"], json!({ "key": ["ip.src"], "limit": 5, "period": "60s" }));
+    assert_eq!(
+        rules(&report)[3]["rate"],
+        json!({ "key": ["ip.src"], "limit": 5, "period": "60s", "mitigation_timeout": "600s" })
+    );
     behaves(
         &report,
         &[
@@ -60,7 +67,7 @@ fn a_ruleset_of_cloudflare() {
         ],
     );
     for bad in ["", "{}", "[1", "{\"rules\": 7}"] {
-        assert!(import(Product::Cloudflare, bad, "x").is_err(), "{bad}");
+        assert!(import(Product::Cloudflare, bad, "x", now()).is_err(), "{bad}");
     }
     assert_eq!(done(Product::Cloudflare, "[]").policy, None);
     assert_eq!(outcomes(&done(Product::Cloudflare, "[1, null]")), [Refused, Refused]);
@@ -75,23 +82,110 @@ fn decisions_and_bans() {
         {"scope":"Ip","value":"192.0.2.2","type":"captcha","duration":"1h"},
         {"scope":"Country","value":"XX","type":"ban","duration":"1h"}]}]"#;
     let report = done(Product::Decisions, crowdsec);
-    assert_eq!(outcomes(&report), [Approximated, Approximated, Refused, Refused]);
+    assert_eq!(outcomes(&report), [Mapped, Mapped, Refused, Refused]);
+    let ends: Vec<Value> = rules(&report).iter().map(|rule| rule["expires"].clone()).collect();
+    assert_eq!(ends, ["2026-11-22T13:00:00Z", "2026-11-22T15:59:00Z"]);
     behaves(&report, &[(json!({ "ip.src": "198.51.100.7" }), "drop"), (json!({ "ip.src": "192.0.2.2" }), "pass")]);
     let raw = "id,source,ip,reason,action,country,as,events_count,expiration,simulated,alert_id\n\
-               7,crowdsec,Ip:192.0.2.1,crowdsecurity/ssh-bf,ban,DE,,6,3h59m,false,3\n";
-    assert_eq!(outcomes(&done(Product::Decisions, raw)), [Approximated]);
+               7,crowdsec,Ip:192.0.2.1,crowdsecurity/ssh-bf,ban,DE,\"AS1 A, Inc\",6,3h59m,false,3\n\
+               8,crowdsec,Ip:192.0.2.2,crowdsecurity/ssh-bf,ban,DE,,6,3h59m,true,3\n\
+               9,crowdsec,Ip:192.0.2.3,crowdsecurity/ssh-bf,ban,DE,,6,-1m2s,false,3\n";
+    let report = done(Product::Decisions, raw);
+    assert_eq!(outcomes(&report), [Mapped, Refused, Refused], "{:?}", report.lines);
+    assert_eq!(rules(&report)[0]["expires"], "2026-11-22T15:59:00Z");
     let banned = "[{'sshd': ['192.0.2.1', '2001:db8::1']}, {'nginx.limit': []}]";
     let report = done(Product::Decisions, banned);
     assert_eq!(outcomes(&report), [Mapped, Mapped, Refused], "{:?}", report.lines);
-    let timed = "192.0.2.1 \t2026-11-22 12:00:00 + 600 = 2026-11-22 12:10:00\n# a comment\n192.0.2.9\nnobody\n";
+    let timed = "192.0.2.1 \t2026-11-22 12:00:00 + 600 = 2026-11-22 12:10:00\n# a comment\n192.0.2.9\nnobody\n192.0.2.10 \t2026-11-22 12:00:00 + -1 = 9999-12-31 23:59:59\n";
     let report = done(Product::Decisions, timed);
-    assert_eq!(outcomes(&report), [Approximated, Mapped, Refused]);
-    assert_eq!(
-        report.policy.as_ref().expect("a policy")["lists"]["banned"]["items"],
-        json!(["192.0.2.1", "192.0.2.9"])
-    );
+    assert_eq!(outcomes(&report), [Approximated, Mapped, Refused, Mapped]);
+    let policy = report.policy.as_ref().expect("a policy");
+    assert_eq!(policy["lists"]["banned"]["items"], json!(["192.0.2.9", "192.0.2.10"]));
+    assert_eq!(policy["lists"]["banned_1"]["items"], json!(["192.0.2.1"]));
+    assert_eq!(policy["rules"][1]["expires"], "2026-11-22T12:10:00Z");
     assert_eq!(done(Product::Decisions, "nothing here").policy, None);
-    assert!(import(Product::Decisions, "[", "x").is_err());
+    assert!(import(Product::Decisions, "[", "x", now()).is_err());
+}
+
+#[test]
+fn many_ends_become_few_lists() {
+    let lines: Vec<String> = (1..=200).map(|n| format!("192.0.2.{n} {}m30s", n * 7)).collect();
+    let text = lines.join("\n");
+    let report = done(Product::Decisions, &text);
+    assert_eq!(report.count(Outcome::Refused), 0);
+    assert!((2..=16).contains(&rules(&report).len()), "{} lists", rules(&report).len());
+    let ends: Vec<Timestamp> =
+        rules(&report).iter().filter_map(|rule| rule["expires"].as_str()?.parse().ok()).collect();
+    assert_eq!(ends.len(), rules(&report).len());
+    for line in &report.lines {
+        // Never shorter, and at most a step longer.
+        let n: i64 = line.text.rsplit('.').next().and_then(|n| n.parse().ok()).expect("a number");
+        let list =
+            line.into.as_deref().and_then(|list| list.rsplit('_').next()?.parse::<usize>().ok()).expect("a list");
+        let late = ends[list - 1].as_second() - (now().as_second() + n * 420 + 30);
+        assert!((0..6 * 3_600).contains(&late), "{line:?} ends {late} s late");
+    }
+    assert_eq!(done(Product::Decisions, "192.0.2.1 100000h\n192.0.2.2 soon\n").count(Outcome::Approximated), 1);
+}
+
+#[test]
+fn rates_of_cloudflare_by_what_they_count() {
+    let rule = |limit: Value| {
+        let text = json!([{ "description": "r", "expression": "(http.request.uri.path eq \"/login\")", "action": "block", "ratelimit": limit }]);
+        let report = done(Product::Cloudflare, &text.to_string());
+        let rate = rules(&report).first().map(|rule| rule["rate"].clone());
+        (report.lines[0].outcome, rate.unwrap_or_default(), report.lines[0].note.clone().unwrap_or_default())
+    };
+    let limit = |more: &Value| {
+        let mut limit = json!({ "period": 10, "requests_per_period": 4 });
+        limit.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        limit
+    };
+    let (outcome, rate, note) = rule(limit(&json!({ "characteristics":
+        ["cf.colo.id", "ip.src", "http.request.headers[\"x-api-key\"]", "cf.bot_management.ja4"] })));
+    assert_eq!((outcome, note.as_str()), (Outcome::Mapped, ""));
+    assert_eq!(rate["key"], json!(["ip.src", "http.request.headers[\"x-api-key\"][0]", "cf.bot_management.ja4"]));
+    let (outcome, rate, note) = rule(limit(&json!({ "characteristics": ["cf.unique_visitor_id", "cf.colo.id"] })));
+    assert_eq!((outcome, &rate["key"]), (Outcome::Approximated, &json!(["ip.src"])));
+    assert!(note.contains("by visitor"), "{note}");
+    let (outcome, rate, note) = rule(limit(&json!({ "characteristics": ["ip.src", "no.such.field"] })));
+    assert_eq!((outcome, &rate["key"]), (Outcome::Approximated, &json!(["ip.src"])));
+    assert!(note.contains("no.such.field"), "{note}");
+    let counting = "(http.request.uri.path eq \"/login\") and (http.response.code eq 401)";
+    let (outcome, rate, note) = rule(limit(&json!({ "counting_expression": counting, "mitigation_timeout": 60 })));
+    assert_eq!((outcome, &rate["count_when"]), (Outcome::Mapped, &json!("http.response.code eq 401")), "{note}");
+    assert_eq!(rate["mitigation_timeout"], "60s");
+    let counting = "http.request.method eq \"POST\" and http.response.code eq 401";
+    let (outcome, _, note) = rule(limit(&json!({ "counting_expression": counting, "requests_to_origin": true })));
+    assert_eq!(outcome, Outcome::Approximated);
+    assert!(note.contains("POST") && note.contains("cache"), "{note}");
+    let (outcome, _, note) = rule(json!({ "period": 10, "score_per_period": 4 }));
+    assert!(outcome == Outcome::Refused && note.contains("scores"), "{note}");
+}
+
+#[test]
+fn zones_of_nginx_by_what_they_count() {
+    let text = r"
+        limit_req_zone $http_x_api_key zone=keys:10m rate=2r/s;
+        limit_req_zone $binary_remote_addr$request_uri zone=pages:10m rate=30r/m;
+        limit_req_zone $upstream_addr zone=none:10m rate=2r/s;
+        limit_req_status 429;
+        location /api { limit_req zone=keys; limit_req_status 430; }
+        location /page { limit_req zone=pages; limit_req_dry_run on; }
+    ";
+    let report = done(Product::Nginx, text);
+    assert_eq!(
+        outcomes(&report),
+        [Outcome::Refused, Outcome::Approximated, Outcome::Approximated],
+        "{:?}",
+        report.lines
+    );
+    let rules = rules(&report);
+    assert_eq!(rules[0]["rate"]["key"], json!(["http.request.headers[\"x-api-key\"][0]"]));
+    assert!(rules[0]["when"].as_str().is_some_and(|when| when.ends_with("[\"x-api-key\"][0] ne \"\"")), "{rules:?}");
+    assert_eq!((&rules[0]["action"]["status"], &rules[1]["action"]["status"]), (&json!(430), &json!(429)));
+    assert_eq!(rules[1]["rate"]["key"], json!(["ip.src", "http.request.uri"]));
+    assert_eq!((&rules[0]["mode"], &rules[1]["mode"]), (&Value::Null, &json!("shadow")));
 }
 
 #[test]
@@ -119,7 +213,6 @@ fn an_excerpt_of_nginx() {
     assert_eq!(
         shown,
         [
-            (3, Refused),
             (6, Mapped),
             (8, Mapped),
             (9, Mapped),
@@ -147,7 +240,7 @@ fn an_excerpt_of_nginx() {
     let login = rules(&report).into_iter().find(|rule| rule.get("rate").is_some()).expect("a rate");
     assert_eq!((&login["rate"]["limit"], &login["rate"]["period"]), (&json!(25), &json!("10s")));
     for bad in ["deny all", "location \"x { }", &"a {".repeat(40)] {
-        assert!(import(Product::Nginx, bad, "x").is_err(), "{bad}");
+        assert!(import(Product::Nginx, bad, "x", now()).is_err(), "{bad}");
     }
 }
 
@@ -167,7 +260,7 @@ fn rules_of_an_nginx_server_stay_with_its_names() {
 
 #[test]
 fn names_are_made_of_what_people_wrote() {
-    let mut draft = Draft::new("x");
+    let mut draft = Draft::new("x", now());
     for (wanted, id) in [("Block WP!", "block-wp"), ("", "rule"), ("§§", "rule"), ("a.b_c", "a.b_c")] {
         assert_eq!(draft.rule_id(wanted), id);
     }
@@ -178,7 +271,7 @@ fn names_are_made_of_what_people_wrote() {
     assert_eq!(long.len(), MAX_ID);
     draft.rules.push(json!({ "id": long }));
     assert_eq!(draft.rule_id(&"x".repeat(99)), format!("{}-2", "x".repeat(MAX_ID - 2)));
-    assert!(import(Product::Nginx, "deny all;", "No Name").is_err_and(|e| e.contains("cannot be the id")));
+    assert!(import(Product::Nginx, "deny all;", "No Name", now()).is_err_and(|e| e.contains("cannot be the id")));
     assert_eq!(quoted("a\"\\\n"), r#""a\"\\\x0a""#);
 }
 
@@ -186,7 +279,7 @@ proptest::proptest! {
     #[test]
     fn never_panics_and_what_comes_out_loads(text in "\\PC{0,120}", which in 0_usize..3) {
         let product = [Product::Cloudflare, Product::Decisions, Product::Nginx][which];
-        if let Ok(Report { policy: Some(policy), .. }) = import(product, &text, "p") {
+        if let Ok(Report { policy: Some(policy), .. }) = import(product, &text, "p", now()) {
             let loaded = policy::compile(&[("p", policy.to_string())], &Options::new(jiff::Timestamp::UNIX_EPOCH));
             proptest::prop_assert!(loaded.is_ok());
         }

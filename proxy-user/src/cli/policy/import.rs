@@ -63,7 +63,7 @@ impl From {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let text = read(&args.file).with_context(|| format!("reading {}", args.file.display()))?;
     let (product, name) = args.from.product();
-    let report = import(product, &text, args.id.as_deref().unwrap_or(name))
+    let report = import(product, &text, args.id.as_deref().unwrap_or(name), jiff::Timestamp::now())
         .map_err(|error| anyhow!("{}: {error}", args.file.display()))?;
     let code = if report.policy.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if let (Some(path), Some(policy)) = (&args.out, &report.policy) {
