@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub origins: Vec<Arc<Origin>>,
     /// What holds for which host over TLS.
     pub hosts: Hosts,
+    /// Whether any route passes early hints on.
+    pub early_hints: bool,
     /// Which stages the requests of each route pass.
     pub stages: Compiled,
     /// Grows by one at each reload; starts at 1.
@@ -52,6 +54,7 @@ impl Snapshot {
         Self {
             router: Router::new(&config),
             hosts: Hosts::new(&config.tls),
+            early_hints: config.routes.iter().any(|route| route.early_hints),
             config,
             policies,
             origins,

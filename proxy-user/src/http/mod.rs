@@ -2,6 +2,7 @@
 //! What happens to a request is `stages`' business.
 
 pub mod body;
+pub mod early;
 pub mod fault;
 pub mod h3;
 pub mod h3_bounds;

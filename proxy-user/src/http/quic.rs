@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use nix::sys::socket::{setsockopt, sockopt};
 use quinn::crypto::rustls::HandshakeData;
@@ -24,6 +24,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
 
 use super::body::{RequestBody, Source};
+use super::early;
 use super::h3::{self, Gone, H3RequestBody, Http3, PendingRequest, Reply};
 use super::initials::Hellos;
 use super::pace::Patience;
@@ -326,8 +327,27 @@ async fn one<P: PendingRequest>(connection: Rc<Connection>, pending: P) -> Resul
     let (head, ()) = request.into_parts();
     let source = source(&head.method, body, config.timeouts.body.0).await?;
     let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);
-    let exchange = Exchange::new(Rc::clone(&connection), head, body.progress());
-    let response = stages::run(exchange, body).await;
+    let mut exchange = Exchange::new(Rc::clone(&connection), head, body.progress());
+    let response = if live.snapshot.early_hints {
+        let (early, mut hints) = early::channel();
+        exchange.early = Some(early);
+        let mut response = std::pin::pin!(stages::run(exchange, body));
+        loop {
+            tokio::select! {
+                biased;
+                Some(headers) = hints.recv() => {
+                    let mut hint = Response::new(());
+                    *hint.status_mut() = StatusCode::EARLY_HINTS;
+                    *hint.headers_mut() = headers;
+                    let sent = Patience::new(&connection).send(reply.header(hint)).await;
+                    sent.ok_or_else(|| Gone("the client took nothing of its answer".to_owned()))??;
+                }
+                response = &mut response => break response,
+            }
+        }
+    } else {
+        stages::run(exchange, body).await
+    };
     if connection.is_cut() {
         return Err(Gone("cut by policy".to_owned()));
     }

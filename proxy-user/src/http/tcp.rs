@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::body::{RequestBody, Source};
+use super::early;
 use super::pace;
 use super::reply::ResponseBody;
 use super::watch::{Heads, Watched};
@@ -228,8 +229,16 @@ async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Resul
     let source = if body.is_end_stream() { Source::Empty } else { Source::Hyper(body) };
     let config = &connection.worker.live().snapshot.config;
     let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);
-    let exchange = Exchange::new(Rc::clone(&connection), head, body.progress());
+    // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).
+    let hints = head.version == Version::HTTP_11 && connection.worker.live().snapshot.early_hints;
+    let mut exchange = Exchange::new(Rc::clone(&connection), head, body.progress());
+    if hints {
+        exchange.early = Some(early::Early::Http1(Rc::clone(&connection)));
+    }
     let response = stages::run(exchange, body).await;
+    if hints {
+        connection.between.over();
+    }
     if connection.is_cut() {
         return Err(Cut::Policy);
     }

@@ -4,12 +4,14 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use proxy_core::abuse::Kind;
 use proxy_core::abuse::frames::{Code, Frames};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::early::Between;
 use crate::worker::connection::Connection;
 
 /// A GOAWAY frame without debug data (RFC 9113 section 6.8), as far as its last stream.
@@ -122,9 +124,22 @@ impl<I: AsyncRead + Unpin, F: Follow> AsyncRead for Watched<I, F> {
     }
 }
 
+impl<I: AsyncWrite + Unpin, F: Follow> Watched<I, F> {
+    /// Writes what stands between messages.
+    fn poll_between(&mut self, cx: &mut Context<'_>, next: impl Fn(&Between) -> Option<Bytes>) -> Poll<io::Result<()>> {
+        while let Some(wire) = next(&self.connection.between) {
+            let polled = Pin::new(&mut self.stream).poll_write(cx, &wire);
+            self.wrote(&polled);
+            self.connection.between.wrote(ready!(polled)?);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<I: AsyncWrite + Unpin, F: Follow> AsyncWrite for Watched<I, F> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        ready!(this.poll_between(cx, Between::rest))?;
         if this.follow.is_framed()
             && let Some((_, kind)) = CALMED.iter().find(|(mark, _)| buf.ends_with(mark))
         {
@@ -149,6 +164,7 @@ impl<I: AsyncWrite + Unpin, F: Follow> AsyncWrite for Watched<I, F> {
             return self.poll_write(cx, only);
         }
         let this = &mut *self;
+        ready!(this.poll_between(cx, Between::rest))?;
         let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         this.wrote(&polled);
         polled
@@ -159,6 +175,8 @@ impl<I: AsyncWrite + Unpin, F: Follow> AsyncWrite for Watched<I, F> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes when it has nothing left to write: while a request is served, that is between two messages.
+        ready!(self.poll_between(cx, Between::next))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use super::context::Context;
 use crate::http::body::Progress;
+use crate::http::early::Early;
 use crate::http::fault::{Fault, Kind, STATUS_CLIENT_GONE};
 use crate::http::upgrade::Upgrade;
 use crate::stats::HttpVersion;
@@ -45,6 +46,8 @@ pub struct Exchange {
     pub upgrade: Option<Box<Upgrade>>,
     /// Whether there is a request body, and how far it has come.
     pub body: Option<Rc<Progress>>,
+    /// Where early hints go, where the client can take them.
+    pub early: Option<Early>,
     /// What the policies said.
     pub decision: Decision,
     /// Index of the route in the config, once it is known.
@@ -122,6 +125,7 @@ impl Exchange {
             host: Host::default(),
             upgrade: None,
             body,
+            early: None,
             decision: Decision::default(),
             route: None,
             target: None,

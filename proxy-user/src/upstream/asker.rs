@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::connect::OnBehalf;
 use crate::http::body::Progress;
+use crate::http::early::Early;
 use crate::stages::exchange::Exchange;
 use crate::worker::Worker;
 
@@ -21,6 +22,8 @@ pub(crate) trait Asker {
     fn response_timeout(&self) -> Duration;
     /// How far a body has come that is still being sent to us.
     fn progress(&self) -> Option<&Progress>;
+    /// Where early hints go, if they are heard.
+    fn early(&self) -> Option<&Early>;
 }
 
 impl Asker for Exchange {
@@ -42,6 +45,10 @@ impl Asker for Exchange {
 
     fn progress(&self) -> Option<&Progress> {
         self.body.as_deref()
+    }
+
+    fn early(&self) -> Option<&Early> {
+        self.early.as_ref().filter(|_| self.route().is_some_and(|route| route.early_hints))
     }
 }
 
@@ -83,6 +90,10 @@ impl Asker for Terms {
     }
 
     fn progress(&self) -> Option<&Progress> {
+        None
+    }
+
+    fn early(&self) -> Option<&Early> {
         None
     }
 }

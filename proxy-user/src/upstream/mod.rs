@@ -7,6 +7,7 @@ pub(crate) mod copy;
 pub(crate) mod discard;
 pub mod h2;
 mod hedge;
+mod interim;
 pub mod lease;
 pub mod origin;
 pub mod pool;
@@ -34,6 +35,7 @@ use crate::stages::exchange::Exchange;
 use crate::stats::bump;
 use asker::Asker;
 use h2::StreamBody;
+use interim::Heard;
 use lease::{Lease, Sender};
 use pool::Pool;
 use tunnel::Handover;
@@ -238,12 +240,13 @@ fn head(exchange: &Exchange, headers: HeaderMap, body: RequestBody) -> Result<Re
 type Sent = Result<http::Response<OriginBody>, Unanswered>;
 
 /// Sends, and waits for the response header: so long as the request body moves, and then `timeouts.response`.
-async fn send(lease: &mut Lease, request: Request<RequestBody>, asker: &impl Asker) -> Result<Sent, Fault> {
+async fn send(lease: &mut Lease, mut request: Request<RequestBody>, asker: &impl Asker) -> Result<Sent, Fault> {
     lease.sent();
     let stats = &asker.worker().stats;
     bump(if lease.reused { &stats.upstream_reused } else { &stats.upstream_connects }, 1);
     let patience = asker.response_timeout();
     lease.deadline.set(patience);
+    let mut heard = asker.early().map(|early| Heard::of(&mut request, early));
     let Lease { sender, deadline, .. } = lease;
     let answer = async {
         match sender {
@@ -262,7 +265,11 @@ async fn send(lease: &mut Lease, request: Request<RequestBody>, asker: &impl Ask
     let progress = asker.progress();
     let mut sent_all = progress.is_none();
     let result = poll_fn(|cx| {
-        if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
+        let answered = answer.as_mut().poll(cx);
+        if let Some(heard) = &mut heard {
+            heard.poll(cx);
+        }
+        if let Poll::Ready(sent) = answered {
             return Poll::Ready(Ok(sent));
         }
         if deadline.poll_passed(cx).is_pending() {

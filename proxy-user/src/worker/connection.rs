@@ -20,6 +20,7 @@ use super::Worker;
 use super::deadlines::Deadline;
 use super::link::Link;
 use super::passage::Passages;
+use crate::http::early::Between;
 use crate::http::upgrade::Tunnel;
 use crate::http::wire::Framing;
 use crate::stages::policy::feedback;
@@ -105,6 +106,8 @@ pub struct Connection {
     cut: Cell<bool>,
     /// What an HTTP/1 connection goes on as, once it was told so.
     pub(crate) tunnel: RefCell<Option<Box<Tunnel>>>,
+    /// What is written between the answers of an HTTP/1.1 connection.
+    pub(crate) between: Between,
     /// HTTP/1 framing beside hyper's.
     pub(crate) framing: RefCell<Framing>,
     served: Cell<u64>,
@@ -139,6 +142,7 @@ impl Connection {
             link: Link::default(),
             cut: Cell::new(false),
             tunnel: RefCell::default(),
+            between: Between::default(),
             framing: RefCell::default(),
             served: Cell::new(0),
             open: Cell::new(0),

@@ -144,6 +144,14 @@ fn serve(
                 )?;
             }
             "/name" => text(&mut out, name)?,
+            "/hints" => {
+                out.write_all(
+                    b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX-Secret: 1\r\n\r\n\
+                      HTTP/1.1 103 Early Hints\r\nLink: </b.css>; rel=preload\r\n\r\n",
+                )?;
+                held.wait();
+                text(&mut out, name)?;
+            }
             "/hold" => {
                 held.wait();
                 text(&mut out, name)?;

@@ -94,6 +94,9 @@ pub struct Route {
     /// Send copies of some requests to another upstream, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Mirror>,
+    /// Pass 103 Early Hints of origins on (`Link`, `Content-Security-Policy`) to clients of HTTP/1.1 and HTTP/3.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub early_hints: bool,
     /// Settings of stages that a binary of one's own adds, by their names; for this route, instead of those of the config.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stages: BTreeMap<String, Value>,

@@ -76,6 +76,9 @@ fn one(config: &Config, route: &Route, at: &str, faults: &mut Vec<Fault>) {
         }
         by.header.iter().for_each(|name| field_name(name, format!("{at}/split_by/header"), faults));
     }
+    if route.early_hints && !route.has_origin() {
+        faults.push(Fault::at_key(format!("{at}/early_hints"), "no origin sees requests of this route"));
+    }
     if let Some(mirror) = &route.mirror {
         let at = format!("{at}/mirror");
         if !route.has_origin() {

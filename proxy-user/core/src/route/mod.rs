@@ -9,6 +9,7 @@
 //! A look-up allocates nothing, but for paths with percent-encoding and for conditions on the query.
 
 mod condition;
+pub mod hints;
 mod mirror;
 pub mod page;
 mod path;

@@ -2,6 +2,7 @@
 //! does; and what is to be thought of a request that gets no answer.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::Slot;
 use crate::http::body::RequestBody;
 use crate::http::fault::{Fault, Kind};
+use crate::upstream::interim::Ear;
 use crate::upstream::{OriginBody, Unanswered};
 
 /// A response body on a stream.
@@ -78,11 +80,20 @@ pub(in crate::upstream) async fn send(
     let (mut parts, body) = request.into_parts();
     target(&mut parts, slot.0.scheme.clone()).map_err(Unanswered::broken)?;
     let ends = body.is_end_stream();
-    let (response, stream) =
+    let ear = parts.extensions.remove::<Ear>();
+    let (mut response, stream) =
         sender.send_request(Request::from_parts(parts, ()), ends).map_err(|error| failed(&slot, &error))?;
     slot.0.state.sent.set(slot.0.state.sent.get() + 1);
     let pump = (!ends).then(|| tokio::task::spawn_local(pump(body, stream)));
-    match response.await {
+    let answer = poll_fn(|cx| {
+        if let Some(ear) = &ear {
+            while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+                ear.hear(interim.status(), interim.headers());
+            }
+        }
+        Pin::new(&mut response).poll(cx)
+    });
+    match answer.await {
         Ok(response) => {
             slot.0.used.set(Instant::now());
             slot.0.state.hear();
