@@ -13,6 +13,7 @@ pub mod geo;
 pub mod hello;
 pub mod host;
 pub mod hosts;
+pub mod http1;
 pub mod image;
 pub mod import;
 mod json;

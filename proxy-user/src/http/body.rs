@@ -130,6 +130,18 @@ impl RequestBody {
         (bytes.slice(..limit.min(bytes.len())), bytes.len() > limit || !self.is_source_ended())
     }
 
+    /// Whether anything looks at its bytes on their way.
+    pub fn is_filtered(&self) -> bool {
+        !self.filters.is_empty()
+    }
+
+    /// Lays a frame back that was taken and could not be sent.
+    pub fn put_back(&mut self, frame: Option<Frame<Bytes>>) {
+        if let Some(frame) = frame {
+            self.ahead.push_front(Ok(frame));
+        }
+    }
+
     /// Bounds it anew, what was read ahead counts; and its pauses, from the next on.
     pub fn limit(&mut self, limit: u64, gap_after: Option<Duration>) {
         if let Some(gap_after) = gap_after {

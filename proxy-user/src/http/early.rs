@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use proxy_core::route::hints::{MAX_HINTS, wire};
+use http::{HeaderMap, StatusCode};
+use proxy_core::route::hints::{MAX_HINTS, passed_on, wire};
 use tokio::sync::mpsc;
 
 use crate::worker::connection::Connection;
@@ -30,8 +30,15 @@ pub enum Early {
 }
 
 impl Early {
+    /// Passes on what of an origin's interim answer goes on.
+    pub fn hint(&self, status: StatusCode, fields: &HeaderMap) {
+        if let Some(fields) = passed_on(status, fields) {
+            self.send(fields);
+        }
+    }
+
     /// Sends one, if the client takes it. Before the request's final answer is given only.
-    pub fn send(&self, headers: HeaderMap) {
+    fn send(&self, headers: HeaderMap) {
         match self {
             Self::Http1(connection) => connection.between.push(wire(&headers).into()),
             // Beyond the bound they are left out.

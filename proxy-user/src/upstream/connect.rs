@@ -2,42 +2,37 @@
 //! HTTP that both sides speak.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::uri::Scheme as UriScheme;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use proxy_core::config::Scheme;
 use proxy_core::proxy_protocol;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::h2::Session;
+use super::http1::Connection;
+use super::http1::stream::Io;
 use super::pool::{Pool, State};
-use super::tunnel::{self, Handover};
-use crate::http::body::RequestBody;
 use crate::http::fault::{Fault, Kind};
 
 /// How long looked-up addresses are used. `getaddrinfo` does not tell the records' own time.
 const LOOKUP_FOR: Duration = Duration::from_secs(10);
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
-/// Read and write buffer of an origin connection: large bodies come in pieces of up to this size.
-const BUFFER: usize = 256 << 10;
 
 /// Addresses of a server's name, as of the last look-up.
 #[derive(Default)]
 pub(super) struct Addresses(RefCell<Option<(Instant, Rc<[SocketAddr]>)>>);
 
-/// hyper's end of an HTTP/1.1 connection, or an HTTP/2 connection.
+/// What the server speaks.
 pub(super) enum Opened {
     /// HTTP/1.1.
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(Connection),
     /// HTTP/2.
     Http2(Rc<Session>),
 }
@@ -84,9 +79,9 @@ impl Pool {
         server: usize,
         limit: Duration,
         behalf: OnBehalf,
-        handover: &mut Option<Handover>,
+        upgrade: bool,
     ) -> Result<Opened, Fault> {
-        let opened = tokio::time::timeout(limit, self.open(server, behalf, handover)).await;
+        let opened = tokio::time::timeout(limit, self.open(server, behalf, upgrade)).await;
         self.reached(server, limit, opened)
     }
 
@@ -130,30 +125,25 @@ impl Pool {
     }
 
     /// The same, without a limit and without telling the balancer.
-    pub(super) async fn open(
-        &self,
-        server: usize,
-        behalf: OnBehalf,
-        handover: &mut Option<Handover>,
-    ) -> anyhow::Result<Opened> {
+    pub(super) async fn open(&self, server: usize, behalf: OnBehalf, upgrade: bool) -> anyhow::Result<Opened> {
         let state = self.state(server).ok_or_else(|| anyhow::anyhow!("no such server"))?;
         let url = &state.server.url;
         // An upgrade is one of HTTP/1.1.
-        let in_clear = (url.scheme == Scheme::H2c && handover.is_none()).then_some(UriScheme::HTTP);
+        let in_clear = (url.scheme == Scheme::H2c && !upgrade).then_some(UriScheme::HTTP);
         if let Some(path) = &url.socket {
             let mut stream = UnixStream::connect(path).await?;
             self.introduce(&mut stream, behalf).await?;
-            return speak(stream, in_clear, handover).await;
+            return speak(Io::Unix(stream), in_clear).await;
         }
         let stream = self.dial(state, behalf).await?;
         let origin = self.origin();
-        let tls = origin.tls_http2.as_ref().filter(|_| handover.is_none()).or(origin.tls.as_ref());
+        let tls = origin.tls_http2.as_ref().filter(|_| !upgrade).or(origin.tls.as_ref());
         let (Some(name), Some(tls)) = (&state.server.tls_name, tls) else {
-            return speak(stream, in_clear, handover).await;
+            return speak(Io::Tcp(stream), in_clear).await;
         };
         let stream = TlsConnector::from(Arc::clone(tls)).connect(name.clone(), stream).await?;
         let http2 = (stream.get_ref().1.alpn_protocol() == Some(b"h2")).then_some(UriScheme::HTTPS);
-        speak(stream, http2, handover).await
+        speak(Io::Tls(Box::new(stream)), http2).await
     }
 
     /// TCP to one server.
@@ -182,42 +172,9 @@ impl Pool {
 }
 
 /// Begins HTTP/2, with the scheme of its requests, or HTTP/1.1.
-async fn speak<I: AsyncRead + AsyncWrite + Unpin + 'static>(
-    stream: I,
-    http2: Option<UriScheme>,
-    handover: &mut Option<Handover>,
-) -> anyhow::Result<Opened> {
-    if let Some(scheme) = http2 {
-        return Ok(Opened::Http2(Session::start(stream, scheme).await?));
-    }
-    Ok(Opened::Http1(handshake(stream, handover.take()).await?))
-}
-
-/// hyper's two ends: the sender, and the connection's task on this worker.
-async fn handshake<I: AsyncRead + AsyncWrite + Unpin + 'static>(
-    stream: I,
-    handover: Option<Handover>,
-) -> hyper::Result<http1::SendRequest<RequestBody>> {
-    let (sender, mut connection) =
-        http1::Builder::new().max_buf_size(BUFFER).handshake::<_, RequestBody>(TokioIo::new(stream)).await?;
-    let Some(handover) = handover else {
-        tokio::task::spawn_local(async move { told(connection.await) });
-        return Ok(sender);
-    };
-    tokio::task::spawn_local(async move {
-        let ended = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
-        if ended.is_ok() {
-            let parts = connection.into_parts();
-            tunnel::hand_over(parts.io, parts.read_buf, handover);
-        }
-        told(ended);
-    });
-    Ok(sender)
-}
-
-fn told(ended: hyper::Result<()>) {
-    // Whoever waits for a response gets the error; an idle connection that fails is simply gone.
-    if let Err(error) = ended {
-        tracing::debug!(%error, "origin connection ended");
-    }
+async fn speak(io: Io, http2: Option<UriScheme>) -> anyhow::Result<Opened> {
+    Ok(match http2 {
+        Some(scheme) => Opened::Http2(Session::start(io, scheme).await?),
+        None => Opened::Http1(Connection::new(io)),
+    })
 }

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Request};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
 
 use super::asker::Terms;
 use super::pool::Pool;
-use super::{discard, send};
+use super::{Outgoing, discard, send};
 use crate::http::body::RequestBody;
 use crate::http::fault::Fault;
 use crate::stages::exchange::Exchange;
@@ -17,26 +18,26 @@ use crate::stages::exchange::Exchange;
 /// A request as the origin would get it, but for its body.
 pub(crate) struct Copy {
     terms: Terms,
-    request: Request<RequestBody>,
+    method: Method,
+    target: Option<PathAndQuery>,
+    fields: HeaderMap,
+    body: RequestBody,
     hash: u64,
 }
 
 impl Copy {
     /// Of a request that is about to be sent to its own upstream; `pool` is the one that the copy goes to.
-    ///
-    /// # Errors
-    /// There is no such request.
-    pub(crate) fn of(exchange: &Exchange, pool: &Pool) -> Result<Self, Fault> {
+    pub(crate) fn of(exchange: &Exchange, pool: &Pool) -> Self {
         let hash = pool.hash(|key| key.hash(&super::asked(exchange), exchange.connection.client.ip()));
-        let headers: HeaderMap = exchange.request.headers.clone();
-        let request = super::head(exchange, headers, RequestBody::empty())?;
-        Ok(Self { terms: Terms::of(exchange), request, hash })
+        let Outgoing { method, target, fields, .. } = Outgoing::of(exchange, &exchange.request.headers);
+        let (method, target, fields) = (method.clone(), target.cloned(), fields.clone());
+        Self { terms: Terms::of(exchange), method, target, fields, body: RequestBody::empty(), hash }
     }
 
     /// The request's body, all of it.
     pub(crate) fn body(&mut self, body: bytes::Bytes) {
-        self.request.headers_mut().insert(CONTENT_LENGTH, body.len().into());
-        *self.request.body_mut() = RequestBody::of(body);
+        self.fields.insert(CONTENT_LENGTH, body.len().into());
+        self.body = RequestBody::of(body);
     }
 
     /// Sends it. Once more where a kept connection turned out to be closed.
@@ -44,12 +45,13 @@ impl Copy {
     /// # Errors
     /// Nothing was answered.
     pub(crate) async fn send(self, pool: &Rc<Pool>) -> Result<(), Fault> {
-        let Self { terms, mut request, hash } = self;
+        let Self { terms, method, target, fields, mut body, hash } = self;
+        let outgoing = Outgoing { method: &method, target: target.as_ref(), fields: &fields, early: None };
         let mut order = pool.order(Instant::now(), hash);
         let mut fresh = false;
         loop {
-            let mut lease = pool.lease(&terms, &mut order, hash, fresh, &mut None).await?;
-            let failed = match send(&mut lease, request, &terms).await {
+            let mut lease = pool.lease(&terms, &mut order, hash, fresh, false).await?;
+            let failed = match send(&mut lease, &terms, outgoing, body).await {
                 Ok(Ok(response)) => {
                     lease.tell(!super::FAILURES.contains(&response.status()));
                     discard::read_out(response.into_body(), lease).await;
@@ -62,7 +64,7 @@ impl Copy {
                 }
             };
             match failed.unsent {
-                Some(unsent) if lease.reused && !fresh => request = unsent,
+                Some(unsent) if lease.reused && !fresh => body = unsent,
                 _ => {
                     lease.tell(false);
                     return Err(failed.fault);

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use futures_util::future::{Either, select};
-use http::{HeaderMap, Request};
+use http::HeaderMap;
 use proxy_core::balance::Order;
 
 use super::lease::Lease;
 use super::pool::Pool;
-use super::{FAILURES, Sent};
+use super::{FAILURES, Outgoing, Sent};
 use crate::http::body::RequestBody;
 use crate::http::fault::Fault;
 use crate::stages::exchange::Exchange;
@@ -26,7 +26,6 @@ pub(super) async fn send(
     exchange: &Exchange,
     pool: &Rc<Pool>,
     mut lease: Lease,
-    request: Request<RequestBody>,
     headers: &HeaderMap,
     order: &Order,
 ) -> Attempt {
@@ -34,7 +33,7 @@ pub(super) async fn send(
     let began = Instant::now();
     let wait = pool.hedge_wait();
     let mut first = Box::pin(async {
-        let sent = super::send(&mut lease, request, exchange).await;
+        let sent = super::send(&mut lease, exchange, Outgoing::of(exchange, headers), RequestBody::empty()).await;
         (lease, sent)
     });
     let in_time = match wait {
@@ -93,10 +92,9 @@ async fn again(
 ) -> Option<Attempt> {
     let mut order = order.clone();
     order.sort_by_key(|other| *other == server);
-    let request = super::head(exchange, headers.clone(), RequestBody::empty()).ok()?;
-    let mut lease = pool.lease_now(exchange, &order, false, &mut None).await.ok()?;
+    let mut lease = pool.lease_now(exchange, &order, false, false).await.ok()?;
     bump(&exchange.worker.stats.upstream_hedges, 1);
-    let sent = super::send(&mut lease, request, exchange).await;
+    let sent = super::send(&mut lease, exchange, Outgoing::of(exchange, headers), RequestBody::empty()).await;
     Some((lease, sent))
 }
 

@@ -4,30 +4,32 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use hyper::client::conn::http1::SendRequest;
+use bytes::Bytes;
 use proxy_core::balance::Given;
 use proxy_core::config::Scheme;
 
 use super::asker::Asker;
 use super::connect::Opened;
 use super::h2::{Next, Slot};
+use super::http1::Connection;
 use super::pool::Pool;
-use super::tunnel::Handover;
-use crate::http::body::RequestBody;
+use super::tunnel::Stream;
 use crate::http::fault::Fault;
 use crate::worker::deadlines::Deadline;
 
 /// What a request is sent by.
 pub enum Sender {
-    /// hyper's end of an HTTP/1.1 connection.
-    Http1(SendRequest<RequestBody>),
+    /// An HTTP/1.1 connection.
+    Http1(Connection),
     /// A place on an HTTP/2 connection, until the request is sent.
     Http2(Option<Slot>),
+    /// Nothing any more: the connection goes on as something else.
+    Taken,
 }
 
 /// A kept connection of HTTP/1.1.
 pub(super) struct Idle {
-    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) connection: Connection,
     deadline: Deadline,
     pub(super) since: Instant,
 }
@@ -100,12 +102,20 @@ impl Lease {
         }
     }
 
+    /// The stream of a connection that changes the protocol, and what came behind the 101. The request counts as open still.
+    pub(super) fn take_stream(&mut self) -> Option<(Box<dyn Stream>, Bytes)> {
+        match std::mem::replace(&mut self.sender, Sender::Taken) {
+            Sender::Http1(connection) => connection.into_stream(),
+            Sender::Http2(_) | Sender::Taken => None,
+        }
+    }
+
     /// Keeps the connection for another request. Only after the response was read to its end and the request was sent.
     pub fn give_back(self) {
         let Some(state) = self.pool.servers.get(self.server) else { return };
-        let Sender::Http1(sender) = self.sender else { return };
+        let Sender::Http1(connection) = self.sender else { return };
         // One that was introduced as a client's is not for others.
-        if sender.is_closed()
+        if !connection.is_reusable()
             || self.pool.idle.get() >= self.pool.origin.keepalive
             || self.pool.origin.proxy_protocol.is_some()
         {
@@ -115,22 +125,21 @@ impl Lease {
         self.deadline.clear();
         self.pool.idle.set(self.pool.idle.get() + 1);
         let since = self.deadline.now();
-        state.idle.borrow_mut().push(Idle { sender, deadline: self.deadline, since });
+        state.idle.borrow_mut().push(Idle { connection, deadline: self.deadline, since });
     }
 }
 
 impl Pool {
     /// The kept connection that was used last, if one is still open.
-    pub(super) async fn take_idle(self: &Rc<Self>, server: usize, turn: &mut Option<Turn>) -> Option<Lease> {
+    pub(super) fn take_idle(self: &Rc<Self>, server: usize, turn: &mut Option<Turn>) -> Option<Lease> {
         let state = self.servers.get(server)?;
         loop {
-            let mut kept = state.idle.borrow_mut().pop()?;
+            let kept = state.idle.borrow_mut().pop()?;
             self.idle.set(self.idle.get().saturating_sub(1));
-            // The connection's task may have to be polled once more after the last response; an error means closed.
-            if kept.sender.is_ready() || (!kept.sender.is_closed() && kept.sender.ready().await.is_ok()) {
+            if kept.connection.is_open() {
                 let pool = Rc::clone(self);
                 return Some(Lease {
-                    sender: Sender::Http1(kept.sender),
+                    sender: Sender::Http1(kept.connection),
                     deadline: kept.deadline,
                     reused: true,
                     pool,
@@ -148,14 +157,14 @@ impl Pool {
         mut turn: Option<Turn>,
         asker: &impl Asker,
         fresh: bool,
-        handover: &mut Option<Handover>,
+        upgrade: bool,
     ) -> Result<Lease, Fault> {
-        if !fresh && let Some(lease) = self.take_idle(server, &mut turn).await {
+        if !fresh && let Some(lease) = self.take_idle(server, &mut turn) {
             return Ok(lease);
         }
         // Boxed: the state of a connect with TLS is large, and inline every request's future would carry, and move, the room
         // for it.
-        Box::pin(self.make(server, turn, asker, fresh, handover)).await
+        Box::pin(self.make(server, turn, asker, fresh, upgrade)).await
     }
 
     async fn make(
@@ -164,7 +173,7 @@ impl Pool {
         turn: Option<Turn>,
         asker: &impl Asker,
         fresh: bool,
-        handover: &mut Option<Handover>,
+        upgrade: bool,
     ) -> Result<Lease, Fault> {
         let (limit, deadlines) = (asker.connect_timeout(), &asker.worker().deadlines);
         let behalf = asker.behalf();
@@ -176,7 +185,7 @@ impl Pool {
             server,
             turn,
         };
-        let shared = self.servers.get(server).filter(|_| handover.is_none() && self.shares(server));
+        let shared = self.servers.get(server).filter(|_| !upgrade && self.shares(server));
         let attempt = match shared {
             None => None,
             Some(state) => match state.sessions.next(fresh).await {
@@ -186,7 +195,7 @@ impl Pool {
                 Next::Connect(attempt) => (!state.declined.get()).then_some(attempt),
             },
         };
-        match self.connect(server, limit, behalf, handover).await {
+        match self.connect(server, limit, behalf, upgrade).await {
             Ok(Opened::Http2(session)) => {
                 let slot = session.slot();
                 if let Some(attempt) = attempt {
@@ -194,12 +203,12 @@ impl Pool {
                 }
                 Ok(lease(Sender::Http2(Some(slot)), false, turn))
             }
-            Ok(Opened::Http1(sender)) => {
+            Ok(Opened::Http1(connection)) => {
                 if let (Some(attempt), Some(state)) = (attempt, self.servers.get(server)) {
                     state.declined.set(true);
                     attempt.made(None);
                 }
-                Ok(lease(Sender::Http1(sender), false, turn))
+                Ok(lease(Sender::Http1(connection), false, turn))
             }
             Err(fault) => {
                 if let Some(attempt) = attempt {

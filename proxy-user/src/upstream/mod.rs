@@ -7,7 +7,7 @@ pub(crate) mod copy;
 pub(crate) mod discard;
 pub mod h2;
 mod hedge;
-mod interim;
+pub mod http1;
 pub mod lease;
 pub mod origin;
 pub mod pool;
@@ -16,29 +16,27 @@ pub mod seen;
 pub mod tunnel;
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, StatusCode, Version, response};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use proxy_core::balance::{Order, may_hedge};
 
 use crate::http::body::RequestBody;
+use crate::http::early::Early;
 use crate::http::fault::{Fault, Kind};
 use crate::http::reply::Payload;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
 use asker::Asker;
 use h2::StreamBody;
-use interim::Heard;
+use http1::AnswerBody;
 use lease::{Lease, Sender};
 use pool::Pool;
-use tunnel::Handover;
 
 /// Times that one request is sent at most, each but the last on a kept connection that turned out to be closed.
 const MAX_SENDS: u32 = 3;
@@ -61,36 +59,35 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
         return Box::pin(tunnel::forward(exchange, pool, upgrade, headers, (order, hash))).await;
     }
     let mut hedges = pool.hedges() && may_hedge(&exchange.request.method, !body.is_empty());
-    let copy = repeatable.then(|| headers.clone());
-    let mut request = head(exchange, headers, body)?;
+    if body.is_end_stream() && body.size_hint().exact() != Some(0) {
+        return Err(Fault::bad_request("the request body is not valid"));
+    }
+    let mut body = Some(body);
     let mut sends = 0;
-    let mut retries = Retry { left: pool.origin().retries.attempts };
+    let mut retries = Retry { left: if repeatable { pool.origin().retries.attempts } else { 0 } };
     pool.sent();
-    loop {
+    // Without a body there is always another empty one.
+    while let Some(sending) = body.take().or_else(|| repeatable.then(RequestBody::empty)) {
         sends += 1;
         let fresh = sends >= MAX_SENDS;
-        let mut lease = pool.lease(exchange, &mut order, hash, fresh, &mut None).await?;
+        let mut lease = pool.lease(exchange, &mut order, hash, fresh, false).await?;
         exchange.server = Some(lease.server());
-        let sent = match &copy {
-            Some(copy) if std::mem::take(&mut hedges) => {
-                let (heard, sent) = Box::pin(hedge::send(exchange, pool, lease, request, copy, &order)).await;
-                exchange.server = Some(heard.server());
-                lease = heard;
-                sent
-            }
-            _ => send(&mut lease, request, exchange).await,
+        let sent = if std::mem::take(&mut hedges) {
+            let (heard, sent) = Box::pin(hedge::send(exchange, pool, lease, &headers, &order)).await;
+            exchange.server = Some(heard.server());
+            lease = heard;
+            sent
+        } else {
+            send(&mut lease, exchange, Outgoing::of(exchange, &headers), sending).await
         };
         let (server, reused) = (lease.server_index(), lease.reused);
-        let failed = match sent {
+        let Unanswered { unsent, refused, fault } = match sent {
             Ok(Ok(response)) => {
                 exchange.upstream_us = Some(exchange.started.elapsed().as_micros() as u64);
                 let status = response.status();
                 lease.tell(!FAILURES.contains(&status));
-                if pool.origin().retries.on_status.contains(&status.as_u16())
-                    && let Some(copy) = &copy
-                    && retries.again(pool, &mut order, server)
+                if pool.origin().retries.on_status.contains(&status.as_u16()) && retries.again(pool, &mut order, server)
                 {
-                    request = head(exchange, copy.clone(), RequestBody::empty())?;
                     continue;
                 }
                 return receive(response, lease);
@@ -98,10 +95,7 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
             Ok(Err(failed)) => failed,
             Err(fault) => {
                 lease.tell(false);
-                if let Some(copy) = &copy
-                    && retries.again(pool, &mut order, server)
-                {
-                    request = head(exchange, copy.clone(), RequestBody::empty())?;
+                if retries.again(pool, &mut order, server) {
                     continue;
                 }
                 return Err(fault);
@@ -110,39 +104,28 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
         if let Some(fault) = exchange.body.as_ref().and_then(|body| body.fault.get()) {
             return Err(fault);
         }
-        let Unanswered { unsent, refused, fault } = failed;
         tracing::debug!(%fault, refused, server = exchange.server.as_deref(), reused, "the request was not answered");
         // A kept connection may have been closed by the origin at the moment of sending: then nothing was answered, and
         // what was not sent, or may be sent twice (RFC 9110 section 9.2.2), goes over another one. So does what the origin
         // says that it has not looked at (RFC 9113 section 8.7).
-        let again = match (unsent, &copy) {
-            _ if fresh || !(reused || refused) => None,
-            (Some(unsent), _) => Some(unsent),
-            (None, Some(copy)) if refused || fault.kind != Kind::Protocol => {
-                Some(head(exchange, copy.clone(), RequestBody::empty())?)
-            }
-            (None, _) => None,
-        };
-        let again = match (again, &copy) {
-            (Some(again), _) => Some(again),
-            (None, copy) => {
-                lease.tell(false);
-                match copy {
-                    Some(copy) if retries.again(pool, &mut order, server) => {
-                        Some(head(exchange, copy.clone(), RequestBody::empty())?)
-                    }
-                    _ => None,
-                }
-            }
-        };
-        request = again.ok_or(fault)?;
+        let free = !fresh && (reused || refused);
+        let safe = repeatable && (refused || fault.kind != Kind::Protocol);
+        if free && (unsent.is_some() || safe) {
+            body = unsent;
+            continue;
+        }
+        lease.tell(false);
+        if !retries.again(pool, &mut order, server) {
+            return Err(fault);
+        }
     }
+    Err(CLOSED)
 }
 
 /// A request to which nothing came that could be passed on.
 pub(super) struct Unanswered {
-    /// It, where nothing of it was sent.
-    unsent: Option<Request<RequestBody>>,
+    /// Its body, where nothing of the request was sent.
+    unsent: Option<RequestBody>,
     /// The origin says that it has done nothing with it.
     refused: bool,
     fault: Fault,
@@ -155,24 +138,10 @@ impl Unanswered {
     }
 }
 
-impl From<TrySendError<Request<RequestBody>>> for Unanswered {
-    fn from(mut failed: TrySendError<Request<RequestBody>>) -> Self {
-        let unsent = failed.take_message();
-        let error = failed.into_error();
-        tracing::debug!(%error, "origin connection");
-        let fault = if error.is_parse() {
-            Fault::upstream(Kind::Protocol, "the origin's response is not valid HTTP")
-        } else {
-            Fault::upstream(Kind::Closed, "the origin closed the connection without a response")
-        };
-        Self { unsent, refused: false, fault }
-    }
-}
-
 /// A response body on its way from an origin.
 pub enum OriginBody {
     /// Of HTTP/1.1.
-    Plain(Incoming),
+    Plain(AnswerBody),
     /// Of HTTP/2.
     Stream(Box<StreamBody>),
 }
@@ -181,7 +150,7 @@ impl OriginBody {
     /// The next piece or the trailers; an error where it broke off.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ()>>> {
         match self {
-            Self::Plain(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
+            Self::Plain(body) => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
             Self::Stream(body) => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
         }
     }
@@ -221,55 +190,54 @@ impl Retry {
     }
 }
 
-/// The request as the origin gets it: origin form, HTTP/1.1.
-fn head(exchange: &Exchange, headers: HeaderMap, body: RequestBody) -> Result<Request<RequestBody>, Fault> {
-    let mut request = Request::new(body);
-    *request.method_mut() = exchange.request.method.clone();
-    *request.uri_mut() = match exchange.target.as_ref().or(exchange.request.uri.path_and_query()) {
-        Some(path) => Uri::from(path.clone()),
-        None => Uri::from_static("/"),
-    };
-    *request.version_mut() = Version::HTTP_11;
-    *request.headers_mut() = headers;
-    if request.body().is_end_stream() && request.body().size_hint().exact() != Some(0) {
-        return Err(Fault::bad_request("the request body is not valid"));
-    }
-    Ok(request)
+/// A request's header as an origin gets it. Borrowed: it may have to go out twice.
+#[derive(Clone, Copy)]
+pub(super) struct Outgoing<'r> {
+    method: &'r Method,
+    /// Path and query; none is the root.
+    target: Option<&'r PathAndQuery>,
+    fields: &'r HeaderMap,
+    /// Where early hints of the origin go, if they are heard.
+    early: Option<&'r Early>,
 }
+
+impl<'r> Outgoing<'r> {
+    /// A request's own, with the fields that the origin gets.
+    fn of(exchange: &'r Exchange, fields: &'r HeaderMap) -> Self {
+        let target = exchange.target.as_ref().or(exchange.request.uri.path_and_query());
+        Self { method: &exchange.request.method, target, fields, early: None }
+    }
+}
+
+const CLOSED: Fault = Fault::upstream(Kind::Closed, "the origin closed the connection without a response");
+const GIVEN_AWAY: Fault = Fault::internal(Kind::Closed, "the connection was given away");
 
 type Sent = Result<http::Response<OriginBody>, Unanswered>;
 
 /// Sends, and waits for the response header: so long as the request body moves, and then `timeouts.response`.
-async fn send(lease: &mut Lease, mut request: Request<RequestBody>, asker: &impl Asker) -> Result<Sent, Fault> {
+async fn send(lease: &mut Lease, asker: &impl Asker, outgoing: Outgoing<'_>, body: RequestBody) -> Result<Sent, Fault> {
     lease.sent();
     let stats = &asker.worker().stats;
     bump(if lease.reused { &stats.upstream_reused } else { &stats.upstream_connects }, 1);
     let patience = asker.response_timeout();
     lease.deadline.set(patience);
-    let mut heard = asker.early().map(|early| Heard::of(&mut request, early));
+    let outgoing = Outgoing { early: asker.early(), ..outgoing };
     let Lease { sender, deadline, .. } = lease;
     let answer = async {
         match sender {
-            Sender::Http1(sender) => sender
-                .try_send_request(request)
-                .await
-                .map(|response| response.map(OriginBody::Plain))
-                .map_err(Unanswered::from),
+            Sender::Http1(connection) => Ok(connection.send(outgoing, body).await?.map(OriginBody::Plain)),
             Sender::Http2(slot) => match slot.take() {
-                Some(slot) => Box::pin(h2::send(slot, request)).await,
-                None => Err(Unanswered::broken(Fault::internal(Kind::Closed, "the connection was given away"))),
+                Some(slot) => Box::pin(h2::send(slot, outgoing, body)).await,
+                None => Err(Unanswered::broken(GIVEN_AWAY)),
             },
+            Sender::Taken => Err(Unanswered::broken(GIVEN_AWAY)),
         }
     };
     let mut answer = std::pin::pin!(answer);
     let progress = asker.progress();
     let mut sent_all = progress.is_none();
     let result = poll_fn(|cx| {
-        let answered = answer.as_mut().poll(cx);
-        if let Some(heard) = &mut heard {
-            heard.poll(cx);
-        }
-        if let Poll::Ready(sent) = answered {
+        if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
             return Poll::Ready(Ok(sent));
         }
         if deadline.poll_passed(cx).is_pending() {
@@ -324,10 +292,10 @@ impl Pool {
         order: &mut Order,
         hash: u64,
         fresh: bool,
-        handover: &mut Option<Handover>,
+        upgrade: bool,
     ) -> Result<Lease, Fault> {
         loop {
-            match self.lease_now(asker, order, fresh, handover).await {
+            match self.lease_now(asker, order, fresh, upgrade).await {
                 Ok(lease) => return Ok(lease),
                 Err(Some(fault)) => return Err(fault),
                 Err(None) => {}
@@ -345,12 +313,12 @@ impl Pool {
         asker: &impl Asker,
         order: &Order,
         fresh: bool,
-        handover: &mut Option<Handover>,
+        upgrade: bool,
     ) -> Result<Lease, Option<Fault>> {
         let mut failed = None;
         for server in order.iter().copied() {
             let Ok(turn) = self.turn(server) else { continue };
-            match self.reach(server, turn, asker, fresh, handover).await {
+            match self.reach(server, turn, asker, fresh, upgrade).await {
                 Ok(lease) => return Ok(lease),
                 Err(fault) => failed = Some(fault),
             }

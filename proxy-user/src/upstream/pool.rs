@@ -190,7 +190,7 @@ impl Pool {
         for state in &self.servers {
             let mut kept = state.idle.borrow_mut();
             let before = kept.len();
-            kept.retain(|kept| !kept.sender.is_closed() && now.saturating_duration_since(kept.since) < idle_for);
+            kept.retain(|kept| kept.connection.is_open() && now.saturating_duration_since(kept.since) < idle_for);
             self.idle.set(self.idle.get().saturating_sub(before - kept.len()));
             state.sessions.sweep(now, idle_for);
         }

@@ -4,13 +4,14 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::header::{HOST, USER_AGENT};
-use http::{HeaderValue, Request};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method};
 use proxy_core::balance::Standing;
 use proxy_core::config::Probing;
 
 use super::connect::{OnBehalf, Opened};
-use super::h2;
 use super::pool::Pool;
+use super::{Outgoing, h2};
 use crate::http::body::RequestBody;
 
 impl Pool {
@@ -52,19 +53,23 @@ impl Pool {
 
     /// Whether the answer is 2xx or 3xx, over a connection of its own.
     async fn ask(&self, server: usize, health: &Probing) -> anyhow::Result<bool> {
-        let opened = self.open(server, OnBehalf::default(), &mut None).await?;
+        let opened = self.open(server, OnBehalf::default(), false).await?;
         let url = self.state(server).map(|state| &state.server.url);
         let host = HeaderValue::from_str(url.map_or("", |url| &url.authority))?;
-        let mut request = Request::get(health.path.as_str()).body(RequestBody::empty())?;
-        request.headers_mut().insert(HOST, host);
-        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("tidegate-health"));
-        let status = match opened {
-            Opened::Http1(mut sender) => sender.send_request(request).await?.status(),
+        let target = PathAndQuery::try_from(health.path.as_str())?;
+        let mut fields = HeaderMap::new();
+        fields.insert(HOST, host);
+        fields.insert(USER_AGENT, HeaderValue::from_static("tidegate-health"));
+        let outgoing = Outgoing { method: &Method::GET, target: Some(&target), fields: &fields, early: None };
+        let sent = match opened {
+            Opened::Http1(connection) => {
+                connection.send(outgoing, RequestBody::empty()).await.map(|answer| answer.status())
+            }
             Opened::Http2(session) => {
-                let sent = h2::send(session.slot(), request).await;
-                sent.map_err(|failed| anyhow::anyhow!(failed.fault))?.status()
+                h2::send(session.slot(), outgoing, RequestBody::empty()).await.map(|answer| answer.status())
             }
         };
+        let status = sent.map_err(|failed| anyhow::anyhow!(failed.fault))?;
         Ok(status.is_success() || status.is_redirection())
     }
 }

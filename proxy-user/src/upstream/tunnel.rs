@@ -8,8 +8,8 @@ use http::{HeaderMap, StatusCode, response};
 use hyper_util::rt::TokioIo;
 use proxy_core::balance::Order;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::oneshot;
 
+use super::Outgoing;
 use super::lease::Lease;
 use super::pool::Pool;
 use crate::http::body::{Progress, RequestBody};
@@ -34,9 +34,6 @@ pub struct OriginStream {
     _lease: Option<Lease>,
 }
 
-/// What a connection's task hands over, and where to.
-pub(super) type Handover = oneshot::Sender<(Box<dyn Stream>, Bytes)>;
-
 /// Sends a request that asks for an upgrade.
 pub(super) async fn forward(
     exchange: &mut Exchange,
@@ -46,11 +43,9 @@ pub(super) async fn forward(
     (mut order, hash): (Order, u64),
 ) -> Result<(response::Parts, Payload), Fault> {
     upgrade.ask(&mut headers)?;
-    let (handover, handed) = oneshot::channel();
-    let mut lease = pool.lease(exchange, &mut order, hash, true, &mut Some(handover)).await?;
+    let mut lease = pool.lease(exchange, &mut order, hash, true, true).await?;
     exchange.server = Some(lease.server());
-    let request = super::head(exchange, headers, RequestBody::empty())?;
-    let sent = super::send(&mut lease, request, exchange).await?;
+    let sent = super::send(&mut lease, exchange, Outgoing::of(exchange, &headers), RequestBody::empty()).await?;
     let response = sent.map_err(|failed| {
         lease.tell(false);
         failed.fault
@@ -70,16 +65,11 @@ pub(super) async fn forward(
     if !granted {
         return Err(Fault::upstream(Kind::Protocol, "the origin changed to a protocol that it was not asked for"));
     }
-    let (head, _) = response.into_parts();
-    let (io, early) =
-        handed.await.map_err(|_| Fault::upstream(Kind::Closed, "the origin closed the connection it had upgraded"))?;
+    let (head, body) = response.into_parts();
+    drop(body);
+    let taken = lease.take_stream();
+    let (io, early) = taken.ok_or(Fault::internal(Kind::Closed, "the upgraded connection is in use elsewhere"))?;
     Ok((head, Payload::Tunnel(Box::new(OriginStream { io, early, _lease: Some(lease) }))))
-}
-
-/// The end of a connection's task: the stream, if the origin has changed the protocol and somebody waits for it.
-pub(super) fn hand_over<I: Stream + 'static>(io: TokioIo<I>, early: Bytes, to: Handover) {
-    // Nobody waits where the origin answered otherwise.
-    let _ = to.send((Box::new(io.into_inner()), early));
 }
 
 /// Gives the client the answer behind which the tunnel begins.

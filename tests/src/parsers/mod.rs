@@ -2,6 +2,7 @@
 //! it promises about its answer. `cargo xtask fuzz NAME` searches for as long as it is told to, every test run makes a
 //! short slice, and what once broke one stands in [`REGRESSIONS`].
 
+mod answers;
 mod requests;
 mod targets;
 mod tls;

@@ -18,7 +18,7 @@ use proxy_user::events::packet_file;
 use proxy_user::http::wire::Framing;
 use serde_json::{Value, json};
 
-use super::{Target, requests, texts, tls};
+use super::{Target, answers, requests, texts, tls};
 use crate::tables::World;
 use crate::{check_rows, verdict_table};
 
@@ -47,6 +47,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "decisions", about: "lists of bans to import", corpus: bans, read: decisions },
     Target { name: "nginx", about: "access rules of nginx to import", corpus: accesses, read: nginx },
     Target { name: "http1", about: "framing of HTTP/1 requests", corpus: requests, read: framing },
+    Target {
+        name: "http1-answer",
+        about: "headers and chunks of origins' HTTP/1.1 responses",
+        corpus: answers::corpus,
+        read: answers::read,
+    },
     Target {
         name: "proxy-protocol",
         about: "headers that balancers in front send",

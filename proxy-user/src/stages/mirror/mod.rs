@@ -113,7 +113,7 @@ fn begin(there: &Arc<There>, exchange: &mut Exchange) {
     };
     let live = Rc::clone(&exchange.live);
     let Some(pool) = live.pool(there.upstream) else { return };
-    let Ok(copy) = Copy::of(exchange, pool) else { return };
+    let copy = Copy::of(exchange, pool);
     let under_way = UnderWay { there: Arc::clone(there), pool: Rc::clone(pool), copy, declared, place };
     if exchange.body.is_none() {
         under_way.send();

@@ -9,16 +9,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, HOST};
-use http::uri::{Authority, Scheme};
-use http::{HeaderMap, Request, Response, Uri, Version};
+use http::uri::{self, Authority, PathAndQuery, Scheme};
+use http::{Request, Response, Uri, Version};
 use http_body::{Body as _, Frame};
 use tokio::task::JoinHandle;
 
 use super::Slot;
 use crate::http::body::RequestBody;
 use crate::http::fault::{Fault, Kind};
-use crate::upstream::interim::Ear;
-use crate::upstream::{OriginBody, Unanswered};
+use crate::upstream::{CLOSED, OriginBody, Outgoing, Unanswered};
 
 /// A response body on a stream.
 pub struct StreamBody {
@@ -65,30 +64,27 @@ impl StreamBody {
 /// Sends a request and waits for the response header.
 pub(in crate::upstream) async fn send(
     slot: Slot,
-    request: Request<RequestBody>,
+    outgoing: Outgoing<'_>,
+    body: RequestBody,
 ) -> Result<Response<OriginBody>, Unanswered> {
     let sender = slot.0.sender.borrow().clone();
     let mut sender = match sender.ready().await {
         Ok(sender) => sender,
         Err(error) => {
             slot.0.state.gone.set(true);
-            let fault = Fault::upstream(Kind::Closed, "the origin closed the connection without a response");
             tracing::debug!(%error, "origin connection takes no more requests");
-            return Err(Unanswered { unsent: Some(request), refused: true, fault });
+            return Err(Unanswered { unsent: Some(body), refused: true, fault: CLOSED });
         }
     };
-    let (mut parts, body) = request.into_parts();
-    target(&mut parts, slot.0.scheme.clone()).map_err(Unanswered::broken)?;
+    let request = header(outgoing, slot.0.scheme.clone()).map_err(Unanswered::broken)?;
     let ends = body.is_end_stream();
-    let ear = parts.extensions.remove::<Ear>();
-    let (mut response, stream) =
-        sender.send_request(Request::from_parts(parts, ()), ends).map_err(|error| failed(&slot, &error))?;
+    let (mut response, stream) = sender.send_request(request, ends).map_err(|error| failed(&slot, &error))?;
     slot.0.state.sent.set(slot.0.state.sent.get() + 1);
     let pump = (!ends).then(|| tokio::task::spawn_local(pump(body, stream)));
     let answer = poll_fn(|cx| {
-        if let Some(ear) = &ear {
+        if let Some(early) = outgoing.early {
             while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-                ear.hear(interim.status(), interim.headers());
+                early.hint(interim.status(), interim.headers());
             }
         }
         Pin::new(&mut response).poll(cx)
@@ -109,18 +105,22 @@ pub(in crate::upstream) async fn send(
     }
 }
 
-/// Makes the fields what HTTP/2 has in their place (RFC 9113 section 8.3.1).
-fn target(parts: &mut http::request::Parts, scheme: Scheme) -> Result<(), Fault> {
+/// The header, with what HTTP/2 has in place of some fields (RFC 9113 section 8.3.1).
+fn header(outgoing: Outgoing<'_>, scheme: Scheme) -> Result<Request<()>, Fault> {
     const BAD: Fault = Fault::bad_request("the host cannot be asked for over HTTP/2");
-    let headers: &mut HeaderMap = &mut parts.headers;
-    let host = headers.remove(HOST).ok_or(BAD)?;
-    headers.remove(CONNECTION);
-    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    let mut fields = outgoing.fields.clone();
+    let host = fields.remove(HOST).ok_or(BAD)?;
+    fields.remove(CONNECTION);
+    let mut uri = uri::Parts::default();
     uri.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| BAD)?);
     uri.scheme = Some(scheme);
-    parts.uri = Uri::from_parts(uri).map_err(|_| BAD)?;
-    parts.version = Version::HTTP_2;
-    Ok(())
+    uri.path_and_query = Some(outgoing.target.cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+    let mut request = Request::new(());
+    *request.method_mut() = outgoing.method.clone();
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| BAD)?;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = fields;
+    Ok(request)
 }
 
 /// What became of a request that the origin did not answer: whether it may have had an effect (RFC 9113 section 8.7).

@@ -1,0 +1,124 @@
+//! The header of a response, and how its body is framed (RFC 9112 sections 4 to 6).
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use httparse::{ParserConfig, Status};
+
+use super::Wrong;
+
+/// Bytes that a header may have.
+pub const MAX_HEAD: usize = 256 << 10;
+/// Fields that it may have.
+pub const MAX_FIELDS: usize = 100;
+
+/// A response's header.
+#[derive(Debug)]
+pub struct Head {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub fields: HeaderMap,
+    /// Where its body ends.
+    pub framing: Framing,
+    /// Whether the origin keeps the connection (RFC 9112 section 9.3).
+    pub keeps: bool,
+}
+
+/// Where a body ends (RFC 9112 section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// After so many bytes more.
+    Length(u64),
+    /// By chunks.
+    Chunked,
+    /// With the connection.
+    Close,
+}
+
+/// Takes one header, final or interim, from the front of what came; `None` until it is there.
+///
+/// # Errors
+/// See [`Wrong`]; the connection is of no more use.
+pub fn parse(came: &mut BytesMut, asked: &Method) -> Result<Option<Head>, Wrong> {
+    let mut room = [MaybeUninit::uninit(); MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut response, came, &mut room);
+    let length = match parsed {
+        Ok(Status::Complete(length)) => length,
+        Ok(Status::Partial) if came.len() >= MAX_HEAD => return Err(Wrong::Long),
+        Ok(Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(Wrong::Long),
+        Err(_) => return Err(Wrong::Head),
+    };
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Wrong::Head)?;
+    let is_old = response.version == Some(0);
+    // Where the values lie, so that each is a view of the bytes and not a copy.
+    let base = came.as_ptr().addr();
+    let mut fields = HeaderMap::with_capacity(response.headers.len());
+    let mut places = smallvec::SmallVec::<[(HeaderName, usize, usize); 16]>::new();
+    for field in response.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Wrong::Head)?;
+        places.push((name, field.value.as_ptr().addr().wrapping_sub(base), field.value.len()));
+    }
+    let bytes: Bytes = came.split_to(length).freeze();
+    for (name, start, len) in places {
+        // An empty value lies anywhere.
+        let value = if len == 0 { Bytes::new() } else { bytes.slice(start..start + len) };
+        fields.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| Wrong::Head)?);
+    }
+    let framing = framing(status, asked, is_old, &fields)?;
+    let keeps = framing != Framing::Close && keeps(is_old, &fields);
+    Ok(Some(Head { status, fields, framing, keeps }))
+}
+
+fn framing(status: StatusCode, asked: &Method, is_old: bool, fields: &HeaderMap) -> Result<Framing, Wrong> {
+    let coded = fields.contains_key(TRANSFER_ENCODING);
+    let length = length(fields)?;
+    // A transfer coding is none of HTTP/1.0's, and beside a length somebody on the way may have believed the length.
+    if coded && (is_old || length.is_some()) {
+        return Err(Wrong::Framing);
+    }
+    let bare = status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    if bare || asked == Method::HEAD {
+        return Ok(Framing::Length(0));
+    }
+    if coded {
+        let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
+        let only = codings.next().is_some_and(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+        return if only && codings.next().is_none() { Ok(Framing::Chunked) } else { Err(Wrong::Framing) };
+    }
+    Ok(length.map_or(Framing::Close, Framing::Length))
+}
+
+/// The one length there is; equal ones, also in one field, are one (RFC 9110 section 8.6).
+fn length(fields: &HeaderMap) -> Result<Option<u64>, Wrong> {
+    let mut found = None;
+    for field in fields.get_all(CONTENT_LENGTH) {
+        for item in field.as_bytes().split(|b| *b == b',') {
+            let digits = item.trim_ascii();
+            if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+                return Err(Wrong::Framing);
+            }
+            let length = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u64>().ok());
+            let length = length.ok_or(Wrong::Framing)?;
+            if found.is_some_and(|other| other != length) {
+                return Err(Wrong::Framing);
+            }
+            found = Some(length);
+        }
+    }
+    Ok(found)
+}
+
+fn keeps(is_old: bool, fields: &HeaderMap) -> bool {
+    let says = |option: &[u8]| {
+        let mut lists = fields.get_all(CONNECTION).iter();
+        lists.any(|list| {
+            list.as_bytes().split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(option))
+        })
+    };
+    if is_old { says(b"keep-alive") && !says(b"close") } else { !says(b"close") }
+}
