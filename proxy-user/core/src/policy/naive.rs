@@ -2,12 +2,12 @@
 //! compiling does (types, order by cost, shared look-ups), and asked about generated requests; the interpreter below knows
 //! nothing of them but what the words mean.
 //!
-//! `TIDEGATE_CASES` says how many requests are asked about in all; without it a short slice is.
+//! `TIDEGATE_CASES` says how many requests are asked about in all, without it a short slice is; `TIDEGATE_SEED` which ones.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde_json::json;
 
 use super::{Action, BodyView, ConnectionView, Options, Phase, RequestView, RuleSlot, compile};
@@ -283,11 +283,21 @@ fn world() -> impl Strategy<Value = World> {
         })
 }
 
+/// The same cases each time, or those that `TIDEGATE_SEED` names.
+fn runner() -> TestRunner {
+    let Some(seed) = std::env::var("TIDEGATE_SEED").ok().and_then(|seed| seed.parse::<u64>().ok()) else {
+        return TestRunner::deterministic();
+    };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    TestRunner::new_with_rng(ProptestConfig::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
 #[test]
 fn compiled_policies_do_what_the_words_mean() {
     let cases = std::env::var("TIDEGATE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(CASES);
     let options = Options::new("2026-11-22T00:00:00Z".parse().expect("a time"));
-    let mut runner = TestRunner::deterministic();
+    let mut runner = runner();
     let (rules, worlds) = (prop::collection::vec(rule(), RULES), prop::collection::vec(world(), REQUESTS));
     let mut asked = 0;
     while asked < cases {

@@ -23,8 +23,8 @@ const COPY: u64 = NOMINAL_BYTES / 4;
 const PASS: u64 = NOMINAL_BYTES;
 /// A search by regular expression.
 const REGEX: u64 = 4 * NOMINAL_BYTES;
-/// Reading JSON.
-const JSON: u64 = 16 * NOMINAL_BYTES;
+/// Reading JSON, in one pass.
+const JSON: u64 = 8 * NOMINAL_BYTES;
 
 impl Expr {
     /// Units of one evaluation.
@@ -71,7 +71,7 @@ impl IntTerm {
         match self {
             Self::Field(_) | Self::Slice(_) => STEP,
             Self::Len(text) | Self::Count(text) => STEP + text.cost(),
-            Self::Json(text, _) => text.cost() + text.values() * JSON,
+            Self::Json(text, _) => text.cost() + text.values() * text.scale() * JSON,
         }
     }
 }

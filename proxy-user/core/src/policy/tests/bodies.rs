@@ -75,3 +75,24 @@ fn tests_and_explanations_have_bodies() {
         faults(&[policy("p", &json!({ "rules": [rule("d", "http.request.body.raw eq \"x\"", "drop", &json!({}))] }))]);
     assert!(found.iter().any(|fault| fault.contains("packets, which have no `http.request.body.raw`")), "{found:#?}");
 }
+
+#[test]
+fn json_in_bodies_is_looked_into() {
+    let set = set(&[
+        rule(
+            "text",
+            "lower(lookup_json_string(http.request.body.raw, \"user\", \"name\")) matches \"^root\"",
+            "block",
+            &json!({}),
+        ),
+        rule("number", "lookup_json_integer(http.request.body.raw, \"n\") gt 3", "block", &json!({})),
+    ]);
+    for (body, blocked) in [
+        (r#"{"user":{"name":"Rooty"}}"#, true),
+        (r#"{"user":{"name":"ann"},"n":4}"#, true),
+        (r#"{"user":{"name":"ann"},"n":3}"#, false),
+        ("no JSON", false),
+    ] {
+        assert_eq!(super::blocked(&post(&set, Some(body), false)).is_some(), blocked, "{body}");
+    }
+}
