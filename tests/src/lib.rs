@@ -14,7 +14,9 @@
 
 pub mod bench_cases;
 pub mod bench_flood;
+pub mod bench_idle;
 pub mod bench_load;
+pub mod bench_reload;
 pub mod bench_rules;
 pub mod bench_verdicts;
 pub mod bench_xdp;

@@ -31,6 +31,7 @@ pub struct Loopback {
     pub http: u16,
     /// Port of the listener with TLS and QUIC.
     pub https: u16,
+    config: Value,
 }
 
 impl Loopback {
@@ -63,7 +64,7 @@ impl Loopback {
         let mut command = Command::new(tools::tidegate()?);
         command.arg("run").arg("--config").arg(&file).env_remove("NOTIFY_SOCKET").current_dir(dir);
         let daemon = Daemon::spawn(command, &dir.join("tidegate.log"))?;
-        let this = Self { daemon, _origin: origin, authority, scratch, http, https };
+        let this = Self { daemon, _origin: origin, authority, scratch, http, https, config };
         eventually("the daemon's start", START_TIME, || this.workers()).with_context(|| this.daemon.log_tail())?;
         Ok(this)
     }
@@ -88,6 +89,13 @@ impl Loopback {
         let mut command = Command::new(tools::tidegate()?);
         command.args(words).arg("--json").arg("--socket").arg(self.dir().join("admin.sock"));
         Ok(serde_json::from_str(&run(&mut command, START_TIME)?.ok()?)?)
+    }
+
+    /// Writes its config anew, changed, and has it taken up.
+    pub fn reload(&mut self, change: impl FnOnce(&mut Value)) -> Result<()> {
+        change(&mut self.config);
+        std::fs::write(self.dir().join("tidegate.json"), serde_json::to_vec_pretty(&self.config)?)?;
+        self.ctl(&["reload"]).map(drop)
     }
 
     /// Connections that each worker accepted.

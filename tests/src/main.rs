@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use libtest_mimic::{Arguments, Trial};
 use tidegate_tests::{
-    bench_flood, bench_load, bench_rules, bench_verdicts, bench_xdp, cases, conformance, demo, fuzz, parsers, tools,
-    ward,
+    bench_flood, bench_idle, bench_load, bench_reload, bench_rules, bench_verdicts, bench_xdp, cases, conformance,
+    demo, fuzz, parsers, tools, ward,
 };
 
 /// Most end-to-end cases that run side by side: each has a daemon, origins and clients of its own.
@@ -58,7 +58,7 @@ enum Task {
         /// Packets a second of the flood
         #[arg(long, default_value_t = bench_flood::RATE, value_parser = clap::value_parser!(u32).range(bench_flood::RATES))]
         rate: u32,
-        /// One JSON object instead of a table (`flood`, `load`)
+        /// One JSON object instead of a table (`flood`, `load`, `reload`, `idle`)
         #[arg(long)]
         json: bool,
     },
@@ -83,6 +83,10 @@ enum Bench {
     Load,
     /// Good clients' goodput under a mixed flood
     Flood,
+    /// A hundred reloads under load: what failed
+    Reload,
+    /// Memory of ten thousand idle TLS connections, beside nginx
+    Idle,
 }
 
 fn main() -> ExitCode {
@@ -136,10 +140,21 @@ fn test(arguments: &Arguments, only: Option<&str>, verdicts: bool, e2e: bool) ->
 
 /// Prints what was measured; fails where a target is missed.
 fn bench(what: Bench, rate: u32, json: bool) -> Result<ExitCode> {
-    if let Some(why) = cases::cannot_run() {
+    let needs_root = !matches!(what, Bench::Reload | Bench::Idle);
+    if let Some(why) = cases::cannot_run().filter(|_| needs_root) {
         anyhow::bail!("nothing can be measured here: {why}");
     }
     match what {
+        Bench::Reload => {
+            let report = bench_reload::run_all(|line| eprintln!("{line}"))?;
+            println!("{}", if json { serde_json::to_string_pretty(&report)? } else { bench_reload::table(&report) });
+            Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Bench::Idle => {
+            let report = bench_idle::run_all(|line| eprintln!("{line}"))?;
+            println!("{}", if json { serde_json::to_string_pretty(&report)? } else { bench_idle::table(&report) });
+            Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Bench::Xdp => {
             let lines = bench_xdp::run(&tools::object()?, |line| eprintln!("{line}"))?;
             println!("{}", bench_xdp::table(&lines));

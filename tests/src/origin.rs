@@ -28,6 +28,13 @@ pub struct Ports {
 pub const PORTS: Ports = Ports { http: 8080, https: 8443, app: 8090 };
 /// The name in the HTTPS origin's certificate.
 pub const TLS_NAME: &str = "origin.test";
+/// Where nginx puts what it writes: below the directory that it is started for.
+pub const NGINX_FILES: &str = "  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+";
 /// What nginx answers at `/`.
 pub const BODY: &str = "the origin\n";
 /// How long an origin may take to listen.
@@ -104,12 +111,7 @@ error_log stderr warn;
 events {{ worker_connections 4096; }}
 http {{
   access_log off;
-  client_body_temp_path body;
-  proxy_temp_path proxy;
-  fastcgi_temp_path fastcgi;
-  uwsgi_temp_path uwsgi;
-  scgi_temp_path scgi;
-  keepalive_requests 1000000;
+{NGINX_FILES}  keepalive_requests 1000000;
   default_type text/plain;
   server {{
     listen {address}:{http} backlog=4096;

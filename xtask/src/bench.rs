@@ -17,7 +17,7 @@ pub struct Args {
     /// Packets a second of the flood (`flood`)
     #[arg(long, value_name = "N")]
     rate: Option<u32>,
-    /// One JSON object instead of a table (`flood`, `load`)
+    /// One JSON object instead of a table (`flood`, `load`, `reload`, `idle`)
     #[arg(long)]
     json: bool,
 }
@@ -37,6 +37,10 @@ enum What {
     Load,
     /// Good clients' goodput under a mixed flood, beside a control and nginx behind nftables
     Flood,
+    /// A hundred reloads under load over HTTP/1.1, 2 and 3 and a WebSocket: what failed
+    Reload,
+    /// Memory of ten thousand idle TLS connections, beside nginx
+    Idle,
 }
 
 /// Runs the task.
@@ -47,8 +51,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress { quiet: false };
     let toolchain = setup::for_build(progress)?;
     let built = build::workspace(&toolchain, build::TEST_PROFILE, &["proxy-user", "tidegate-tests"], progress)?;
-    // The flood bench has the origins of the end-to-end tests, and they take what those take.
-    let python = if matches!(args.what, What::Flood) { Some(setup::for_tests(progress)?) } else { None };
+    // These have the origins of the end-to-end tests, and they take what those take.
+    let with_origins = matches!(args.what, What::Flood | What::Reload | What::Idle);
+    let python = if with_origins { Some(setup::for_tests(progress)?) } else { None };
     let mut command = runner::command(&built, python.as_deref(), &[]);
     command.arg("bench").arg(match args.what {
         What::Xdp => "xdp",
@@ -56,6 +61,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         What::Verdicts => "verdicts",
         What::Load => "load",
         What::Flood => "flood",
+        What::Reload => "reload",
+        What::Idle => "idle",
         What::Policy => "policy",
     });
     if let Some(rate) = args.rate {

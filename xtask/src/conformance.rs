@@ -16,9 +16,11 @@ const HTTPWG: (&str, &str) = ("httpwg-cli", "0.2.5");
 #[command(after_help = "\
 Examples:
   cargo xtask conformance           all suites
-  cargo xtask conformance httpwg    HTTP/2 frame by frame")]
+  cargo xtask conformance httpwg    HTTP/2 frame by frame
+  cargo xtask conformance slowhttptest    a good client beside slow ones
+  cargo xtask conformance testssl   how TLS is spoken")]
 pub struct Args {
-    /// Only this suite: `httpwg`
+    /// Only this suite: `httpwg`, `slowhttptest` or `testssl`
     suite: Option<String>,
 }
 
@@ -27,11 +29,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress { quiet: false };
     let toolchain = setup::for_build(progress)?;
     let python = setup::for_tests(progress)?;
-    let httpwg = httpwg(progress)?;
+    setup::for_conformance(progress)?;
+    let wants_httpwg = args.suite.as_deref().is_none_or(|suite| suite == "httpwg");
+    let httpwg = if wants_httpwg { Some(httpwg(progress)?) } else { None };
     let built = build::workspace(&toolchain, build::TEST_PROFILE, &["proxy-user", "tidegate-tests"], progress)?;
-    let mut variable = std::ffi::OsString::from("TIDEGATE_TEST_HTTPWG=");
-    variable.push(httpwg);
-    let mut command = runner::command(&built, Some(&python), &[variable]);
+    let variable = |program: PathBuf| {
+        let mut variable = std::ffi::OsString::from("TIDEGATE_TEST_HTTPWG=");
+        variable.push(program);
+        variable
+    };
+    let variables: Vec<_> = httpwg.map(variable).into_iter().collect();
+    let mut command = runner::command(&built, Some(&python), &variables);
     command.arg("conformance").args(&args.suite);
     Ok(runner::exit_code(runner::supervise(command, None)?))
 }

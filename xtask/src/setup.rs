@@ -39,6 +39,9 @@ const TEST_PROGRAMS: [(&str, &str); 11] = [
 const OPTIONAL_PROGRAMS: [(&str, &str); 2] =
     [("xdp-filter", "xdp-tools"), ("chromium-headless-shell", "chromium-headless-shell")];
 
+/// Programs of the conformance suites.
+const SUITES: [(&str, &str); 2] = [("slowhttptest", "slowhttptest"), ("testssl", "testssl.sh")];
+
 /// Likewise, of the bench of request rules.
 const POLICY_PEERS: [(&str, &str); 2] = [("nginx", "nginx-light"), ("haproxy", "haproxy")];
 
@@ -181,13 +184,23 @@ fn install_linker(compiler: &Compiler, progress: Progress) -> Result<PathBuf> {
 /// # Errors
 /// Says exactly what to install where this process may not.
 pub fn for_tests(progress: Progress) -> Result<PathBuf> {
-    let missing: Vec<&str> =
-        TEST_PROGRAMS.iter().filter(|(program, _)| run::find(program).is_none()).map(|(_, package)| *package).collect();
-    if !missing.is_empty() {
-        apt::install(&missing, progress)?;
-    }
+    needed(&TEST_PROGRAMS, progress)?;
     optional(&OPTIONAL_PROGRAMS, progress);
     python(progress)
+}
+
+/// Makes sure that the conformance suites are there.
+///
+/// # Errors
+/// Says exactly what to install where this process may not.
+pub fn for_conformance(progress: Progress) -> Result<()> {
+    needed(&SUITES, progress)
+}
+
+fn needed(programs: &[(&str, &str)], progress: Progress) -> Result<()> {
+    let missing = programs.iter().filter(|(program, _)| run::find(program).is_none());
+    let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if missing.is_empty() { Ok(()) } else { apt::install(&missing, progress) }
 }
 
 /// Installs what the bench of request rules compares with, where it can be had.

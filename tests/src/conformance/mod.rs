@@ -1,8 +1,11 @@
 //! `cargo xtask conformance`: suites of others against a daemon on loopback, each case told by name.
 //!
-//! [`httpwg`] asks whether RFC 9113 is kept.
+//! [`httpwg`] asks whether RFC 9113 is kept, [`slowhttptest`] whether good clients notice slow ones, and [`testssl`] whether there
+//! is something to mend in how TLS is spoken.
 
 mod httpwg;
+mod slowhttptest;
+mod testssl;
 
 use std::process::ExitCode;
 
@@ -24,6 +27,10 @@ pub struct Args {
 pub enum Suite {
     /// HTTP/2 frame by frame (RFC 9113)
     Httpwg,
+    /// Slow headers, bodies and readers, and ranges, beside a good client
+    Slowhttptest,
+    /// Versions, ciphers, curves and known weaknesses of TLS
+    Testssl,
 }
 
 /// What became of one case.
@@ -49,12 +56,15 @@ pub struct Line {
 /// Runs the suites; says for each case what became of it.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let mut good = true;
-    for (suite, name) in [(Suite::Httpwg, "httpwg")] {
+    let suites = [(Suite::Httpwg, "httpwg"), (Suite::Slowhttptest, "slowhttptest"), (Suite::Testssl, "testssl")];
+    for (suite, name) in suites {
         if args.suite.is_some_and(|wanted| wanted != suite) {
             continue;
         }
         let lines = match suite {
             Suite::Httpwg => httpwg::run(&httpwg_edge()?)?,
+            Suite::Slowhttptest => slowhttptest::run_all()?,
+            Suite::Testssl => testssl::run_all()?,
         };
         good &= tell(name, &lines);
     }

@@ -3,6 +3,7 @@
 //! short slice, and what once broke one stands in [`REGRESSIONS`].
 
 mod answers;
+mod frames;
 mod requests;
 mod targets;
 mod tls;

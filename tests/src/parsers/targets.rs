@@ -18,7 +18,7 @@ use proxy_user::events::packet_file;
 use proxy_user::http::wire::Framing;
 use serde_json::{Value, json};
 
-use super::{Target, answers, requests, texts, tls};
+use super::{Target, answers, frames, requests, texts, tls};
 use crate::tables::World;
 use crate::{check_rows, verdict_table};
 
@@ -27,7 +27,7 @@ const MAX_SCALE: u8 = 14;
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    Target { name: "packet", about: "headers of frames, and the decision on them", corpus: frames, read: packet },
+    Target { name: "packet", about: "headers of frames, and the decision on them", corpus: packets, read: packet },
     Target { name: "syn-options", about: "TCP options of SYNs, and the answers to them", corpus: options, read: syn },
     Target { name: "pcap", about: "pcap and pcapng files", corpus: captures, read: capture },
     Target { name: "policy", about: "policy files", corpus: policies, read: policy },
@@ -52,6 +52,18 @@ pub const TARGETS: &[Target] = &[
         about: "headers and chunks of origins' HTTP/1.1 responses",
         corpus: answers::corpus,
         read: answers::read,
+    },
+    Target {
+        name: "http2",
+        about: "HTTP/2 frames that are followed",
+        corpus: frames::http2,
+        read: frames::follow_http2,
+    },
+    Target {
+        name: "http3",
+        about: "HTTP/3 frames that are followed",
+        corpus: frames::http3,
+        read: frames::follow_http3,
     },
     Target {
         name: "proxy-protocol",
@@ -85,7 +97,7 @@ pub const TARGETS: &[Target] = &[
     },
 ];
 
-fn frames() -> Vec<Vec<u8>> {
+fn packets() -> Vec<Vec<u8>> {
     let rows = verdict_table::rows().into_iter().map(|row| row.frame);
     rows.chain(check_rows::rows().into_iter().map(|row| row.frame)).map(|frame| frame.build()).collect()
 }
@@ -135,7 +147,7 @@ fn syn(bytes: &[u8]) -> Result<()> {
 fn captures() -> Vec<Vec<u8>> {
     let mut pcap = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0];
     let mut big = vec![0xa1, 0xb2, 0xc3, 0xd4, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
-    for frame in frames().iter().take(3) {
+    for frame in packets().iter().take(3) {
         let length = frame.len() as u32;
         pcap.extend([[0; 4], [0; 4], length.to_le_bytes(), length.to_le_bytes()].concat());
         pcap.extend(frame);
