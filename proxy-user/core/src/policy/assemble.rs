@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use proxy_common::abi::{MAX_PACKET_RULES, rule_action};
 
+mod effect;
+
+use effect::{effect, missing, on_abuse, rollout};
+
 use super::RuleSlot;
 use super::answer::Deed;
 use super::build::{Unit, UnitRate, UnitRule};
@@ -12,14 +16,12 @@ use super::challenge::{ChallengeKey, Signer};
 use super::classes::{PacketRule, RuleTables, compile};
 use super::cubes::Cube;
 use super::explain::Told;
-use super::lang::{Availability, Expr, Field, HttpInt, IntField, Lists};
+use super::lang::{Availability, Field, HttpInt, IntField, Lists};
 use super::listed::{Listed, bounded};
-use super::model::PushScope;
-use super::model::{ActionKind, MAX_RATE_RULES};
+use super::model::{ActionKind, MAX_RATE_RULES, PushScope};
 use super::packet::Lowered;
 use super::rate::{RateTable, RateTerms};
-use super::rollout::{Abort, AbortTerms, Rollout, Share};
-use super::set::{Effect, Phase, PolicySet, Pushes, Rate, RequestPolicy, RequestRule, RuleInfo};
+use super::set::{Phase, PolicySet, Pushes, Rate, RequestPolicy, RequestRule, RuleInfo};
 use super::skips::ALL_POLICIES;
 use crate::geo::Databases;
 use crate::image::KernelImage;
@@ -98,72 +100,6 @@ pub(super) fn assemble(units: &[(&str, &Unit)], terms: &Terms<'_>) -> (PolicySet
     names.sort_unstable();
     set.image = KernelImage { allow, deny, rules, tables, names, on_v4_prefixes: set.image.on_v4_prefixes };
     (set, assembly.faults, assembly.warnings)
-}
-
-/// The file that a rule asks and the config does not name, by its key.
-fn missing(places: &Databases, rule: &UnitRule) -> Option<&'static str> {
-    let mut found = None;
-    let mut look = |field: Field| {
-        let key = field.of_places().filter(|key| match *key {
-            "country" => !places.has_countries(),
-            _ => !places.has_networks(),
-        });
-        found = found.or(key);
-    };
-    rule.when.fields(&mut look);
-    rule.deed.fields(&mut look);
-    if let Some(rate) = &rule.rate {
-        rate.key.fields(&mut look);
-    }
-    found
-}
-
-/// What a match of a rule does.
-fn effect(rule: &UnitRule, shadow: bool) -> Effect {
-    match rule.action {
-        _ if shadow => Effect::Log,
-        ActionKind::Allow => Effect::Allow,
-        ActionKind::Block => Effect::Block(rule.status),
-        ActionKind::Reset => Effect::Reset,
-        ActionKind::Tarpit => Effect::Tarpit(rule.hold),
-        ActionKind::Challenge => Effect::Challenge(rule.challenge),
-        ActionKind::Log | ActionKind::Drop => Effect::Log,
-        ActionKind::Redirect => Effect::Redirect,
-        ActionKind::Rewrite | ActionKind::SetHeader | ActionKind::RemoveHeader => Effect::Change,
-        ActionKind::Skip => Effect::Skip,
-        ActionKind::Score => Effect::Score(rule.points),
-    }
-}
-
-/// Whether a condition is about what the source did, and else at most about what is known of every connection: it can be
-/// decided when the source does something.
-fn on_abuse(when: &Expr) -> bool {
-    let (mut about, mut else_known) = (false, true);
-    when.fields(&mut |field| {
-        about |= field.is_of_abuse();
-        else_known &= field.is_of_abuse() || field.of_handshakes();
-    });
-    about && else_known
-}
-
-/// How far a rule is rolled out; what it did so far goes on, and so does its watch if that is the same.
-fn rollout(rule: &UnitRule, shadow: bool, before: Option<&RequestRule>, terms: &Terms<'_>) -> Rollout {
-    if matches!(terms.purpose, Purpose::Test) {
-        return Rollout::default();
-    }
-    let before = before.map(|old| &old.rollout);
-    let watch = |wanted: AbortTerms| {
-        let same = before.and_then(|before| before.abort.as_ref()).filter(|abort| abort.terms == wanted);
-        same.map_or_else(|| Arc::new(Abort::new(wanted)), Arc::clone)
-    };
-    let share = |percent: u8| Share::new(&rule.name, percent, terms.ipv6_prefix);
-    Rollout {
-        shadow,
-        percent: rule.percent,
-        share: rule.percent.filter(|percent| *percent < 100).map(share),
-        abort: rule.abort.map(watch),
-        tally: before.map(|before| Arc::clone(&before.tally)).unwrap_or_default(),
-    }
 }
 
 #[derive(Default)]

@@ -16,6 +16,10 @@ use super::packet::{Lowered, lower};
 use super::sample_frame::{self, SampleFrame};
 use proxy_common::parse::Frame as _;
 
+mod world;
+
+use world::{World, naive_number};
+
 /// An expression, apart from how it is written.
 #[derive(Clone, Debug)]
 enum Tree {
@@ -54,19 +58,6 @@ const WANTED: [&str; 6] = [
     "4:*:*:*:*,*:*",
     "*:4:*:*:*,*:*",
 ];
-
-/// What a tree is about: a packet, and strings that may be missing.
-#[derive(Clone, Debug)]
-struct World {
-    packet: Packet,
-    /// Its bytes, and the name of its interface.
-    frame: Vec<u8>,
-    interface: &'static str,
-    /// Which of [`SENT`] it is, if it is a SYN.
-    sent: usize,
-    host: Option<&'static str>,
-    many: Vec<&'static str>,
-}
 
 impl Tree {
     /// As text; `level` is how tightly the place binds.
@@ -206,122 +197,6 @@ impl Tree {
                     }
                 })
             }
-        }
-    }
-}
-
-impl World {
-    fn has_header(&self, name: &str) -> bool {
-        let protos: &[u8] = match name {
-            "tcp" => &[6],
-            "udp" => &[17],
-            _ => &[1, 58],
-        };
-        self.packet.frag != frag::LATER && protos.contains(&self.packet.proto)
-    }
-
-    fn frame(&self) -> SampleFrame {
-        SampleFrame::of(self.frame.clone(), stand_in(self.interface))
-    }
-}
-
-fn naive_number(packet: &Packet, field: &str) -> Option<u64> {
-    Some(match field {
-        "ip.ttl" => packet.ttl.into(),
-        "ip.len" => packet.len.into(),
-        "tcp.dstport" if packet.proto == 6 && packet.ports => packet.dport.into(),
-        "tcp.window_size_value" if packet.proto == 6 && packet.ports => packet.window.into(),
-        "icmp.type" if matches!(packet.proto, 1 | 58) && packet.frag != frag::LATER => packet.icmp_type.into(),
-        "icmp.code" if matches!(packet.proto, 1 | 58) && packet.frag != frag::LATER => packet.icmp_code.into(),
-        "vlan.id" if packet.vlan != NO_VLAN => packet.vlan.into(),
-        "tcp.srcport" if packet.proto == 6 && packet.ports => packet.sport.into(),
-        "udp.dstport" if packet.proto == 17 && packet.ports => packet.dport.into(),
-        _ => return None,
-    })
-}
-
-impl Facts for World {
-    fn ip(&self, field: IpField) -> Option<u128> {
-        let addr = if field == IpField::Src { self.packet.src } else { self.packet.dst };
-        Some(u128::from_be_bytes(addr.to_bytes()))
-    }
-
-    fn int(&self, field: IntField) -> Option<u128> {
-        let name = match field {
-            IntField::Ttl => "ip.ttl",
-            IntField::Len => "ip.len",
-            IntField::TcpSrc => "tcp.srcport",
-            IntField::TcpDst => "tcp.dstport",
-            IntField::UdpSrc => "udp.srcport",
-            IntField::UdpDst => "udp.dstport",
-            IntField::TcpWindow => "tcp.window_size_value",
-            IntField::IcmpType => "icmp.type",
-            IntField::IcmpCode => "icmp.code",
-            IntField::Vlan => "vlan.id",
-            IntField::Http(_) => return None,
-        };
-        naive_number(&self.packet, name).map(Into::into)
-    }
-
-    fn proto(&self) -> Option<ProtoSet> {
-        ProtoSet::NAMES
-            .iter()
-            .find(|(_, n)| *n == self.packet.proto)
-            .and_then(|(name, _)| ProtoSet::by_name(name.as_bytes()))
-    }
-
-    fn flag(&self, field: FlagField) -> Option<bool> {
-        match field {
-            FlagField::Fragment => Some(self.packet.frag != frag::NONE),
-            FlagField::Tcp(bit) => {
-                (self.packet.proto == 6 && self.packet.ports).then_some(self.packet.tcp_flags & bit != 0)
-            }
-            FlagField::Ssl | FlagField::BodyTruncated | FlagField::ClientVerified => None,
-        }
-    }
-
-    fn slice(&self, place: &Place) -> Option<u64> {
-        let (packet, name) = (
-            &self.packet,
-            if place.proto == 6 {
-                "tcp"
-            } else if place.proto == 17 {
-                "udp"
-            } else {
-                "icmp"
-            },
-        );
-        if place.proto != 0 && !self.has_header(name) {
-            return None;
-        }
-        let start = match place.base {
-            Base::Network => packet.network,
-            Base::Upper => packet.upper,
-            Base::Payload => packet.payload,
-        };
-        let at = usize::from(start) + usize::from(place.offset);
-        let end = at + usize::from(place.length);
-        let bytes = self.frame.get(at..end).filter(|_| end <= packet.end())?;
-        let number = bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
-        Some((number & place.mask) >> place.shift)
-    }
-
-    fn packet(&self, term: &PacketTerm) -> bool {
-        let (frame, packet) = (self.frame(), &self.packet);
-        match term {
-            PacketTerm::Interface(names) => names.contains(self.interface),
-            PacketTerm::Syn(pattern) => {
-                let mut syn = Syn::default();
-                fingerprint::read(&frame, packet, &mut syn);
-                syn.state == fingerprint::READ && pattern.holds(&syn)
-            }
-        }
-    }
-
-    fn text(&self, field: &TextField, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        match field {
-            TextField::Host => self.host.is_some_and(|host| test(host.as_bytes())),
-            _ => self.many.iter().any(|value| test(value.as_bytes())),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::call::regex;
 use super::expr::{Expr, Order, TextTest};
 use super::field::{FlagField, IntField, IpField, Type};
 use super::lexer::{Span, Token};
+use super::members::list_mismatch;
 use super::parser::{NamedList, Parser};
 use super::value::{Function, IntTerm, ProtoSet, Text};
 use super::wildcard::Wildcard;
@@ -334,51 +335,6 @@ impl Parser<'_> {
         };
         Ok(Expr::Text(text, check))
     }
-
-    // ---- sets and lists ----
-
-    /// `{…}`: calls `item` at the start of each.
-    pub(super) fn set(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), LangError>) -> Result<(), LangError> {
-        self.expect_sign("{", "or a list behind `in`")?;
-        let mut count = 0;
-        while !self.take_sign("}") {
-            match self.peek() {
-                Token::End => return Err(self.error_here("the set has no closing `}`")),
-                Token::Sign(",") => return Err(self.error_here("items of a set are separated by spaces, not commas")),
-                _ => {}
-            }
-            count += 1;
-            if count > MAX_SET_ITEMS {
-                return Err(self.error_here(format!("more than {MAX_SET_ITEMS} items; use a list")));
-            }
-            item(self)?;
-        }
-        if count == 0 {
-            return Err(LangError::new(
-                (self.end().saturating_sub(1), self.end()),
-                "the set is empty: nothing is in it",
-            ));
-        }
-        Ok(())
-    }
-
-    fn range_end(&mut self, kind: Type) -> Result<Token, LangError> {
-        match self.next() {
-            (token @ (Token::Int(_) | Token::Ip(_)), _) => Ok(token),
-            (other, span) => Err(Self::mismatch(kind, &other, span)),
-        }
-    }
-
-    fn list(&self, name: &str, span: Span) -> Result<NamedList, LangError> {
-        self.lists.get(name).cloned().ok_or_else(|| {
-            let message = format!("there is no list `{name}`{}", hint(name, self.lists.keys().map(String::as_str)));
-            LangError::new(span, message)
-        })
-    }
-}
-
-fn list_mismatch(kind: Type, name: &str, items: &str, span: Span) -> LangError {
-    LangError::new(span, format!("the left side is {}, but `${name}` is a list of {items}", kind.name()))
 }
 
 /// `field & mask`: holds where a bit of the mask is set.

@@ -18,6 +18,7 @@ mod json_path;
 mod key;
 mod lexer;
 mod link;
+mod members;
 mod names;
 mod operand;
 mod packet;

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderName, Method, StatusCode, Version};
 use proxy_common::abi::proto;
 use proxy_common::syn_ack::MAX_OPTIONS;
 use serde_json::Value;
 
 use super::super::interfaces::Interfaces;
 use super::super::lang::{
-    Availability, CertField, Field, FlagField, HttpInt, IntField, IpField, KNOWN_FIELDS, PacketField, ProtoSet,
-    TextField, Type, signature, unfed,
+    Availability, CertField, Field, FlagField, HttpInt, IntField, IpField, PacketField, ProtoSet, TextField, Type,
+    signature,
 };
 use super::super::sample_frame::implied;
 use super::super::sample_hello;
+use super::read::{field_of, header_value, hex};
 use super::{SOURCE_PORT, SYN, Sample};
 use crate::abuse::Kind;
 use crate::diagnostic::hint;
@@ -332,47 +333,4 @@ impl<'a> Reader<'a> {
 fn header(sample: &mut Sample, name: HeaderName, value: &str) -> Result<(), String> {
     sample.asked.headers.append(name, header_value(value)?);
     Ok(())
-}
-
-fn header_value(value: &str) -> Result<HeaderValue, String> {
-    HeaderValue::from_str(value).map_err(|_| "this cannot be the value of a header".to_owned())
-}
-
-/// Bytes of hex digits; blanks and colons between them do not count.
-fn hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u32> =
-        text.chars().filter(|c| !matches!(c, ' ' | ':')).map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-    let byte = |pair: &[u32]| match pair {
-        [high, low] => Some((high << 4 | low) as u8),
-        _ => None,
-    };
-    digits.chunks(2).map(byte).collect()
-}
-
-/// The field that a key of `given` names.
-fn field_of(key: &str) -> Result<Field, String> {
-    if let Some((table, name)) = key.strip_suffix("\"]").and_then(|rest| rest.split_once("[\"")) {
-        match Field::by_name(table) {
-            Some(table @ (Field::Headers | Field::ResponseHeaders)) => {
-                let name =
-                    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a header's name"))?;
-                let field =
-                    if table == Field::Headers { TextField::Header(name) } else { TextField::ResponseHeader(name) };
-                return Ok(Field::Text(field));
-            }
-            Some(Field::Args) => return Ok(Field::Text(TextField::Arg(name.as_bytes().into()))),
-            Some(Field::Cookies) => return Ok(Field::Text(TextField::Cookie(name.as_bytes().into()))),
-            _ => return Err(format!("unknown field `{key}`{}", hint(table, KNOWN_FIELDS))),
-        }
-    }
-    match Field::by_name(key) {
-        Some(Field::Headers | Field::Args | Field::Cookies | Field::ResponseHeaders) => {
-            Err(format!("a name is missing: write `{key}[\\\"name\\\"]`"))
-        }
-        Some(field) => Ok(field),
-        None => Err(match unfed(key) {
-            Some(why) => format!("the field `{key}` cannot be used here: {why}"),
-            None => format!("unknown field `{key}`{}", hint(key, KNOWN_FIELDS)),
-        }),
-    }
 }

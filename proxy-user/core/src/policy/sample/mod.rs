@@ -2,6 +2,7 @@
 //! with TTL 64 to port 443, a `GET /` over HTTP/1.1.
 
 mod given;
+mod read;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
