@@ -1,22 +1,23 @@
 //! The request body: one type for HTTP/1, 2 and 3, streamed frame by frame, with the size bound and the gap timeout.
 //! What became of it is told through [`Progress`], which the exchange holds too.
 
+mod arriving;
+
 use std::cell::Cell;
-use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::http::fault::{Fault, Kind};
+use self::arriving::Arriving;
+use crate::http::fault::Fault;
 use crate::http::h3::H3RequestBody;
-use crate::stages::filter::{BodyFilter, Filters, Polled};
-use crate::worker::deadlines::{Deadline, Deadlines};
+use crate::stages::filter::{BodyFilter, Polled};
+use crate::worker::deadlines::Deadlines;
 
 /// Where the bytes come from.
 pub enum Source {
@@ -39,223 +40,68 @@ pub struct Progress {
     pub fault: Cell<Option<Fault>>,
 }
 
-/// A request body on its way to the origin.
-pub struct RequestBody {
-    source: Source,
-    left: u64,
-    gap: Option<Deadline>,
-    gap_after: Duration,
-    deadlines: Option<Deadlines>,
-    progress: Option<Rc<Progress>>,
-    filters: Filters,
-    /// What was read ahead, and how it ended if it did.
-    ahead: VecDeque<Result<Frame<Bytes>, Fault>>,
-}
+/// A request body on its way to the origin. A pointer: it passes through many hands, and most requests have none.
+pub struct RequestBody(Option<Box<Arriving>>);
 
 impl RequestBody {
     /// No body at all.
     pub fn empty() -> Self {
-        Self {
-            source: Source::Empty,
-            left: 0,
-            gap: None,
-            gap_after: Duration::ZERO,
-            deadlines: None,
-            progress: None,
-            filters: Filters::default(),
-            ahead: VecDeque::new(),
-        }
+        Self(None)
     }
 
     /// These bytes.
     pub fn of(bytes: Bytes) -> Self {
-        let mut body = Self::empty();
-        if !bytes.is_empty() {
-            body.ahead.push_back(Ok(Frame::data(bytes)));
-        }
-        body
+        Self((!bytes.is_empty()).then(|| Box::new(Arriving::of(bytes))))
     }
 
     /// A body of at most `limit` bytes, with at most `gap_after` between two pieces.
     pub fn new(source: Source, limit: u64, gap_after: Duration, deadlines: &Deadlines) -> Self {
-        if let Source::Empty = source {
-            return Self::empty();
-        }
-        Self {
-            source,
-            left: limit,
-            gap: None,
-            gap_after,
-            deadlines: Some(deadlines.clone()),
-            progress: Some(Rc::new(Progress::default())),
-            filters: Filters::default(),
-            ahead: VecDeque::new(),
-        }
+        let there = !matches!(source, Source::Empty);
+        Self(there.then(|| Box::new(Arriving::new(source, limit, gap_after, deadlines))))
     }
 
     /// Shared view of the progress; `None` where there is no body.
     pub fn progress(&self) -> Option<Rc<Progress>> {
-        self.progress.clone()
+        self.0.as_ref()?.progress()
     }
 
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        matches!(self.source, Source::Empty) && self.ahead.is_empty()
+        self.0.as_ref().is_none_or(|body| body.is_empty())
     }
 
     /// Reads until so many bytes have come, or there are no more; nothing is taken away. The bytes, at most `limit`, and
     /// whether there are more.
     pub async fn read_ahead(&mut self, limit: usize) -> (Bytes, bool) {
-        // One piece, however many it came in: clients may send a byte at a time.
-        let (mut first, mut all, mut behind) = (Bytes::new(), BytesMut::new(), None);
-        while first.len().max(all.len()) < limit && behind.is_none() && !self.is_source_ended() {
-            let Some(frame) = poll_fn(|cx| self.poll_source(cx)).await else { break };
-            match frame.map(Frame::into_data) {
-                Ok(Ok(data)) if first.is_empty() => first = data,
-                Ok(Ok(data)) => {
-                    if all.is_empty() {
-                        all.extend_from_slice(&first);
-                    }
-                    all.extend_from_slice(&data);
-                }
-                Ok(Err(trailers)) => behind = Some(Ok(trailers)),
-                Err(fault) => behind = Some(Err(fault)),
-            }
+        match &mut self.0 {
+            Some(body) => body.read_ahead(limit).await,
+            None => (Bytes::new(), false),
         }
-        let bytes = if all.is_empty() { first } else { all.freeze() };
-        if !bytes.is_empty() {
-            self.ahead.push_back(Ok(Frame::data(bytes.clone())));
-        }
-        self.ahead.extend(behind);
-        (bytes.slice(..limit.min(bytes.len())), bytes.len() > limit || !self.is_source_ended())
     }
 
     /// Whether anything looks at its bytes on their way.
     pub fn is_filtered(&self) -> bool {
-        !self.filters.is_empty()
+        self.0.as_ref().is_some_and(|body| body.is_filtered())
     }
 
     /// Lays a frame back that was taken and could not be sent.
     pub fn put_back(&mut self, frame: Option<Frame<Bytes>>) {
-        if let Some(frame) = frame {
-            self.ahead.push_front(Ok(frame));
+        if let (Some(body), Some(frame)) = (&mut self.0, frame) {
+            body.put_back(frame);
         }
     }
 
     /// Bounds it anew, what was read ahead counts; and its pauses, from the next on.
     pub fn limit(&mut self, limit: u64, gap_after: Option<Duration>) {
-        if let Some(gap_after) = gap_after {
-            self.gap_after = gap_after;
-            self.gap = None;
+        if let Some(body) = &mut self.0 {
+            body.limit(limit, gap_after);
         }
-        let read = self.progress.as_ref().map_or(0, |progress| progress.bytes.get());
-        if let Some(left) = limit.checked_sub(read) {
-            self.left = left;
-        } else {
-            self.source = Source::Empty;
-            self.ahead.clear();
-            self.ahead.push_back(Err(self.too_large()));
-        }
-    }
-
-    /// The fault of a body beyond its bound, which is noted.
-    fn too_large(&self) -> Fault {
-        let fault = Fault::downstream(Kind::BodyTooLarge, "the request body is longer than allowed");
-        if let Some(progress) = &self.progress {
-            progress.fault.set(Some(fault));
-        }
-        fault
     }
 
     /// Lets it pass `filter`, behind those that it has.
     pub fn filter(&mut self, filter: Box<dyn BodyFilter>) {
-        self.filters.push(filter);
-    }
-
-    fn fail(&mut self, fault: Fault) -> Polled {
-        if let Some(progress) = &self.progress {
-            progress.fault.set(Some(fault));
-        }
-        self.source = Source::Empty;
-        Poll::Ready(Some(Err(fault)))
-    }
-
-    fn take(&mut self, frame: Frame<Bytes>) -> Polled {
-        if let Some(gap) = &self.gap {
-            gap.clear();
-        }
-        let len = frame.data_ref().map_or(0, |data| data.len() as u64);
-        let Some(left) = self.left.checked_sub(len) else {
-            return self.fail(self.too_large());
-        };
-        self.left = left;
-        if let Some(progress) = &self.progress {
-            progress.bytes.set(progress.bytes.get() + len);
-            if self.is_source_ended() {
-                progress.finished.set(true);
-            }
-        }
-        Poll::Ready(Some(Ok(frame)))
-    }
-
-    /// The next frame that came from the client.
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Polled {
-        let this = self;
-        let polled = match &mut this.source {
-            Source::Empty => return Poll::Ready(None),
-            Source::Hyper(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
-            Source::H3(body) => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
-        };
-        match polled {
-            Poll::Ready(Some(Ok(frame))) => this.take(frame),
-            Poll::Ready(Some(Err(()))) => {
-                this.fail(Fault::downstream(Kind::ClientGone, "the request body ended early or is malformed"))
-            }
-            Poll::Ready(None) => {
-                if let Some(progress) = &this.progress {
-                    progress.finished.set(true);
-                }
-                this.source = Source::Empty;
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                let Some(deadlines) = &this.deadlines else { return Poll::Pending };
-                let after = this.gap_after;
-                // Armed at the first wait and again after each piece, which disarms it.
-                let gap = this.gap.get_or_insert_with(|| deadlines.add());
-                gap.set_if_clear(after);
-                if gap.poll_passed(cx).is_ready() {
-                    return this.fail(Fault::downstream(Kind::BodyTimeout, "the request body did not arrive in time"));
-                }
-                Poll::Pending
-            }
-        }
-    }
-
-    /// The next frame, of those that were read ahead first.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Polled {
-        match self.ahead.pop_front() {
-            Some(frame) => Poll::Ready(Some(frame)),
-            None => self.poll_source(cx),
-        }
-    }
-
-    /// The next frame that the filters leave something of.
-    fn poll_filtered(&mut self, cx: &mut Context<'_>) -> Polled {
-        let mut filters = std::mem::take(&mut self.filters);
-        let polled = filters.poll(|| self.poll_next(cx));
-        self.filters = filters;
-        match polled {
-            Poll::Ready(Some(Err(fault))) => self.fail(fault),
-            polled => polled,
-        }
-    }
-
-    fn is_source_ended(&self) -> bool {
-        match &self.source {
-            Source::Empty => true,
-            Source::Hyper(body) => body.is_end_stream(),
-            Source::H3(_) => false,
+        if let Some(body) = &mut self.0 {
+            body.filter(filter);
         }
     }
 }
@@ -265,27 +111,14 @@ impl Body for RequestBody {
     type Error = Fault;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
-        let this = &mut *self;
-        if this.filters.is_empty() { this.poll_next(cx) } else { this.poll_filtered(cx) }
+        self.0.as_mut().map_or(Poll::Ready(None), |body| body.poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.filters.is_empty() && self.ahead.is_empty() && self.is_source_ended()
+        self.0.as_ref().is_none_or(|body| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead =
-            || self.ahead.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref()).map(|data| data.len() as u64);
-        match &self.source {
-            _ if !self.filters.is_empty() => SizeHint::default(),
-            // What broke off must not look whole to the origin.
-            _ if self.ahead.iter().any(Result::is_err) => SizeHint::default(),
-            // A declared length stands in the header.
-            Source::Hyper(_) | Source::H3(_) if !self.ahead.is_empty() => SizeHint::default(),
-            Source::Empty if !self.ahead.is_empty() => SizeHint::with_exact(ahead().sum()),
-            Source::Empty => SizeHint::with_exact(0),
-            Source::Hyper(body) => body.size_hint(),
-            Source::H3(body) => body.size_hint(),
-        }
+        self.0.as_ref().map_or(SizeHint::with_exact(0), |body| body.size_hint())
     }
 }

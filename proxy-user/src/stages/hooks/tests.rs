@@ -100,6 +100,7 @@ fn a_stage_stands_where_it_is_put() {
             "files",
             "headers",
             "client_cert",
+            "mirror",
             "access_log",
             "counters"
         ]
