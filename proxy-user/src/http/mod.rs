@@ -10,6 +10,8 @@ pub mod initials;
 pub mod pace;
 pub mod quic;
 pub mod quic_frames;
+mod quic_servers;
+mod quic_socket;
 pub mod reply;
 pub mod tcp;
 pub mod upgrade;

@@ -1,14 +1,11 @@
 //! HTTP/3: a QUIC endpoint on this worker's UDP socket, its connections, and their requests. Connection ids come from
 //! the kernel half, so that packets keep reaching this worker.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -16,10 +13,7 @@ use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use nix::sys::socket::{setsockopt, sockopt};
 use quinn::crypto::rustls::HandshakeData;
-use quinn::udp::{RecvMeta, Transmit};
-use quinn::{
-    AsyncUdpSocket, EndpointConfig, IdleTimeout, Runtime as _, TokioRuntime, TransportConfig, UdpPoller, VarInt,
-};
+use quinn::{EndpointConfig, IdleTimeout, Runtime as _, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
 
@@ -28,8 +22,9 @@ use super::early;
 use super::h3::{self, Gone, H3RequestBody, Http3, PendingRequest, Reply};
 use super::initials::Hellos;
 use super::pace::Patience;
+use super::quic_servers::Servers;
+use super::quic_socket::Socket;
 use crate::kernel::Kernel;
-use crate::shared::Shared;
 use crate::stages;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
@@ -66,46 +61,6 @@ pub struct Endpoint {
     local: SocketAddr,
 }
 
-/// The configurations that connections are taken up with.
-struct Servers {
-    tls: Arc<Tls>,
-    base: quinn::ServerConfig,
-    /// For what was in force last.
-    made: RefCell<(Arc<Current>, Vec<Arc<quinn::ServerConfig>>)>,
-}
-
-impl Servers {
-    fn new(tls: &Arc<Tls>, base: quinn::ServerConfig) -> Self {
-        let current = tls.current();
-        let made = RefCell::new((Arc::clone(&current), made(&current, &base)));
-        Self { tls: Arc::clone(tls), base, made }
-    }
-
-    /// What is in force, to be kept for the length of a handshake.
-    fn current(&self) -> Arc<Current> {
-        self.tls.current()
-    }
-
-    /// The configuration of an index.
-    fn get(&self, current: &Arc<Current>, index: usize) -> Option<Arc<quinn::ServerConfig>> {
-        let mut held = self.made.borrow_mut();
-        if !Arc::ptr_eq(&held.0, current) {
-            *held = (Arc::clone(current), made(current, &self.base));
-        }
-        held.1.get(index).map(Arc::clone)
-    }
-}
-
-/// All of them share the base's key of tokens, which the endpoint checks before a name is known.
-fn made(current: &Current, base: &quinn::ServerConfig) -> Vec<Arc<quinn::ServerConfig>> {
-    let with = |crypto: &Arc<_>| {
-        let mut config = base.clone();
-        config.crypto = Arc::clone(crypto) as _;
-        Arc::new(config)
-    };
-    current.quic.iter().map(with).collect()
-}
-
 impl Endpoint {
     /// Takes the socket over.
     pub fn bind(worker: &Worker, socket: std::net::UdpSocket, tls: &Arc<Tls>) -> anyhow::Result<Self> {
@@ -138,9 +93,7 @@ impl Endpoint {
         setsockopt(&same, sockopt::UdpGroSegment, &false)?;
         let hellos = Arc::new(Hellos::default());
         let servers = Rc::new(Servers::new(tls, server.clone()));
-        let shared = Arc::clone(&worker.shared);
-        let wrapped = Socket { inner: wrapped, shared, tls: Arc::clone(tls), hellos: Arc::clone(&hellos) };
-        let wrapped = Arc::new(wrapped);
+        let wrapped = Arc::new(Socket::new(wrapped, &worker.shared, tls, &hellos));
         let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), wrapped, runtime)?;
         Ok(Self { quic, hellos, servers, local })
     }
@@ -384,56 +337,4 @@ async fn source(method: &Method, mut body: H3RequestBody, patience: Duration) ->
         }
     }
     Ok(Source::H3(Box::new(body)))
-}
-
-/// quinn's socket, told that it gets one datagram at a time, and looked at for ClientHellos where a policy wants them.
-#[derive(Debug)]
-struct Socket {
-    inner: Arc<dyn AsyncUdpSocket>,
-    shared: Arc<Shared>,
-    tls: Arc<Tls>,
-    hellos: Arc<Hellos>,
-}
-
-impl AsyncUdpSocket for Socket {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Arc::clone(&self.inner).create_io_poller()
-    }
-
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.inner.try_send(transmit)
-    }
-
-    fn poll_recv(
-        &self,
-        cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
-        meta: &mut [RecvMeta],
-    ) -> Poll<io::Result<usize>> {
-        let polled = self.inner.poll_recv(cx, bufs, meta);
-        if let Poll::Ready(Ok(count)) = polled
-            && (self.tls.wants_names() || self.shared.snapshot.load().policies.wants_hello())
-        {
-            for (buffer, meta) in bufs.iter().zip(meta.iter()).take(count) {
-                self.hellos.see(meta.addr, buffer.get(..meta.len).unwrap_or_default());
-            }
-        }
-        polled
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
-    }
-
-    fn max_transmit_segments(&self) -> usize {
-        self.inner.max_transmit_segments()
-    }
-
-    fn max_receive_segments(&self) -> usize {
-        1
-    }
-
-    fn may_fragment(&self) -> bool {
-        self.inner.may_fragment()
-    }
 }
