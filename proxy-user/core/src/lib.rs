@@ -5,6 +5,7 @@ pub mod abuse;
 pub mod balance;
 pub mod config;
 pub mod diagnostic;
+pub mod dial;
 pub mod digest;
 pub mod doctor;
 pub mod explain;

@@ -1,11 +1,9 @@
-//! A new connection to a server: address look-up (cached for a bounded time), TCP or a Unix socket, PROXY protocol, TLS, and the
-//! HTTP that both sides speak.
+//! A new connection to a server: its address, TCP or a Unix socket, PROXY protocol, TLS, and the HTTP that both sides speak.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::uri::Scheme as UriScheme;
 use proxy_core::config::Scheme;
@@ -14,20 +12,12 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::attempts;
 use super::h2::Session;
 use super::http1::Connection;
 use super::http1::stream::Io;
 use super::pool::{Pool, State};
 use crate::http::fault::{Fault, Kind};
-
-/// How long looked-up addresses are used. `getaddrinfo` does not tell the records' own time.
-const LOOKUP_FOR: Duration = Duration::from_secs(10);
-/// Addresses of one name that are tried.
-const MAX_ADDRESSES: usize = 8;
-
-/// Addresses of a server's name, as of the last look-up.
-#[derive(Default)]
-pub(super) struct Addresses(RefCell<Option<(Instant, Rc<[SocketAddr]>)>>);
 
 /// What the server speaks.
 pub(super) enum Opened {
@@ -47,28 +37,6 @@ pub struct OnBehalf {
 impl From<(SocketAddr, SocketAddr)> for OnBehalf {
     fn from(client: (SocketAddr, SocketAddr)) -> Self {
         Self { client: Some(client) }
-    }
-}
-
-impl Addresses {
-    async fn get(&self, host: &str, port: u16) -> std::io::Result<Rc<[SocketAddr]>> {
-        if let Some((since, known)) = &*self.0.borrow()
-            && since.elapsed() < LOOKUP_FOR
-        {
-            return Ok(Rc::clone(known));
-        }
-        match tokio::net::lookup_host((host, port)).await {
-            Ok(found) => {
-                let found: Rc<[SocketAddr]> = found.take(MAX_ADDRESSES).collect();
-                *self.0.borrow_mut() = Some((Instant::now(), Rc::clone(&found)));
-                Ok(found)
-            }
-            // The addresses that were good a moment ago are a better guess than none.
-            Err(error) => match &*self.0.borrow() {
-                Some((_, known)) => Ok(Rc::clone(known)),
-                None => Err(error),
-            },
-        }
     }
 }
 
@@ -152,8 +120,8 @@ impl Pool {
         let mut stream = if let Some(ip) = url.ip() {
             TcpStream::connect((ip, url.port)).await?
         } else {
-            let addresses = state.addresses.get(&url.host, url.port).await?;
-            TcpStream::connect(&*addresses).await?
+            let addresses = state.addresses.get(&url.host, &self.origin().resolver).await?;
+            attempts::connect(addresses, url.port).await?
         };
         stream.set_nodelay(true)?;
         self.introduce(&mut stream, behalf).await?;

@@ -2,6 +2,7 @@
 //! sends the request, and tries again only where nothing of it can have had an effect.
 
 mod asker;
+mod attempts;
 pub mod connect;
 pub(crate) mod copy;
 pub(crate) mod discard;
@@ -9,6 +10,7 @@ pub mod h2;
 mod hedge;
 pub mod http1;
 pub mod lease;
+mod names;
 pub mod origin;
 pub mod pool;
 mod probe;

@@ -1,6 +1,7 @@
 //! Origins as a snapshot holds them: parsed and checked when the config is loaded, so that nothing about them can
 //! fail later except reaching them.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub struct Origin {
     pub hedge: Option<After>,
     /// How servers are asked whether they are well.
     pub health: Option<Probing>,
+    /// Who is asked for addresses of its servers; none for those of the system.
+    pub resolver: Arc<[SocketAddr]>,
     /// What TLS was made of, to tell whether it changed.
     made_of: Option<Digest>,
 }
@@ -60,8 +63,9 @@ impl Origin {
     pub fn all(config: &Config, base: &Path) -> Result<Vec<Arc<Self>>, String> {
         let mut faults = Vec::new();
         let mut origins = Vec::new();
+        let resolver: Arc<[SocketAddr]> = config.resolver.servers.iter().copied().collect();
         for (name, upstream) in &config.upstreams {
-            match Self::new(name, upstream, base) {
+            match Self::new(name, upstream, base, &resolver) {
                 Ok(origin) => origins.push(Arc::new(origin)),
                 Err(fault) => faults.push(format!("/upstreams/{name}{fault}")),
             }
@@ -69,7 +73,7 @@ impl Origin {
         if faults.is_empty() { Ok(origins) } else { Err(faults.join("\n")) }
     }
 
-    fn new(name: &str, upstream: &Upstream, base: &Path) -> Result<Self, String> {
+    fn new(name: &str, upstream: &Upstream, base: &Path, resolver: &Arc<[SocketAddr]>) -> Result<Self, String> {
         let mut servers = Vec::new();
         for (index, url) in upstream.servers.iter().enumerate() {
             let tls_name = match url.scheme {
@@ -118,6 +122,7 @@ impl Origin {
             retries,
             hedge,
             health,
+            resolver: Arc::clone(resolver),
             made_of,
         })
     }
@@ -129,6 +134,7 @@ impl Origin {
             && self.keepalive == other.keepalive
             && (&self.rules, &self.key, &self.queue) == (&other.rules, &other.key, &other.queue)
             && (&self.retries, &self.hedge, &self.health) == (&other.retries, &other.hedge, &other.health)
+            && self.resolver == other.resolver
             && self.made_of == other.made_of
             && self.tls_http2.is_some() == other.tls_http2.is_some()
             && self.proxy_protocol == other.proxy_protocol

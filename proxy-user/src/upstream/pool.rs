@@ -13,9 +13,9 @@ use proxy_core::config::Balance;
 use proxy_core::route::Key;
 use tokio::sync::Notify;
 
-use super::connect::Addresses;
 use super::h2::Sessions;
 use super::lease::{Idle, Turn};
+use super::names::Addresses;
 use super::origin::{Origin, Server};
 
 /// How long a server that could not be reached is tried last.
@@ -44,7 +44,7 @@ pub struct Pool {
 /// One server of the pool.
 pub(super) struct State {
     pub(super) server: Server,
-    pub(super) addresses: Addresses,
+    pub(super) addresses: Rc<Addresses>,
     pub(super) name: Rc<str>,
     pub(super) idle: RefCell<Vec<Idle>>,
     pub(super) sessions: Sessions,
@@ -60,7 +60,7 @@ impl Pool {
     pub fn new(origin: Arc<Origin>) -> Self {
         let servers = origin.servers.iter().map(|server| State {
             server: server.clone(),
-            addresses: Addresses::default(),
+            addresses: Rc::default(),
             name: server.url.name().into(),
             idle: RefCell::default(),
             sessions: Sessions::default(),

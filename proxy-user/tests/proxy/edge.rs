@@ -95,6 +95,11 @@ impl Edge {
         });
     }
 
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
     /// Lines of the access log, once there are so many.
     pub fn access_log(&self, lines: usize) -> Vec<Value> {
         wait_for("access log", || {

@@ -21,6 +21,7 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod mirror;
+mod names;
 mod observe;
 mod origin;
 mod passages;

@@ -45,7 +45,11 @@ struct Seen {
 impl Origin {
     /// Starts one that puts `name` into its answers.
     pub fn start(name: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), name)
+    }
+
+    /// The same on a listener that is there.
+    pub fn on(listener: TcpListener, name: &'static str) -> Self {
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let requests = Arc::new(AtomicUsize::new(0));

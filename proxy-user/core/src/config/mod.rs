@@ -11,6 +11,7 @@ mod listener;
 mod mirror;
 mod observe;
 mod rates;
+mod resolver;
 mod restart;
 mod route;
 mod route_check;
@@ -39,6 +40,7 @@ pub use listener::{Admin, Certificate, Forward, Fronted, Listener, Protocol};
 pub use mirror::Mirror;
 pub use observe::{AccessLog, LogFormat, Tracing};
 pub use rates::{Rate, RateImage, RateOf, RatePer};
+pub use resolver::Resolver;
 pub use restart::needs_restart;
 pub use route::{
     Condition, Files, HeaderChanges, Page, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share, SplitBy,
@@ -107,6 +109,9 @@ pub struct Config {
     /// Named origins.
     #[schemars(extend("maxProperties" = MAX_UPSTREAMS))]
     pub upstreams: BTreeMap<String, Upstream>,
+    /// Where names of origins are looked up.
+    #[serde(default, skip_serializing_if = "Resolver::is_default")]
+    pub resolver: Resolver,
     /// Policy files; glob patterns are taken, relative paths start at the config file's directory.
     #[serde(default)]
     pub policies: Vec<String>,
