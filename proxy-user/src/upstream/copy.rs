@@ -8,7 +8,7 @@ use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
-use super::asker::Terms;
+use super::asker::{Asker as _, Terms};
 use super::pool::Pool;
 use super::{Outgoing, discard, send};
 use crate::http::body::RequestBody;
@@ -46,7 +46,13 @@ impl Copy {
     /// Nothing was answered.
     pub(crate) async fn send(self, pool: &Rc<Pool>) -> Result<(), Fault> {
         let Self { terms, method, target, fields, mut body, hash } = self;
-        let outgoing = Outgoing { method: &method, target: target.as_ref(), fields: &fields, early: None };
+        let outgoing = Outgoing {
+            method: &method,
+            target: target.as_ref(),
+            fields: &fields,
+            early: None,
+            patience: terms.response_timeout(),
+        };
         let mut order = pool.order(Instant::now(), hash);
         let mut fresh = false;
         loop {

@@ -20,7 +20,7 @@ pub mod tunnel;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -201,13 +201,15 @@ pub(super) struct Outgoing<'r> {
     fields: &'r HeaderMap,
     /// Where early hints of the origin go, if they are heard.
     early: Option<&'r Early>,
+    /// How long the origin may take none of a body.
+    patience: Duration,
 }
 
 impl<'r> Outgoing<'r> {
     /// A request's own, with the fields that the origin gets.
     fn of(exchange: &'r Exchange, fields: &'r HeaderMap) -> Self {
         let target = exchange.target.as_ref().or(exchange.request.uri.path_and_query());
-        Self { method: &exchange.request.method, target, fields, early: None }
+        Self { method: &exchange.request.method, target, fields, early: None, patience: exchange.response_timeout() }
     }
 }
 
@@ -223,7 +225,7 @@ async fn send(lease: &mut Lease, asker: &impl Asker, outgoing: Outgoing<'_>, bod
     bump(if lease.reused { &stats.upstream_reused } else { &stats.upstream_connects }, 1);
     let patience = asker.response_timeout();
     lease.deadline.set(patience);
-    let outgoing = Outgoing { early: asker.early(), ..outgoing };
+    let outgoing = Outgoing { early: asker.early(), patience, ..outgoing };
     let Lease { sender, deadline, .. } = lease;
     let answer = async {
         match sender {

@@ -60,7 +60,13 @@ impl Pool {
         let mut fields = HeaderMap::new();
         fields.insert(HOST, host);
         fields.insert(USER_AGENT, HeaderValue::from_static("tidegate-health"));
-        let outgoing = Outgoing { method: &Method::GET, target: Some(&target), fields: &fields, early: None };
+        let outgoing = Outgoing {
+            method: &Method::GET,
+            target: Some(&target),
+            fields: &fields,
+            early: None,
+            patience: health.timeout.0,
+        };
         let sent = match opened {
             Opened::Http1(connection) => {
                 connection.send(outgoing, RequestBody::empty()).await.map(|answer| answer.status())

@@ -15,6 +15,8 @@ pub enum Way {
     Reset(&'static str),
     /// Nothing at all.
     Hang,
+    /// Nothing at all, and it does not even read on.
+    Deaf,
 }
 
 /// A running one; it ends with the test process.
@@ -72,5 +74,6 @@ fn fail(mut stream: TcpStream, way: Way, counted: &AtomicUsize) {
         }
         // Until the other side has had enough.
         Way::Hang => drop(stream.read(&mut [0; 1])),
+        Way::Deaf => std::thread::sleep(Duration::from_secs(3600)),
     }
 }

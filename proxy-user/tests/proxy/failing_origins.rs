@@ -82,6 +82,26 @@ fn a_server_that_refuses_costs_no_request_and_is_left_alone() {
 }
 
 #[test]
+fn a_server_that_takes_nothing_of_a_body_is_given_up() {
+    let deaf = Bad::start(Way::Deaf);
+    let edge = one_worker(&[deaf.address], json!({}), |config| {
+        config["timeouts"] = json!({"response": "1s"});
+        config["limits"] = json!({"body": "128MiB"});
+    });
+    // More than all buffers on the way hold.
+    let file = edge.directory().join("large");
+    std::fs::write(&file, vec![b'x'; 64 << 20]).unwrap();
+    // What curl thinks of an answer in the middle of its body is its own business.
+    let url = format!("https://127.0.0.1:{}/large", edge.https.port());
+    let body = format!("@{}", file.display());
+    let curl =
+        Command::new("curl").args(["-sSk", "--max-time", "60", "--http2", "--data-binary", &body, &url]).output();
+    curl.expect("curl is needed: apt-get install curl");
+    let line = &edge.access_log(1)[0];
+    assert_eq!((&line["status"], &line["error"]), (&json!(504), &json!("upstream.response_timeout")), "{line}");
+}
+
+#[test]
 fn closing_kept_connections_is_no_failure() {
     let origins = [Origin::start("one"), Origin::start("two")];
     let ejection = json!({"balance": {"ejection": {"failures": 1, "for": "1h"}}});

@@ -54,8 +54,8 @@ struct Wire {
     keeps: bool,
     /// A request's body is on its way.
     sending: bool,
-    /// A request's body broke off, so that the origin waits for the rest for ever.
-    cut: bool,
+    /// A request's body broke off, so that the origin would wait for the rest for ever: why.
+    cut: Option<Fault>,
     /// Who waits for a response while a body is sent.
     reader: Option<Waker>,
 }
@@ -79,7 +79,7 @@ impl Connection {
             gone: 0,
             keeps: true,
             sending: false,
-            cut: false,
+            cut: None,
             reader: None,
         })))
     }
@@ -87,7 +87,7 @@ impl Connection {
     /// Whether another request may go over it: the last one was sent whole, its response read to the end, and nothing came behind.
     pub(super) fn is_reusable(&self) -> bool {
         let wire = self.0.borrow();
-        wire.keeps && !wire.sending && !wire.cut && wire.came.is_empty()
+        wire.keeps && !wire.sending && wire.cut.is_none() && wire.came.is_empty()
     }
 
     /// Whether the origin has left it open and has sent nothing unasked. Costs no system call unless something came.
@@ -106,7 +106,7 @@ impl Connection {
     /// Sends a request and waits for the header of its response. A body that does not go with the header is sent by a task.
     pub(super) async fn send(
         &self,
-        Outgoing { method, target, fields, early }: Outgoing<'_>,
+        Outgoing { method, target, fields, early, patience }: Outgoing<'_>,
         mut body: RequestBody,
     ) -> Result<Response<AnswerBody>, Unanswered> {
         let target = target.map_or("/", PathAndQuery::as_str);
@@ -148,7 +148,7 @@ impl Connection {
             body.put_back(ahead);
             return Err(Unanswered { unsent: Some(body), refused: false, fault: CLOSED });
         }
-        let pump = (!whole).then(|| pump::start(&self.0, body, left));
+        let pump = (!whole).then(|| pump::start(&self.0, body, left, patience));
         let mut awaited = Awaited::default();
         let head = poll_fn(|cx| self.0.borrow_mut().poll_answer(cx, method, early, &mut awaited)).await;
         let head = head.map_err(Unanswered::broken)?;
@@ -182,7 +182,7 @@ impl Wire {
 
     /// Reads more, with room for about as much as is expected; 0 is the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>, expected: usize) -> Poll<io::Result<usize>> {
-        if self.cut {
+        if self.cut.is_some() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if self.came.capacity() - self.came.len() < LEAST_ROOM.min(expected) {
@@ -231,7 +231,7 @@ impl Wire {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(%error, "origin connection");
-                    return Poll::Ready(Err(CLOSED));
+                    return Poll::Ready(Err(self.cut.unwrap_or(CLOSED)));
                 }
             }
         }

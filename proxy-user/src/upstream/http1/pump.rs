@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http_body::Body as _;
@@ -14,9 +15,12 @@ use tokio::task::JoinHandle;
 
 use super::Wire;
 use crate::http::body::RequestBody;
+use crate::http::fault::{Fault, Kind};
+use crate::upstream::CLOSED;
 
 /// Slices of one write: a chunk's size, its bytes and its end.
 const SLICES: usize = 3;
+const STALLED: Fault = Fault::upstream(Kind::ResponseTimeout, "the origin did not take the request in time");
 
 /// The task; ended with this.
 pub(super) struct Pump(JoinHandle<()>);
@@ -36,6 +40,8 @@ pub(super) struct Left(Body);
 enum Broken {
     /// By the client, or by one of our bounds: the body's progress has the reason.
     Client,
+    /// By the origin, which has taken none of it for too long.
+    Stalled,
     /// By the origin, which may have answered for all that.
     Origin(io::Error),
 }
@@ -86,27 +92,33 @@ impl Left {
 }
 
 /// Sends the rest of a body.
-pub(super) fn start(wire: &Rc<RefCell<Wire>>, body: RequestBody, left: Left) -> Pump {
+pub(super) fn start(wire: &Rc<RefCell<Wire>>, body: RequestBody, left: Left, patience: Duration) -> Pump {
     wire.borrow_mut().sending = true;
     let wire = Rc::clone(wire);
     Pump(tokio::task::spawn_local(async move {
-        let sent = send(&wire, body, left).await;
+        let sent = send(&wire, body, left, patience).await;
         let mut wire = wire.borrow_mut();
-        match sent {
-            Ok(()) => wire.sending = false,
-            // The request stays unfinished: the connection is of no more use, but an answer may be on its way.
-            Err(Broken::Origin(error)) => tracing::debug!(%error, "the origin took no more of a request body"),
-            Err(Broken::Client) => {
-                wire.cut = true;
-                if let Some(reader) = wire.reader.take() {
-                    reader.wake();
-                }
+        let cut = match sent {
+            Ok(()) => {
+                wire.sending = false;
+                return;
             }
+            // The request stays unfinished: the connection is of no more use, but an answer may be on its way.
+            Err(Broken::Origin(error)) => {
+                tracing::debug!(%error, "the origin took no more of a request body");
+                return;
+            }
+            Err(Broken::Stalled) => STALLED,
+            Err(Broken::Client) => CLOSED,
+        };
+        wire.cut = Some(cut);
+        if let Some(reader) = wire.reader.take() {
+            reader.wake();
         }
     }))
 }
 
-async fn send(wire: &RefCell<Wire>, mut body: RequestBody, mut left: Left) -> Result<(), Broken> {
+async fn send(wire: &RefCell<Wire>, mut body: RequestBody, mut left: Left, patience: Duration) -> Result<(), Broken> {
     let mut trailers = None;
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         match frame.map_err(|_| Broken::Client)?.into_data() {
@@ -115,7 +127,7 @@ async fn send(wire: &RefCell<Wire>, mut body: RequestBody, mut left: Left) -> Re
                 if left.0 == Body::Length(u64::MAX) {
                     return Err(Broken::Client);
                 }
-                write(wire, [before.into(), data, Bytes::from_static(behind)]).await?;
+                write(wire, [before.into(), data, Bytes::from_static(behind)], patience).await?;
             }
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
@@ -124,7 +136,7 @@ async fn send(wire: &RefCell<Wire>, mut body: RequestBody, mut left: Left) -> Re
         Body::Chunked => {
             let mut end = Vec::new();
             http1::encode_trailers(&mut end, trailers.as_ref());
-            Ok(write(wire, [end.into(), Bytes::new(), Bytes::new()]).await?)
+            write(wire, [end.into(), Bytes::new(), Bytes::new()], patience).await
         }
         Body::None | Body::Length(0) => Ok(()),
         Body::Length(_) => Err(Broken::Client),
@@ -132,20 +144,25 @@ async fn send(wire: &RefCell<Wire>, mut body: RequestBody, mut left: Left) -> Re
 }
 
 /// Writes the pieces one behind the other.
-async fn write(wire: &RefCell<Wire>, [before, data, behind]: [Bytes; SLICES]) -> io::Result<()> {
+async fn write(
+    wire: &RefCell<Wire>,
+    [before, data, behind]: [Bytes; SLICES],
+    patience: Duration,
+) -> Result<(), Broken> {
     let mut rest = before.chain(data).chain(behind);
     while rest.has_remaining() {
-        let count = poll_fn(|cx| {
+        let write = poll_fn(|cx| {
             let mut slices = [io::IoSlice::new(&[]); SLICES];
             let count = rest.chunks_vectored(&mut slices);
             let slices = slices.get(..count).unwrap_or_default();
             Pin::new(&mut wire.borrow_mut().io).poll_write_vectored(cx, slices)
-        })
-        .await?;
+        });
+        let count = tokio::time::timeout(patience, write).await.map_err(|_| Broken::Stalled)??;
         if count == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
         }
         rest.advance(count);
     }
-    poll_fn(|cx| Pin::new(&mut wire.borrow_mut().io).poll_flush(cx)).await
+    let flush = poll_fn(|cx| Pin::new(&mut wire.borrow_mut().io).poll_flush(cx));
+    Ok(tokio::time::timeout(patience, flush).await.map_err(|_| Broken::Stalled)??)
 }
