@@ -3,10 +3,11 @@
 //! stream reset; the others of the connection go on. HTTP/1 has the socket alone, which the connection watches itself.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use pin_project_lite::pin_project;
 use proxy_core::abuse::Kind;
 
 use crate::worker::connection::Connection;
@@ -81,22 +82,38 @@ impl Patience {
     }
 }
 
-/// Serves a stream of HTTP/2, of which only its future is known: what its response body was asked for tells whether the client
-/// takes anything. Dropped, the stream is reset.
-pub async fn stream(connection: Rc<Connection>, serving: impl Future<Output = ()>) {
-    let mut serving = pin!(serving);
-    let mut patience = Patience::new(&connection);
-    poll_fn(|cx| {
-        connection.worker.asked.set(Asked::Nothing);
-        if serving.as_mut().poll(cx).is_ready() {
+pin_project! {
+    /// A stream of HTTP/2 that is served, of which only its future is known: what its response body was asked for tells whether the
+    /// client takes anything. Dropped, the stream is reset. No `async fn`: that would hold what it serves twice.
+    pub struct Stream<F> {
+        #[pin]
+        serving: F,
+        patience: Patience,
+    }
+}
+
+impl<F> Stream<F> {
+    /// Of a client's connection.
+    pub fn new(connection: &Rc<Connection>, serving: F) -> Self {
+        Self { serving, patience: Patience::new(connection) }
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Stream<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let asked = &this.patience.connection.worker.asked;
+        asked.set(Asked::Nothing);
+        if this.serving.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        match connection.worker.asked.get() {
+        match asked.get() {
             Asked::Nothing => {}
-            Asked::InVain => patience.end(),
-            Asked::ForMore => patience.begin(),
+            Asked::InVain => this.patience.end(),
+            Asked::ForMore => this.patience.begin(),
         }
-        if patience.poll_lost(cx) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
+        if this.patience.poll_lost(cx) { Poll::Ready(()) } else { Poll::Pending }
+    }
 }

@@ -281,6 +281,7 @@ async fn one<P: PendingRequest>(connection: Rc<Connection>, pending: P) -> Resul
     let source = source(&head.method, body, config.timeouts.body.0).await?;
     let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);
     let mut exchange = Exchange::new(Rc::clone(&connection), head, body.progress());
+    let slow = || Gone("the client took nothing of its answer".to_owned());
     let response = if live.snapshot.early_hints {
         let (early, mut hints) = early::channel();
         exchange.early = Some(early);
@@ -293,7 +294,7 @@ async fn one<P: PendingRequest>(connection: Rc<Connection>, pending: P) -> Resul
                     *hint.status_mut() = StatusCode::EARLY_HINTS;
                     *hint.headers_mut() = headers;
                     let sent = Patience::new(&connection).send(reply.header(hint)).await;
-                    sent.ok_or_else(|| Gone("the client took nothing of its answer".to_owned()))??;
+                    sent.ok_or_else(slow)??;
                 }
                 response = &mut response => break response,
             }
@@ -310,7 +311,6 @@ async fn one<P: PendingRequest>(connection: Rc<Connection>, pending: P) -> Resul
     }
     let (head, mut body) = response.into_parts();
     let mut patience = Patience::new(&connection);
-    let slow = || Gone("the client took nothing of its answer".to_owned());
     patience.send(reply.header(Response::from_parts(head, ()))).await.ok_or_else(slow)??;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|fault| Gone(fault.to_string()))?;

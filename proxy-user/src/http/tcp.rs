@@ -227,10 +227,11 @@ struct Early<I> {
 async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Cut> {
     let (head, body) = request.into_parts();
     let source = if body.is_end_stream() { Source::Empty } else { Source::Hyper(body) };
-    let config = &connection.worker.live().snapshot.config;
+    let live = connection.worker.live();
+    let config = &live.snapshot.config;
     let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);
     // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).
-    let hints = head.version == Version::HTTP_11 && connection.worker.live().snapshot.early_hints;
+    let hints = head.version == Version::HTTP_11 && live.snapshot.early_hints;
     let mut exchange = Exchange::new(Rc::clone(&connection), head, body.progress());
     if hints {
         exchange.early = Some(early::Early::Http1(Rc::clone(&connection)));
@@ -287,7 +288,7 @@ struct LocalExec(Rc<Connection>);
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
     fn execute(&self, task: F) {
-        drop(tokio::task::spawn_local(pace::stream(Rc::clone(&self.0), task)));
+        drop(tokio::task::spawn_local(pace::Stream::new(&self.0, task)));
     }
 }
 

@@ -12,10 +12,10 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request, response};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
+use proxy_core::http1::names;
 
 use super::fault::{Fault, Kind};
 use crate::stages::exchange::Journey;
-use crate::stages::headers::names;
 use crate::upstream::tunnel::OriginStream;
 
 /// The protocol that connections are handed over to.

@@ -2,6 +2,8 @@
 //! the bytes beside it and remembers which request's head could be read in two ways, so that it can be refused
 //! (RFC 9112 sections 2.2, 6.1 and 6.3). Pure: bytes in, a verdict out.
 
+use proxy_core::http1::chunk_length;
+
 /// Longest line that is put together over several reads; a longer one cannot be judged and is refused.
 const MAX_LINE: usize = 64 << 10;
 
@@ -113,7 +115,7 @@ impl Framing {
         match self.state {
             State::Head if text.is_empty() => self.head_ended(),
             State::Head => self.field(text),
-            State::ChunkSize => match chunk_size(text) {
+            State::ChunkSize => match chunk_length(text) {
                 Some(0) => self.state = State::Trailers,
                 // The chunk's own line end goes with it.
                 Some(size) => self.state = State::Chunk(size.saturating_add(2)),
@@ -174,13 +176,6 @@ impl Framing {
         self.state = State::Done;
         self.line = Vec::new();
     }
-}
-
-/// The number before extensions (section 7.1.1).
-fn chunk_size(line: &[u8]) -> Option<u64> {
-    let size = line.split(|b| *b == b';').next()?.trim_ascii_end();
-    let text = std::str::from_utf8(size).ok()?;
-    if text.starts_with('+') { None } else { u64::from_str_radix(text, 16).ok() }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ pub mod counters;
 pub mod exchange;
 pub mod files;
 pub mod filter;
-pub(crate) mod headers;
+mod headers;
 pub mod hooks;
 mod mirror;
 pub mod policy;

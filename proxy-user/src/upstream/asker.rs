@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::connect::OnBehalf;
 use crate::http::body::Progress;
-use crate::http::early::Early;
 use crate::stages::exchange::Exchange;
 use crate::worker::Worker;
 
@@ -18,12 +17,8 @@ pub(crate) trait Asker {
     fn behalf(&self) -> OnBehalf;
     /// How long connecting may take.
     fn connect_timeout(&self) -> Duration;
-    /// How long the response header may take.
-    fn response_timeout(&self) -> Duration;
     /// How far a body has come that is still being sent to us.
     fn progress(&self) -> Option<&Progress>;
-    /// Where early hints go, if they are heard.
-    fn early(&self) -> Option<&Early>;
 }
 
 impl Asker for Exchange {
@@ -39,16 +34,8 @@ impl Asker for Exchange {
         Self::connect_timeout(self)
     }
 
-    fn response_timeout(&self) -> Duration {
-        Self::response_timeout(self)
-    }
-
     fn progress(&self) -> Option<&Progress> {
         self.body.as_deref()
-    }
-
-    fn early(&self) -> Option<&Early> {
-        self.early.as_ref().filter(|_| self.route().is_some_and(|route| route.early_hints))
     }
 }
 
@@ -57,7 +44,8 @@ pub(crate) struct Terms {
     worker: Rc<Worker>,
     behalf: OnBehalf,
     connect: Duration,
-    response: Duration,
+    /// How long the response header may take.
+    pub(super) response: Duration,
 }
 
 impl Terms {
@@ -85,15 +73,7 @@ impl Asker for Terms {
         self.connect
     }
 
-    fn response_timeout(&self) -> Duration {
-        self.response
-    }
-
     fn progress(&self) -> Option<&Progress> {
-        None
-    }
-
-    fn early(&self) -> Option<&Early> {
         None
     }
 }

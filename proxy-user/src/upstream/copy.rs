@@ -8,7 +8,7 @@ use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
-use super::asker::{Asker as _, Terms};
+use super::asker::Terms;
 use super::pool::Pool;
 use super::{Outgoing, discard, send};
 use crate::http::body::RequestBody;
@@ -51,7 +51,7 @@ impl Copy {
             target: target.as_ref(),
             fields: &fields,
             early: None,
-            patience: terms.response_timeout(),
+            patience: terms.response,
         };
         let mut order = pool.order(Instant::now(), hash);
         let mut fresh = false;

@@ -22,8 +22,8 @@ pub enum Sender {
     /// An HTTP/1.1 connection.
     Http1(Connection),
     /// A place on an HTTP/2 connection, until the request is sent.
-    Http2(Option<Slot>),
-    /// Nothing any more: the connection goes on as something else.
+    Http2(Slot),
+    /// Nothing any more: the request has the place, or the connection goes on as something else.
     Taken,
 }
 
@@ -189,7 +189,7 @@ impl Pool {
         let attempt = match shared {
             None => None,
             Some(state) => match state.sessions.next(fresh).await {
-                Next::Go(slot) => return Ok(lease(Sender::Http2(Some(slot)), true, turn)),
+                Next::Go(slot) => return Ok(lease(Sender::Http2(slot), true, turn)),
                 Next::Failed(fault) => return Err(fault),
                 // Whoever waited for the first connection, which then was of HTTP/1.1, does not wait for others.
                 Next::Connect(attempt) => (!state.declined.get()).then_some(attempt),
@@ -201,7 +201,7 @@ impl Pool {
                 if let Some(attempt) = attempt {
                     attempt.made(Some(&session));
                 }
-                Ok(lease(Sender::Http2(Some(slot)), false, turn))
+                Ok(lease(Sender::Http2(slot), false, turn))
             }
             Ok(Opened::Http1(connection)) => {
                 if let (Some(attempt), Some(state)) = (attempt, self.servers.get(server)) {

@@ -64,12 +64,11 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
     if body.is_end_stream() && body.size_hint().exact() != Some(0) {
         return Err(Fault::bad_request("the request body is not valid"));
     }
-    let mut body = Some(body);
+    let mut body = body;
     let mut sends = 0;
     let mut retries = Retry { left: if repeatable { pool.origin().retries.attempts } else { 0 } };
     pool.sent();
-    // Without a body there is always another empty one.
-    while let Some(sending) = body.take().or_else(|| repeatable.then(RequestBody::empty)) {
+    loop {
         sends += 1;
         let fresh = sends >= MAX_SENDS;
         let mut lease = pool.lease(exchange, &mut order, hash, fresh, false).await?;
@@ -80,7 +79,13 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
             lease = heard;
             sent
         } else {
-            send(&mut lease, exchange, Outgoing::of(exchange, &headers), sending).await
+            send(
+                &mut lease,
+                exchange,
+                Outgoing::of(exchange, &headers),
+                std::mem::replace(&mut body, RequestBody::empty()),
+            )
+            .await
         };
         let (server, reused) = (lease.server_index(), lease.reused);
         let Unanswered { unsent, refused, fault } = match sent {
@@ -113,7 +118,8 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
         let free = !fresh && (reused || refused);
         let safe = repeatable && (refused || fault.kind != Kind::Protocol);
         if free && (unsent.is_some() || safe) {
-            body = unsent;
+            // What may be sent twice has no body.
+            body = unsent.unwrap_or_else(RequestBody::empty);
             continue;
         }
         lease.tell(false);
@@ -121,7 +127,6 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
             return Err(fault);
         }
     }
-    Err(CLOSED)
 }
 
 /// A request to which nothing came that could be passed on.
@@ -201,7 +206,7 @@ pub(super) struct Outgoing<'r> {
     fields: &'r HeaderMap,
     /// Where early hints of the origin go, if they are heard.
     early: Option<&'r Early>,
-    /// How long the origin may take none of a body.
+    /// How long the origin may take for its answer, and none of a body.
     patience: Duration,
 }
 
@@ -209,7 +214,8 @@ impl<'r> Outgoing<'r> {
     /// A request's own, with the fields that the origin gets.
     fn of(exchange: &'r Exchange, fields: &'r HeaderMap) -> Self {
         let target = exchange.target.as_ref().or(exchange.request.uri.path_and_query());
-        Self { method: &exchange.request.method, target, fields, early: None, patience: exchange.response_timeout() }
+        let early = exchange.early.as_ref().filter(|_| exchange.route().is_some_and(|route| route.early_hints));
+        Self { method: &exchange.request.method, target, fields, early, patience: exchange.response_timeout() }
     }
 }
 
@@ -223,18 +229,16 @@ async fn send(lease: &mut Lease, asker: &impl Asker, outgoing: Outgoing<'_>, bod
     lease.sent();
     let stats = &asker.worker().stats;
     bump(if lease.reused { &stats.upstream_reused } else { &stats.upstream_connects }, 1);
-    let patience = asker.response_timeout();
+    let patience = outgoing.patience;
     lease.deadline.set(patience);
-    let outgoing = Outgoing { early: asker.early(), patience, ..outgoing };
     let Lease { sender, deadline, .. } = lease;
     let answer = async {
-        match sender {
-            Sender::Http1(connection) => Ok(connection.send(outgoing, body).await?.map(OriginBody::Plain)),
-            Sender::Http2(slot) => match slot.take() {
-                Some(slot) => Box::pin(h2::send(slot, outgoing, body)).await,
-                None => Err(Unanswered::broken(GIVEN_AWAY)),
-            },
-            Sender::Taken => Err(Unanswered::broken(GIVEN_AWAY)),
+        if let Sender::Http1(connection) = sender {
+            return Ok(connection.send(outgoing, body).await?.map(OriginBody::Plain));
+        }
+        match std::mem::replace(sender, Sender::Taken) {
+            Sender::Http2(slot) => Box::pin(h2::send(slot, outgoing, body)).await,
+            Sender::Http1(_) | Sender::Taken => Err(Unanswered::broken(GIVEN_AWAY)),
         }
     };
     let mut answer = std::pin::pin!(answer);

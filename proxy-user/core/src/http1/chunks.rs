@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::Status;
 
-use super::{MAX_FIELDS, Wrong};
+use super::{MAX_FIELDS, Wrong, chunk_length};
 
 /// Bytes of a line with a chunk's size, extensions included.
 pub const MAX_CHUNK_LINE: usize = 4 << 10;
@@ -58,7 +58,8 @@ impl Chunks {
             match self.state {
                 State::Size => {
                     let Some(line) = line(came)? else { return Ok(None) };
-                    let size = size(&line).ok_or(Wrong::Chunk)?;
+                    // A lone carriage return ends no line either.
+                    let size = chunk_length(&line).filter(|_| !line.contains(&b'\r')).ok_or(Wrong::Chunk)?;
                     self.state = if size == 0 { State::Trailers } else { State::Data(size) };
                 }
                 State::Data(_) if came.is_empty() => return Ok(None),
@@ -121,15 +122,6 @@ fn line(came: &mut BytesMut) -> Result<Option<BytesMut>, Wrong> {
     }
     line.truncate(end - 1);
     Ok(Some(line))
-}
-
-/// The number before extensions (section 7.1.1), which are ignored.
-fn size(line: &[u8]) -> Option<u64> {
-    let digits = line.split(|b| *b == b';').next()?.trim_ascii_end();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) || line.contains(&b'\r') {
-        return None;
-    }
-    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 fn trailers(came: &mut BytesMut) -> Result<Option<Piece>, Wrong> {

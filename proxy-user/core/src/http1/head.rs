@@ -7,7 +7,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use httparse::{ParserConfig, Status};
 
-use super::Wrong;
+use super::{Wrong, decimal, names};
 
 /// Bytes that a header may have.
 pub const MAX_HEAD: usize = 256 << 10;
@@ -98,12 +98,7 @@ fn length(fields: &HeaderMap) -> Result<Option<u64>, Wrong> {
     let mut found = None;
     for field in fields.get_all(CONTENT_LENGTH) {
         for item in field.as_bytes().split(|b| *b == b',') {
-            let digits = item.trim_ascii();
-            if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-                return Err(Wrong::Framing);
-            }
-            let length = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u64>().ok());
-            let length = length.ok_or(Wrong::Framing)?;
+            let length = decimal(item.trim_ascii()).ok_or(Wrong::Framing)?;
             if found.is_some_and(|other| other != length) {
                 return Err(Wrong::Framing);
             }
@@ -114,11 +109,6 @@ fn length(fields: &HeaderMap) -> Result<Option<u64>, Wrong> {
 }
 
 fn keeps(is_old: bool, fields: &HeaderMap) -> bool {
-    let says = |option: &[u8]| {
-        let mut lists = fields.get_all(CONNECTION).iter();
-        lists.any(|list| {
-            list.as_bytes().split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(option))
-        })
-    };
-    if is_old { says(b"keep-alive") && !says(b"close") } else { !says(b"close") }
+    let says = |option| fields.get_all(CONNECTION).iter().any(|list| names(list, option));
+    if is_old { says("keep-alive") && !says("close") } else { !says("close") }
 }

@@ -2,10 +2,12 @@
 //! framing out of them, chunks. Strict where two readers could differ, for an origin's connection is shared by many clients.
 
 mod chunks;
+mod fields;
 mod head;
 mod request;
 
 pub use chunks::{Chunks, MAX_CHUNK_LINE, MAX_TRAILERS, Piece};
+pub use fields::{chunk_length, decimal, names, write_field};
 pub use head::{Framing, Head, MAX_FIELDS, MAX_HEAD, parse};
 pub use request::{Body, body_of, chunk_size, encode, encode_trailers, may_be_trailer};
 

@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, Method};
 
-use super::Wrong;
+use super::{Wrong, decimal, write_field};
 
 /// How a request's body is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub fn body_of(fields: &HeaderMap, known: Option<u64>) -> Result<Body, Wrong> {
     let Some(length) = fields.get(CONTENT_LENGTH) else {
         return Ok(known.map_or(Body::Chunked, Body::Length));
     };
-    let said = length.to_str().ok().and_then(|length| length.parse().ok()).ok_or(Wrong::Framing)?;
+    let said = decimal(length.as_bytes()).ok_or(Wrong::Framing)?;
     if known.is_some_and(|known| known != said) { Err(Wrong::Framing) } else { Ok(Body::Length(said)) }
 }
 
@@ -45,7 +45,7 @@ pub fn encode(out: &mut Vec<u8>, method: &Method, target: &str, fields: &HeaderM
         if name == TRANSFER_ENCODING || (name == CONTENT_LENGTH && body != Body::None) {
             continue;
         }
-        field(out, name, value.as_bytes());
+        write_field(out, name, value);
     }
     match body {
         Body::None => {}
@@ -65,7 +65,7 @@ pub fn chunk_size(out: &mut Vec<u8>, bytes: usize) {
 pub fn encode_trailers(out: &mut Vec<u8>, fields: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in fields.into_iter().flatten().filter(|(name, _)| may_be_trailer(name)) {
-        field(out, name, value.as_bytes());
+        write_field(out, name, value);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -91,11 +91,4 @@ pub fn may_be_trailer(name: &HeaderName) -> bool {
         UPGRADE,
     ];
     !NEVER.contains(name) && !name.as_str().starts_with("x-forwarded-")
-}
-
-fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }

@@ -4,6 +4,8 @@
 use http::header::{CONTENT_SECURITY_POLICY, LINK};
 use http::{HeaderMap, StatusCode};
 
+use crate::http1::write_field;
+
 /// Interim answers of one request that are passed on; the rest are left out.
 pub const MAX_HINTS: usize = 8;
 /// Bytes of names and values of one; a larger one is left out.
@@ -30,10 +32,7 @@ pub fn passed_on(status: StatusCode, headers: &HeaderMap) -> Option<HeaderMap> {
 pub fn wire(headers: &HeaderMap) -> Vec<u8> {
     let mut wire = b"HTTP/1.1 103 Early Hints\r\n".to_vec();
     for (name, value) in headers {
-        wire.extend_from_slice(name.as_str().as_bytes());
-        wire.extend_from_slice(b": ");
-        wire.extend_from_slice(value.as_bytes());
-        wire.extend_from_slice(b"\r\n");
+        write_field(&mut wire, name, value);
     }
     wire.extend_from_slice(b"\r\n");
     wire

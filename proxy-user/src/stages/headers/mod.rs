@@ -4,6 +4,7 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, response};
+use proxy_core::http1::names;
 use smallvec::SmallVec;
 
 use super::exchange::Exchange;
@@ -84,11 +85,6 @@ fn via(version: HttpVersion) -> HeaderValue {
         HttpVersion::H2 => "2 tidegate",
         HttpVersion::H3 => "3 tidegate",
     })
-}
-
-/// Whether a comma-separated list names `token`.
-pub(crate) fn names(list: &HeaderValue, token: &str) -> bool {
-    list.as_bytes().split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// Takes the fields away that end here. The `Upgrade` field, where it is one and `Connection` names it.

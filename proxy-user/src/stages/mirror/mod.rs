@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
+use proxy_core::http1::decimal;
 use proxy_core::route;
 
 use super::exchange::Exchange;
 use super::filter::BodyFilter;
 use super::hooks::{self, Hooks, Site};
-use super::{Flow, Metric, Stage, validate};
+use super::{Flow, Metric, Stage};
 use crate::http::fault::Fault;
 use crate::upstream;
 use crate::upstream::copy::Copy;
@@ -107,7 +108,7 @@ fn begin(there: &Arc<There>, exchange: &mut Exchange) {
     if exchange.upgrade.is_some() || !there.rule.takes(&upstream::asked(exchange), exchange.connection.client.ip()) {
         return;
     }
-    let declared = exchange.request.headers.get(CONTENT_LENGTH).and_then(|length| validate::decimal(length.as_bytes()));
+    let declared = exchange.request.headers.get(CONTENT_LENGTH).and_then(|length| decimal(length.as_bytes()));
     let (true, Some(place)) = (declared.is_none_or(|length| there.rule.holds(length)), there.place()) else {
         return there.leave_out();
     };

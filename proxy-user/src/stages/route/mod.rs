@@ -4,11 +4,12 @@
 mod actions;
 
 use http::header::CONTENT_LENGTH;
+use proxy_core::http1::decimal;
 use proxy_core::route::Request;
 
 use super::exchange::Exchange;
 use super::hooks::{self, Hooks, Site};
-use super::{Flow, Stage, path, validate};
+use super::{Flow, Stage, path};
 use crate::http::fault::{Fault, Kind};
 
 pub(super) struct Routes;
@@ -45,7 +46,7 @@ fn find(exchange: &mut Exchange) -> Result<(), Fault> {
     exchange.route = Some(route);
     exchange.upstream = upstream;
     let declared = exchange.request.headers.get(CONTENT_LENGTH);
-    let declared = declared.and_then(|length| validate::decimal(length.as_bytes()));
+    let declared = declared.and_then(|length| decimal(length.as_bytes()));
     if declared.is_some_and(|length| length > exchange.body_limit()) {
         return Err(Fault::downstream(Kind::BodyTooLarge, "the request body is longer than allowed"));
     }

@@ -4,6 +4,7 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
+use proxy_core::http1::decimal;
 
 use super::exchange::{Exchange, Host};
 use super::hooks::{self, Hooks, Site};
@@ -143,16 +144,6 @@ fn framing(headers: &HeaderMap, version: HttpVersion) -> Result<(), Fault> {
         return Err(Fault::malformed(version, "more than one Content-Length"));
     }
     decimal(length.as_bytes()).map(drop).ok_or_else(|| Fault::malformed(version, "Content-Length is not a number"))
-}
-
-/// A number as `Content-Length` has it (RFC 9110 section 8.6).
-pub(super) fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    text.iter().try_fold(0_u64, |sum, digit| {
-        digit.is_ascii_digit().then(|| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))?
-    })
 }
 
 /// The host that the request is for, and the `Host` field that the origin shall see where it differs from the one sent.

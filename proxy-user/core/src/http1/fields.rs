@@ -1,0 +1,68 @@
+//! What header fields and lines are made of, for whoever reads or writes them: requests, responses, chunks.
+
+use http::{HeaderName, HeaderValue};
+
+/// A number as `Content-Length` has it (RFC 9110 section 8.6): digits and nothing else.
+pub fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |sum, digit| {
+        digit.is_ascii_digit().then(|| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))?
+    })
+}
+
+/// The length of a chunk in front of its extensions, which are ignored (RFC 9112 section 7.1.1).
+pub fn chunk_length(line: &[u8]) -> Option<u64> {
+    let digits = line.split(|b| *b == b';').next()?.trim_ascii_end();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// Whether a comma-separated list names `token`.
+pub fn names(list: &HeaderValue, token: &str) -> bool {
+    list.as_bytes().split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Writes a field's line behind what `out` holds.
+pub fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_digits_alone() {
+        assert_eq!(
+            ["0", "007", "18446744073709551615"].map(|text| decimal(text.as_bytes())),
+            [Some(0), Some(7), Some(u64::MAX)]
+        );
+        assert_eq!(
+            ["", "+1", "-1", " 1", "1a", "18446744073709551616"].map(|text| decimal(text.as_bytes())),
+            [None; 6]
+        );
+    }
+
+    #[test]
+    fn chunks_have_hexadecimal_lengths() {
+        assert_eq!(["0", "A ", "ff;a=b"].map(|line| chunk_length(line.as_bytes())), [Some(0), Some(10), Some(255)]);
+        assert_eq!(
+            ["", ";a", "+1", " 1", "g", "10000000000000000"].map(|line| chunk_length(line.as_bytes())),
+            [None; 6]
+        );
+    }
+
+    #[test]
+    fn tokens_stand_between_commas() {
+        let list = HeaderValue::from_static("a, Close ,x-close");
+        assert!(names(&list, "close") && names(&list, "a"));
+        assert!(!names(&list, "x") && !names(&list, "clos"));
+    }
+}
