@@ -178,8 +178,7 @@ fn places(files: &Geo) -> Result<Databases, String> {
         std::fs::read(file).map(Some).map_err(|error| wrong(error.to_string()))
     };
     let (country, asn) = (read("country", files.country.as_ref())?, read("asn", files.asn.as_ref())?);
-    Databases::new(country, asn)
-        .map_err(|(key, error)| format!("/geo/{key}: this is no file in MaxMind's format: {error}"))
+    Databases::new(country, asn).map_err(|(key, error)| format!("/geo/{key}: {error}"))
 }
 
 /// A bundle whose signature is good.

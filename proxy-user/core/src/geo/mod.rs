@@ -9,10 +9,16 @@ mod tests;
 use std::fmt;
 use std::net::IpAddr;
 
-use maxminddb::{PathElement, Reader};
+use maxminddb::{PathElement, Reader, WithinOptions};
 
 /// Largest file that is read; the whole of GeoLite2-City has about 60 MiB.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
+/// Networks of a file that are looked through for one that says what the file is there for.
+const MAX_TRIED: usize = 10_000;
+
+const COUNTRY: [PathElement<'_>; 2] = [PathElement::Key("country"), PathElement::Key("iso_code")];
+const CONTINENT: [PathElement<'_>; 2] = [PathElement::Key("continent"), PathElement::Key("code")];
+const ASN: [PathElement<'_>; 1] = [PathElement::Key("autonomous_system_number")];
 
 /// Answers about addresses.
 pub trait Places: fmt::Debug {
@@ -41,12 +47,16 @@ impl Databases {
     /// Takes the contents of a file of countries (or cities), and of one of networks.
     ///
     /// # Errors
-    /// Which of the two is none of its format, `country` or `asn`, and why.
+    /// Which of the two is none of its format, `country` or `asn`, or tells something else, and why.
     pub fn new(country: Option<Vec<u8>>, asn: Option<Vec<u8>>) -> Result<Self, (&'static str, String)> {
         let open = |name: &'static str, bytes: Option<Vec<u8>>| {
-            bytes.map(Reader::from_source).transpose().map_err(|error| (name, error.to_string()))
+            let wrong = |error: String| (name, format!("this is no file in MaxMind's format: {error}"));
+            bytes.map(Reader::from_source).transpose().map_err(|error| wrong(error.to_string()))
         };
-        Ok(Self { country: open("country", country)?, asn: open("asn", asn)? })
+        let found = Self { country: open("country", country)?, asn: open("asn", asn)? };
+        tells(found.country.as_ref(), &COUNTRY, "`country.iso_code`").map_err(|error| ("country", error))?;
+        tells(found.asn.as_ref(), &ASN, "`autonomous_system_number`").map_err(|error| ("asn", error))?;
+        Ok(found)
     }
 
     /// Whether it tells countries.
@@ -60,6 +70,21 @@ impl Databases {
     }
 }
 
+/// Whether a file says what it is there for: files get mixed up, and the rules on them would never match.
+fn tells(reader: Option<&Reader<Vec<u8>>>, path: &[PathElement<'_>], key: &str) -> Result<(), String> {
+    let Some(reader) = reader else { return Ok(()) };
+    let networks = reader.networks(WithinOptions::default()).map_err(|error| error.to_string())?;
+    // Of any type: a value that is there is what is looked for.
+    let has = |found: maxminddb::LookupResult<'_, Vec<u8>>| {
+        matches!(found.decode_path::<serde::de::IgnoredAny>(path), Ok(Some(_)))
+    };
+    if networks.take(MAX_TRIED).flatten().any(has) {
+        return Ok(());
+    }
+    let kind = &reader.metadata().database_type;
+    Err(format!("a file of the type `{kind}` whose networks have no {key}: is it the other file?"))
+}
+
 /// A value of an address's record. Files that are broken there say nothing.
 fn value<'r, T: serde::Deserialize<'r>>(
     reader: Option<&'r Reader<Vec<u8>>>,
@@ -71,17 +96,18 @@ fn value<'r, T: serde::Deserialize<'r>>(
 
 impl Places for Databases {
     fn country(&self, address: IpAddr) -> Option<&str> {
-        let path = [PathElement::Key("country"), PathElement::Key("iso_code")];
-        value(self.country.as_ref(), address, &path)
+        value(self.country.as_ref(), address, &COUNTRY)
     }
 
     fn continent(&self, address: IpAddr) -> Option<&str> {
-        let path = [PathElement::Key("continent"), PathElement::Key("code")];
-        value(self.country.as_ref(), address, &path)
+        value(self.country.as_ref(), address, &CONTINENT)
     }
 
     fn asn(&self, address: IpAddr) -> Option<u32> {
-        value(self.asn.as_ref(), address, &[PathElement::Key("autonomous_system_number")])
+        // MaxMind's own files have 32 bits there, those of other makers any width that the number fits in: asked for as 64
+        // bits with a sign, which is no type of the format, each is taken.
+        let number: Option<i64> = value(self.asn.as_ref(), address, &ASN);
+        number.and_then(|number| u32::try_from(number).ok())
     }
 }
 

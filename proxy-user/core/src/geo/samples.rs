@@ -6,8 +6,10 @@ use std::net::Ipv4Addr;
 pub enum Value {
     /// A string.
     Text(&'static str),
-    /// A number.
+    /// A number of 32 bits.
     Number(u32),
+    /// A number of 16 bits, with no more bytes than it needs.
+    Short(u16),
     /// Names and values.
     Map(Vec<(&'static str, Value)>),
 }
@@ -32,6 +34,12 @@ impl Value {
             Self::Number(number) => {
                 to.push(begin(NUMBER, 4));
                 to.extend(number.to_be_bytes());
+            }
+            Self::Short(number) => {
+                let bytes = number.to_be_bytes();
+                let needed = bytes.iter().skip_while(|byte| **byte == 0).copied();
+                to.push(begin(SHORT, needed.clone().count()));
+                to.extend(needed);
             }
             Self::Map(entries) => {
                 to.push(begin(MAP, entries.len()));
@@ -84,16 +92,12 @@ pub fn file(networks: &[(Ipv4Addr, u8, Value)]) -> Vec<u8> {
     bytes.extend([0; 16]);
     bytes.extend(data);
     bytes.extend(b"\xab\xcd\xefMaxMind.com");
-    let short = |name: &'static str, number: u16, to: &mut Vec<u8>| {
-        Value::Text(name).write(to);
-        to.push(begin(SHORT, 2));
-        to.extend(number.to_be_bytes());
-    };
     bytes.push(begin(MAP, 9));
     for (name, number) in
         [("binary_format_major_version", 2), ("binary_format_minor_version", 0), ("ip_version", 4), ("record_size", 24)]
     {
-        short(name, number, &mut bytes);
+        Value::Text(name).write(&mut bytes);
+        Value::Short(number).write(&mut bytes);
     }
     for (name, value) in [
         ("node_count", Value::Number(count as u32)),

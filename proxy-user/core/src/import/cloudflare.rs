@@ -24,14 +24,42 @@ fn one(number: usize, rule: &Value, response: bool, draft: &mut Draft<'_>) {
     let text = |key: &str| rule.get(key).and_then(Value::as_str);
     let name = ["ref", "description", "id"].into_iter().find_map(text).unwrap_or_default();
     let shown = text("description").or(text("expression")).unwrap_or(name);
-    let Some(expression) = text("expression") else {
+    // Rules of the older firewall API keep it in a filter.
+    let filtered = rule.get("filter").and_then(|filter| filter.get("expression")).and_then(Value::as_str);
+    let Some(expression) = text("expression").or(filtered) else {
         return draft.refuse(number, shown, "it has no `expression`");
     };
-    if rule.get("enabled") == Some(&Value::Bool(false)) {
+    let says = |key: &str, word: bool| rule.get(key) == Some(&Value::Bool(word));
+    if says("enabled", false) || says("paused", true) {
         return draft.refuse(number, shown, "it is disabled there");
     }
-    let base = json!({ "id": draft.rule_id(name), "description": text("description"), "when": expression });
     let parameters = rule.get("action_parameters").unwrap_or(&Value::Null);
+    for parameters in changes(parameters) {
+        translate(number, rule, (shown, name, expression), &parameters, response, draft);
+    }
+}
+
+/// A rule there may change several headers, one here changes one: all see the request as it came, so that several rules
+/// say the same.
+fn changes(parameters: &Value) -> Vec<Value> {
+    match parameters.get("headers").and_then(Value::as_object) {
+        Some(headers) if headers.len() > 1 => {
+            headers.iter().map(|(name, header)| json!({ "headers": { name: header } })).collect()
+        }
+        _ => vec![parameters.clone()],
+    }
+}
+
+fn translate(
+    number: usize,
+    rule: &Value,
+    (shown, name, expression): (&str, &str, &str),
+    parameters: &Value,
+    response: bool,
+    draft: &mut Draft<'_>,
+) {
+    let text = |key: &str| rule.get(key).and_then(Value::as_str);
+    let base = json!({ "id": draft.rule_id(name), "description": text("description"), "when": expression });
     let mut candidates = actions(text("action").unwrap_or_default(), parameters, response);
     if candidates.is_empty() {
         let action = text("action").unwrap_or_default();
@@ -131,15 +159,12 @@ fn rewrite(parameters: &Value, response: bool) -> Vec<(Value, Option<String>)> {
     }
     let headers = parameters.get("headers").and_then(Value::as_object);
     let Some((name, header)) = headers.and_then(|headers| headers.iter().next()) else { return Vec::new() };
-    let mut notes = Vec::new();
-    if headers.is_some_and(|headers| headers.len() > 1) {
-        notes.push(format!("only the header `{name:.60}`: write a rule for each of the others"));
-    }
+    let mut note = None;
     let side = if response { "response" } else { "request" };
     let mut action = json!({ "type": "set_header", "header": name, "on": side });
     match header.get("operation").and_then(Value::as_str) {
         Some("remove") => action["type"] = "remove_header".into(),
-        Some("add") => notes.push("sets the header where there it adds one".to_owned()),
+        Some("add") => note = Some("sets the header where there it adds one".to_owned()),
         _ => {}
     }
     for (key, to) in [("value", "value"), ("expression", "value_expression")] {
@@ -147,5 +172,5 @@ fn rewrite(parameters: &Value, response: bool) -> Vec<(Value, Option<String>)> {
             action[to] = value.clone();
         }
     }
-    vec![(action, (!notes.is_empty()).then(|| notes.join("; ")))]
+    vec![(action, note)]
 }

@@ -49,10 +49,10 @@ fn a_ruleset_of_cloudflare() {
     let report = done(Product::Cloudflare, &text.to_string());
     assert_eq!(
         outcomes(&report),
-        [Mapped, Mapped, Refused, Approximated, Refused, Refused, Refused, Mapped, Mapped, Approximated, Mapped]
+        [Mapped, Mapped, Refused, Approximated, Refused, Refused, Refused, Mapped, Mapped, Mapped, Mapped, Mapped]
     );
     let ids: Vec<Value> = rules(&report).iter().map(|rule| rule["id"].clone()).collect();
-    assert_eq!(ids, ["block-wordpress", "own", "challenge", "limit", "go", "header", "skip"]);
+    assert_eq!(ids, ["block-wordpress", "own", "challenge", "limit", "go", "header", "header-2", "skip"]);
     assert!(report.lines[2].note.as_ref().is_some_and(|note| note.contains("cf.client.bot")), "{:?}", report.lines[2]);
     assert_eq!(rules(&report)[1]["action"]["status"], 418);
     assert_eq!(
@@ -69,6 +69,11 @@ fn a_ruleset_of_cloudflare() {
     for bad in ["", "{}", "[1", "{\"rules\": 7}"] {
         assert!(import(Product::Cloudflare, bad, "x", now()).is_err(), "{bad}");
     }
+    let older = r#"[{ "id": "1", "action": "block", "filter": { "expression": "raw.http.request.uri.path eq \"/x\"" } },
+        { "id": "2", "action": "block", "paused": true, "filter": { "expression": "true" } }]"#;
+    let report = done(Product::Cloudflare, older);
+    assert_eq!(outcomes(&report), [Mapped, Refused], "rules of the older API: {:?}", report.lines);
+    behaves(&report, &[(json!({ "ip.src": "203.0.113.9", "http.request.uri.path": "/x" }), "block")]);
     assert_eq!(done(Product::Cloudflare, "[]").policy, None);
     assert_eq!(outcomes(&done(Product::Cloudflare, "[1, null]")), [Refused, Refused]);
 }
@@ -82,10 +87,10 @@ fn decisions_and_bans() {
         {"scope":"Ip","value":"192.0.2.2","type":"captcha","duration":"1h"},
         {"scope":"Country","value":"XX","type":"ban","duration":"1h"}]}]"#;
     let report = done(Product::Decisions, crowdsec);
-    assert_eq!(outcomes(&report), [Mapped, Mapped, Refused, Refused]);
+    assert_eq!(outcomes(&report), [Mapped, Mapped, Approximated, Refused]);
     let ends: Vec<Value> = rules(&report).iter().map(|rule| rule["expires"].clone()).collect();
-    assert_eq!(ends, ["2026-11-22T13:00:00Z", "2026-11-22T15:59:00Z"]);
-    behaves(&report, &[(json!({ "ip.src": "198.51.100.7" }), "drop"), (json!({ "ip.src": "192.0.2.2" }), "pass")]);
+    assert_eq!(ends, ["2026-11-22T13:00:00Z", "2026-11-22T15:59:00Z", "2026-11-22T13:00:00Z"]);
+    behaves(&report, &[(json!({ "ip.src": "198.51.100.7" }), "drop"), (json!({ "ip.src": "192.0.2.2" }), "challenge")]);
     let raw = "id,source,ip,reason,action,country,as,events_count,expiration,simulated,alert_id\n\
                7,crowdsec,Ip:192.0.2.1,crowdsecurity/ssh-bf,ban,DE,\"AS1 A, Inc\",6,3h59m,false,3\n\
                8,crowdsec,Ip:192.0.2.2,crowdsecurity/ssh-bf,ban,DE,,6,3h59m,true,3\n\
@@ -103,6 +108,13 @@ fn decisions_and_bans() {
     assert_eq!(policy["lists"]["banned"]["items"], json!(["192.0.2.9", "192.0.2.10"]));
     assert_eq!(policy["lists"]["banned_1"]["items"], json!(["192.0.2.1"]));
     assert_eq!(policy["rules"][1]["expires"], "2026-11-22T12:10:00Z");
+    let status = "Status for the jail: sshd\n|- Filter\n|  |- Total failed: 9\n`- Actions\n   |- Currently banned: 2\n   \
+                  `- Banned IP list:   192.0.2.9 2001:db8::9\n";
+    let report = done(Product::Decisions, status);
+    assert_eq!(outcomes(&report), [Mapped, Mapped], "{:?}", report.lines);
+    let report = done(Product::Decisions, "0.0.0.0/0\n::/0 1h\n192.0.2.0/24\n");
+    assert_eq!(outcomes(&report), [Refused, Refused, Mapped], "who would ban everybody is not believed");
+    assert_eq!(done(Product::Decisions, "null\n"), Report::default());
     assert_eq!(done(Product::Decisions, "nothing here").policy, None);
     assert!(import(Product::Decisions, "[", "x", now()).is_err());
 }

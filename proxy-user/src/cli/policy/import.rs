@@ -74,6 +74,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         output::json(&report)?;
         return Ok(code);
     }
+    if report.lines.is_empty() {
+        anyhow::bail!("{}: nothing in it could be imported; `--help` tells what is read", args.file.display());
+    }
     let mut err = anstream::stderr().lock();
     for Line { number, text, outcome, into, note } in &report.lines {
         let (style, word) = match outcome {

@@ -14,7 +14,7 @@ use crate::diagnostic::hint;
 use crate::ranges::RangeSet;
 
 /// Functions that yield a value.
-pub(super) const FUNCTIONS: [&str; 20] = [
+pub(super) const FUNCTIONS: [&str; 21] = [
     "bit_slice",
     "cidr",
     "cidr6",
@@ -28,6 +28,7 @@ pub(super) const FUNCTIONS: [&str; 20] = [
     "lower",
     "regex_replace",
     "remove_bytes",
+    "remove_query_args",
     "sha256_hex",
     "split",
     "substring",
@@ -140,6 +141,13 @@ impl Parser<'_> {
                 Function::Substring(from, to)
             }
             "remove_bytes" => Function::RemoveBytes(self.literal_argument(name)?.0.into()),
+            "remove_query_args" => {
+                let mut names = vec![self.literal_argument(name)?.0.into()];
+                while self.more_arguments() {
+                    names.push(self.literal_argument(name)?.0.into());
+                }
+                Function::RemoveArgs(names.into())
+            }
             "decode_base64" => Function::DecodeBase64,
             "encode_base64" => Function::EncodeBase64,
             "sha256_hex" => Function::Sha256,

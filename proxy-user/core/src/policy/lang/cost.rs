@@ -122,6 +122,7 @@ impl Function {
                 if *recursive { MAX_URL_DECODES as u64 * pass } else { pass }
             }
             Self::RemoveBytes(bytes) => PASS + PASS * bytes.len() as u64 / 4,
+            Self::RemoveArgs(names) => PASS + PASS * names.len() as u64 / 4,
             Self::DecodeBase64 | Self::EncodeBase64 | Self::Sha256 => 8 * PASS,
             Self::JsonString(_) => JSON,
             Self::Replace(..) => 2 * REGEX,

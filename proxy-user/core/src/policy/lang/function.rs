@@ -20,6 +20,7 @@ impl Function {
                 value.drain(..from.min(value.len()));
             }
             Self::RemoveBytes(bytes) => value.retain(|byte| !bytes.contains(byte)),
+            Self::RemoveArgs(names) => remove_args(value, names),
             Self::DecodeBase64 => match decode_base64(value) {
                 Some(decoded) => *value = decoded,
                 None => return false,
@@ -50,6 +51,23 @@ impl Function {
 fn place(at: i64, length: usize) -> usize {
     let distance = usize::try_from(at.unsigned_abs()).unwrap_or(usize::MAX);
     if at < 0 { length.saturating_sub(distance) } else { distance.min(length) }
+}
+
+/// Names are compared as sent; what stands between two `&` and has no `=` is a name.
+fn remove_args(query: &mut Buffer, names: &[Box<[u8]>]) {
+    let mut kept = Buffer::new();
+    for (number, argument) in query.split(|byte| *byte == b'&').filter(|argument| !is_of(argument, names)).enumerate() {
+        if number > 0 {
+            kept.push(b'&');
+        }
+        kept.extend_from_slice(argument);
+    }
+    *query = kept;
+}
+
+fn is_of(argument: &[u8], names: &[Box<[u8]>]) -> bool {
+    let name = argument.split(|byte| *byte == b'=').next().unwrap_or_default();
+    names.iter().any(|known| **known == *name)
 }
 
 fn url_decode(value: &mut Buffer, recursive: bool, unicode: bool) {
@@ -160,6 +178,17 @@ mod tests {
         assert_eq!([part(2, Some(-1)), part(4, Some(2)), part(9, None)], ["cde", "", ""]);
         assert_eq!([part(i64::MIN, Some(i64::MAX)), part(0, Some(-9))], ["abcdef", ""]);
         assert_eq!(applied(&Function::RemoveBytes(b"-b".as_slice().into()), "a-b-c"), Some("ac".to_owned()));
+    }
+
+    #[test]
+    fn arguments_of_a_query() {
+        let names: Vec<Box<[u8]>> = [b"a".as_slice(), b"utm"].map(Into::into).into();
+        let without = Function::RemoveArgs(names.into());
+        for (query, expected) in
+            [("a=1&b=2&utm=x&a", "b=2"), ("ab=1&c&b=a", "ab=1&c&b=a"), ("b=1&&a=2", "b=1&"), ("a=1", ""), ("", "")]
+        {
+            assert_eq!(applied(&without, query).as_deref(), Some(expected), "{query}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::field::{CertField, Field, FlagField, HelloField, HttpInt, IntField, I
 use super::link::LinkField;
 
 /// Every field name that is known, as written.
-pub(crate) const KNOWN_FIELDS: [&str; 95] = [
+pub(crate) const KNOWN_FIELDS: [&str; 100] = [
     "ip.src",
     "ip.dst",
     "ip.proto",
@@ -102,6 +102,11 @@ pub(crate) const KNOWN_FIELDS: [&str; 95] = [
     "tidegate.connection.requests",
     "tidegate.abuse.score",
     "tidegate.abuse.kind",
+    "raw.http.request.uri",
+    "raw.http.request.uri.path",
+    "raw.http.request.uri.query",
+    "raw.http.request.uri.args",
+    "raw.http.request.full_uri",
 ];
 
 /// Fields of Cloudflare's language whose values nothing here reads yet, by the beginning of the name, and what there is.
@@ -119,7 +124,7 @@ pub(crate) fn unfed(name: &str) -> Option<&'static str> {
 }
 
 impl Field {
-    /// The field of a name.
+    /// The field of a name. Cloudflare's `raw.` names are those of what came as it came, which is all that there is here.
     pub fn by_name(name: &str) -> Option<Self> {
         Some(match name {
             "ip.src" => Self::Ip(IpField::Src),
@@ -145,10 +150,10 @@ impl Field {
             "http.host" => Self::Text(TextField::Host),
             "http.user_agent" => Self::Text(TextField::UserAgent),
             "http.request.method" => Self::Text(TextField::Method),
-            "http.request.uri" => Self::Text(TextField::Uri),
-            "http.request.uri.path" => Self::Text(TextField::Path),
-            "http.request.uri.query" => Self::Text(TextField::Query),
-            "http.request.uri.args" => Self::Args,
+            "http.request.uri" | "raw.http.request.uri" => Self::Text(TextField::Uri),
+            "http.request.uri.path" | "raw.http.request.uri.path" => Self::Text(TextField::Path),
+            "http.request.uri.query" | "raw.http.request.uri.query" => Self::Text(TextField::Query),
+            "http.request.uri.args" | "raw.http.request.uri.args" => Self::Args,
             "http.request.uri.args.names" => Self::Text(TextField::ArgNames),
             "http.request.version" => Self::Text(TextField::Version),
             "http.request.scheme" => Self::Text(TextField::Scheme),
@@ -164,7 +169,7 @@ impl Field {
             "http.cookie" => Self::Text(TextField::CookieHeader),
             "http.referer" => Self::Text(TextField::Referer),
             "http.x_forwarded_for" => Self::Text(TextField::ForwardedFor),
-            "http.request.full_uri" => Self::Text(TextField::FullUri),
+            "http.request.full_uri" | "raw.http.request.full_uri" => Self::Text(TextField::FullUri),
             "http.request.uri.path.extension" => Self::Text(TextField::Extension),
             "http.request.uri.args.values" => Self::Text(TextField::ArgValues),
             "http.request.headers.values" => Self::Text(TextField::HeaderValues),

@@ -79,6 +79,8 @@ pub(crate) enum Function {
     Substring(i64, Option<i64>),
     /// Without these bytes.
     RemoveBytes(Box<[u8]>),
+    /// A query without the arguments of these names.
+    RemoveArgs(Box<[Box<[u8]>]>),
     /// Base64 (RFC 4648 section 4) decoded; missing where it is none.
     DecodeBase64,
     /// Base64 encoded.
