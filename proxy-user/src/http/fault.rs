@@ -39,6 +39,8 @@ pub enum Kind {
     Refused,
     /// The connection is not good for this host.
     Misdirected,
+    /// It came in early data and is not safe to be played again (RFC 8470).
+    TooEarly,
     /// The method is not for this resource.
     NotAllowed,
     /// The resource is not in the state that the request names.
@@ -118,6 +120,7 @@ impl Fault {
             Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Kind::Refused => StatusCode::FORBIDDEN,
             Kind::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Kind::TooEarly => StatusCode::TOO_EARLY,
             Kind::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Kind::Precondition => StatusCode::PRECONDITION_FAILED,
             Kind::FileBroken => StatusCode::INTERNAL_SERVER_ERROR,
@@ -141,6 +144,7 @@ impl Fault {
             (_, Kind::ClientGone) => "downstream.gone",
             (_, Kind::Refused) => "downstream.refused",
             (_, Kind::Misdirected) => "downstream.misdirected",
+            (_, Kind::TooEarly) => "downstream.too_early",
             (_, Kind::NotAllowed) => "downstream.not_allowed",
             (_, Kind::Precondition) => "downstream.precondition",
             (_, Kind::NotFound) => "internal.not_found",

@@ -3,19 +3,23 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use nix::sys::socket::{setsockopt, sockopt};
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{EndpointConfig, IdleTimeout, Runtime as _, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    Connecting, ConnectionError, EndpointConfig, IdleTimeout, Runtime as _, TokioRuntime, TransportConfig, VarInt,
+    ZeroRttAccepted,
+};
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
+use tokio::time::Timeout;
 
 use super::body::{RequestBody, Source};
 use super::early;
@@ -75,8 +79,7 @@ impl Endpoint {
             .send_window(SEND_WINDOW)
             .datagram_receive_buffer_size(None)
             .max_idle_timeout(IdleTimeout::try_from(config.timeouts.idle.0).ok());
-        let first = tls.now().quic.first().map(Arc::clone).context("there is no TLS configuration")?;
-        let mut server = quinn::ServerConfig::with_crypto(first);
+        let mut server = tls.quic().clone();
         server.transport_config(Arc::new(transport));
 
         let cid = Kernel::cid_generator(worker.shared.kernel.as_deref(), worker.index);
@@ -175,13 +178,16 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
         }
     }
     let Some(config) = servers.get(&current, index) else { return incoming.refuse() };
+    // Requests before the handshake is done could be in another's name: the address has to be shown by a token.
+    let early = incoming.remote_address_validated() && current.takes_early(index);
     let quic = match incoming.accept_with(config) {
-        Ok(connecting) => tokio::time::timeout(handshake, connecting).await,
+        Ok(connecting) => tokio::time::timeout(handshake, open(connecting, early)).await,
         Err(error) => Ok(Err(error)),
     };
-    let quic = match quic {
-        Ok(Ok(quic)) => quic,
+    let (quic, rest) = match quic {
+        Ok(Ok(opened)) => opened,
         failed => {
+            let failed = failed.map(|opened| opened.map(drop));
             bump(&connection.worker.stats.tls_errors, 1);
             tracing::debug!(client = %connection.client, ?failed, "QUIC handshake failed");
             return;
@@ -195,8 +201,10 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
         }
     }
     drop(current);
+    connection.set_early(rest.is_some());
+    let rest = rest.map(|rest| Box::pin(tokio::time::timeout(handshake, rest)));
     if let Some(kernel) = &connection.worker.shared.kernel {
-        // Its handshake is done, so it receives what is sent to it; where it began may be elsewhere by now.
+        // Its handshake is done, or a token has shown it: it receives what is sent to it; where it began may be elsewhere by now.
         kernel.note_known(quic.remote_address().ip());
     }
     connection.link.quic(quic.clone());
@@ -206,13 +214,41 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
     let started = tokio::time::timeout(limits.snapshot.config.timeouts.header.0, started).await;
     match started.unwrap_or_else(|_| Err(Gone("its streams did not open in time".to_owned()))) {
         Ok(http3) => {
-            if let Err(Gone(error)) = requests(&connection, http3, &quic).await {
+            if let Err(Gone(error)) = requests(&connection, http3, &quic, rest).await {
                 tracing::debug!(client = %connection.client, error, "HTTP/3 connection ended with an error");
             }
         }
         Err(Gone(error)) => tracing::debug!(client = %connection.client, error, "HTTP/3 did not start"),
     }
     connection.link.forget();
+}
+
+/// The end of a handshake before which requests are taken.
+type Rest = Option<Pin<Box<Timeout<ZeroRttAccepted>>>>;
+
+/// Waits for the handshake's end, or with `early` only until it is known whom the client asks for: what it sent in early data
+/// can be read then.
+async fn open(
+    mut connecting: Connecting,
+    early: bool,
+) -> Result<(quinn::Connection, Option<ZeroRttAccepted>), ConnectionError> {
+    if early {
+        connecting.handshake_data().await?;
+        match connecting.into_0rtt() {
+            Ok((quic, rest)) => return Ok((quic, Some(rest))),
+            Err(whole) => connecting = whole,
+        }
+    }
+    Ok((connecting.await?, None))
+}
+
+/// Whether the handshake was done in time; waits for ever where that is known.
+async fn ended(rest: &mut Rest) -> bool {
+    match rest {
+        // What it says means nothing on this side (quinn); where the connection is gone, the next request tells.
+        Some(rest) => rest.await.is_ok(),
+        None => std::future::pending().await,
+    }
 }
 
 /// What the handshake has shown. That it was for the name that its first packet said is checked here: anybody can send
@@ -225,7 +261,12 @@ fn secured(current: &Current, index: usize, quic: &quinn::Connection) -> Result<
 }
 
 /// Takes requests until the client leaves, idles too long, or the worker drains; then finishes what is open.
-async fn requests<C: Http3>(connection: &Rc<Connection>, mut http3: C, quic: &quinn::Connection) -> Result<(), Gone>
+async fn requests<C: Http3>(
+    connection: &Rc<Connection>,
+    mut http3: C,
+    quic: &quinn::Connection,
+    mut rest: Rest,
+) -> Result<(), Gone>
 where
     C::Pending: 'static,
 {
@@ -237,10 +278,17 @@ where
             order => Poll::Ready(order),
         });
         tokio::select! {
-            accepted = http3.accept() => match accepted? {
-                Some(pending) => drop(open.spawn_local(one(Rc::clone(connection), pending))),
-                None => break,
-            },
+            // What comes behind the handshake's end is not taken for early data.
+            biased;
+            done = ended(&mut rest) => {
+                rest = None;
+                connection.set_early(false);
+                if !done {
+                    accept::failed(connection, "not done after early data");
+                    connection.cut();
+                    break;
+                }
+            }
             Some(ended) = open.join_next(), if !open.is_empty() => {
                 if let Ok(Err(Gone(error))) = ended {
                     tracing::debug!(client = %connection.client, error, "HTTP/3 request broke off");
@@ -252,6 +300,10 @@ where
                     http3.refuse_more().await?;
                 }
                 Order::None | Order::Close => break,
+            },
+            accepted = http3.accept() => match accepted? {
+                Some(pending) => drop(open.spawn_local(one(Rc::clone(connection), pending))),
+                None => break,
             },
         }
     }

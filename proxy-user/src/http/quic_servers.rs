@@ -18,7 +18,7 @@ impl Servers {
     /// Those of `tls`, each with what `base` has.
     pub(super) fn new(tls: &Arc<Tls>, base: quinn::ServerConfig) -> Self {
         let current = tls.current();
-        let made = RefCell::new((Arc::clone(&current), made(&current, &base)));
+        let made = RefCell::new((Arc::clone(&current), made(&current, &base, tls)));
         Self { tls: Arc::clone(tls), base, made }
     }
 
@@ -31,18 +31,21 @@ impl Servers {
     pub(super) fn get(&self, current: &Arc<Current>, index: usize) -> Option<Arc<quinn::ServerConfig>> {
         let mut held = self.made.borrow_mut();
         if !Arc::ptr_eq(&held.0, current) {
-            *held = (Arc::clone(current), made(current, &self.base));
+            *held = (Arc::clone(current), made(current, &self.base, &self.tls));
         }
         held.1.get(index).map(Arc::clone)
     }
 }
 
 /// All of them share the base's key of tokens, which the endpoint checks before a name is known.
-fn made(current: &Current, base: &quinn::ServerConfig) -> Vec<Arc<quinn::ServerConfig>> {
-    let with = |crypto: &Arc<_>| {
+fn made(current: &Current, base: &quinn::ServerConfig, tls: &Tls) -> Vec<Arc<quinn::ServerConfig>> {
+    let with = |(index, crypto): (usize, &Arc<_>)| {
         let mut config = base.clone();
         config.crypto = Arc::clone(crypto) as _;
+        if current.takes_early(index) {
+            config.validation_token_config(tls.tokens());
+        }
         Arc::new(config)
     };
-    current.quic.iter().map(with).collect()
+    current.quic.iter().enumerate().map(with).collect()
 }

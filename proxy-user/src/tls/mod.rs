@@ -14,14 +14,16 @@ pub mod watch;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::{ArcSwap, Guard};
 use proxy_core::config::{AcmeChallenge, Config, StrictSni, TlsVersion};
 use proxy_core::tls::Hosts;
 use proxy_core::tls::tickets::Key;
+use quinn::ValidationTokenConfig;
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, StoresServerSessions};
@@ -32,11 +34,19 @@ use acme::Challenges;
 use certificates::{Resolver, Table};
 use client_auth::ClientCheck;
 pub use handshake::accept;
-use tickets::{Bound, Tickets};
+use tickets::{Bound, NoTickets, Tickets};
 use watch::Stamps;
 
 /// Sessions kept for TLS 1.2 clients that take no tickets.
 const SESSION_CACHE: usize = 4096;
+/// Sessions kept for clients that may come back with early data.
+const EARLY_SESSIONS: usize = 32_768;
+/// Early data over QUIC is bounded by the windows of streams and connection (RFC 9001 section 4.6.1).
+const EARLY_BYTES: u32 = u32::MAX;
+/// Address tokens that a client gets, as many as tickets.
+const TOKENS: u32 = 2;
+/// How long one is good: as long as the session that it is for.
+const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3_600);
 /// Tickets sent after a TLS 1.3 handshake: browsers open few connections at a time.
 const TICKETS: usize = 2;
 
@@ -45,11 +55,25 @@ const TICKETS: usize = 2;
 pub struct Tls {
     current: ArcSwap<Current>,
     tickets: Arc<Tickets>,
-    sessions: Arc<ServerSessionMemoryCache>,
+    kept: Kept,
     challenges: Arc<Challenges>,
     key_log: Option<Arc<dyn KeyLog>>,
+    /// What all QUIC endpoints have the same of: the key of their tokens among it.
+    quic: quinn::ServerConfig,
+    /// Tokens by which clients that come back show their address at once (RFC 9000 section 8.1.3), each good once.
+    tokens: ValidationTokenConfig,
     /// [`Current::quic_by_name`], for who looks at each packet.
     wants_names: AtomicBool,
+}
+
+/// Sessions in memory.
+#[derive(Debug)]
+struct Kept {
+    /// Of TLS 1.2 without tickets.
+    old: Arc<ServerSessionMemoryCache>,
+    /// Of TLS 1.3 with early data; made when a config wants it first. A session is taken out as it is used, which is what
+    /// keeps early data from being played again (RFC 8446 section 8.1): one store for all workers, and none over a restart.
+    early: OnceLock<Arc<ServerSessionMemoryCache>>,
 }
 
 /// What is in force.
@@ -64,6 +88,8 @@ pub struct Current {
     pub tcp: Vec<Arc<ServerConfig>>,
     /// For QUIC, ALPN `h3`, likewise.
     pub quic: Vec<Arc<QuicServerConfig>>,
+    /// Whether early data is taken.
+    early_data: bool,
     /// For ACME servers that look at a challenge; none where they have no reason to.
     pub acme: Option<Arc<ServerConfig>>,
     /// Whether the name that a client asks for says more than which certificate it gets.
@@ -87,6 +113,7 @@ pub struct Loaded {
     /// In the order of [`Hosts::securities`].
     checks: Vec<ClientCheck>,
     tickets: bool,
+    early_data: bool,
     lifetime: u32,
     keys: Option<Vec<Key>>,
     /// Whether ACME servers look at handshakes.
@@ -131,6 +158,7 @@ impl Loaded {
             strict: config.tls.strict_sni,
             checks,
             tickets: config.tls.tickets.enabled,
+            early_data: config.tls.early_data,
             lifetime: u32::try_from(config.tls.tickets.lifetime.0.as_secs()).unwrap_or(u32::MAX),
             keys,
             acme: config.acme.as_ref().is_some_and(|acme| acme.challenge == AcmeChallenge::TlsAlpn),
@@ -149,12 +177,17 @@ impl Tls {
     /// With what was read first, and where secrets of sessions are written to, if anywhere.
     pub fn new(loaded: Loaded, key_log: Option<Arc<dyn KeyLog>>) -> anyhow::Result<Arc<Self>> {
         let tickets = Arc::new(Tickets::new(loaded.state_dir.clone()));
-        let sessions = ServerSessionMemoryCache::new(SESSION_CACHE);
+        let kept = Kept { old: ServerSessionMemoryCache::new(SESSION_CACHE), early: OnceLock::new() };
         let challenges = Arc::new(Challenges::default());
-        let current = Current::new(loaded, &tickets, &sessions, &challenges, key_log.as_ref())?;
+        let current = Current::new(loaded, &tickets, &kept, &challenges, key_log.as_ref())?;
         let wants_names = AtomicBool::new(current.quic_by_name);
+        let first = current.quic.first().map(Arc::clone).context("there is no TLS configuration")?;
+        let mut tokens = ValidationTokenConfig::default();
+        tokens.lifetime(TOKEN_LIFE).sent(0);
+        let mut quic = quinn::ServerConfig::with_crypto(first);
+        quic.validation_token_config(tokens.clone());
         let current = ArcSwap::from_pointee(current);
-        Ok(Arc::new(Self { current, tickets, sessions, challenges, key_log, wants_names }))
+        Ok(Arc::new(Self { current, tickets, kept, challenges, key_log, quic, tokens, wants_names }))
     }
 
     /// New handshakes go by what was read now; tickets stay good where nobody asks more of their client.
@@ -162,7 +195,7 @@ impl Tls {
     /// # Errors
     /// It cannot be made a configuration; what was in force stays.
     pub fn replace(&self, loaded: Loaded) -> Result<(), String> {
-        let current = Current::new(loaded, &self.tickets, &self.sessions, &self.challenges, self.key_log.as_ref())
+        let current = Current::new(loaded, &self.tickets, &self.kept, &self.challenges, self.key_log.as_ref())
             .map_err(|error| format!("/tls: {error:#}"))?;
         self.wants_names.store(current.quic_by_name, Ordering::Relaxed);
         self.current.store(Arc::new(current));
@@ -184,6 +217,18 @@ impl Tls {
         self.wants_names.load(Ordering::Relaxed)
     }
 
+    /// What endpoints of QUIC begin with.
+    pub fn quic(&self) -> &quinn::ServerConfig {
+        &self.quic
+    }
+
+    /// What clients are given to show their address with, where early data is taken: it would be of no use to others.
+    pub fn tokens(&self) -> ValidationTokenConfig {
+        let mut tokens = self.tokens.clone();
+        tokens.sent(TOKENS);
+        tokens
+    }
+
     /// What ACME servers are shown.
     pub fn challenges(&self) -> &Arc<Challenges> {
         &self.challenges
@@ -199,11 +244,11 @@ impl Current {
     fn new(
         loaded: Loaded,
         tickets: &Arc<Tickets>,
-        sessions: &Arc<ServerSessionMemoryCache>,
+        kept: &Kept,
         challenges: &Arc<Challenges>,
         key_log: Option<&Arc<dyn KeyLog>>,
     ) -> anyhow::Result<Self> {
-        let Loaded { hosts, table, strict, checks, .. } = loaded;
+        let Loaded { hosts, table, strict, checks, early_data, .. } = loaded;
         if loaded.tickets {
             tickets.configure(loaded.lifetime, loaded.keys);
         }
@@ -219,7 +264,7 @@ impl Current {
                 let bound = Bound::new(check.binding);
                 config.ticketer = Arc::new(bound.tickets(tickets));
                 config.session_storage =
-                    Arc::new(bound.sessions(Arc::clone(sessions) as Arc<dyn StoresServerSessions>));
+                    Arc::new(bound.sessions(Arc::clone(&kept.old) as Arc<dyn StoresServerSessions>));
                 config.send_tls13_tickets = TICKETS;
             } else {
                 config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -238,13 +283,20 @@ impl Current {
             tcp.push(Arc::new(config));
             let mut config = base(&[&TLS13], check)?;
             config.alpn_protocols = vec![b"h3".to_vec()];
+            if early_data && security.client_auth.is_none() {
+                let sessions = kept.early.get_or_init(|| ServerSessionMemoryCache::new(EARLY_SESSIONS));
+                let sessions = Arc::clone(sessions) as Arc<dyn StoresServerSessions>;
+                config.session_storage = Arc::new(Bound::new(check.binding).sessions(sessions));
+                config.ticketer = Arc::new(NoTickets);
+                config.max_early_data_size = EARLY_BYTES;
+            }
             let config = QuicServerConfig::try_from(Arc::new(config)).context("the TLS provider cannot do QUIC")?;
             quic.push(Arc::new(config));
         }
         let acme = if loaded.acme { Some(acme::answering(challenges)?) } else { None };
         let by_name = hosts.differ() || strict == StrictSni::Refuse || acme.is_some();
         let quic_by_name = hosts.differ_in_clients();
-        Ok(Self { hosts, table, strict, tcp, quic, acme, by_name, quic_by_name })
+        Ok(Self { hosts, table, strict, tcp, quic, early_data, acme, by_name, quic_by_name })
     }
 
     /// The configuration for a TCP client that asks for a name, with its index; `None` where it is to be refused.
@@ -254,6 +306,13 @@ impl Current {
         }
         let index = self.hosts.index_of(name);
         Some((index, self.tcp.get(index)?))
+    }
+
+    /// Whether early data is taken under a QUIC configuration: not where clients show certificates, which they do at the
+    /// handshake's end.
+    pub fn takes_early(&self, index: usize) -> bool {
+        let security = self.hosts.securities().get(index);
+        self.early_data && security.is_some_and(|security| security.client_auth.is_none())
     }
 
     /// The configuration of those of whom nothing is known.

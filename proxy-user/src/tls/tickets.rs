@@ -207,6 +207,28 @@ impl ProducesTickets for BoundTickets {
     }
 }
 
+/// Sessions are kept, and tickets only say which.
+#[derive(Debug)]
+pub(super) struct NoTickets;
+
+impl ProducesTickets for NoTickets {
+    fn enabled(&self) -> bool {
+        false
+    }
+
+    fn lifetime(&self) -> u32 {
+        0
+    }
+
+    fn encrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn decrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
 /// Kept sessions of one check of clients.
 #[derive(Debug)]
 pub(super) struct BoundSessions {

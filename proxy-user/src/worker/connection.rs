@@ -104,6 +104,8 @@ pub struct Connection {
     /// Its round trips and bytes.
     pub(crate) link: Link,
     cut: Cell<bool>,
+    /// Requests are taken in early data: the handshake is not done.
+    early: Cell<bool>,
     /// What an HTTP/1 connection goes on as, once it was told so.
     pub(crate) tunnel: RefCell<Option<Box<Tunnel>>>,
     /// What is written between the answers of an HTTP/1.1 connection.
@@ -141,6 +143,7 @@ impl Connection {
             secured: OnceCell::new(),
             link: Link::default(),
             cut: Cell::new(false),
+            early: Cell::new(false),
             tunnel: RefCell::default(),
             between: Between::default(),
             framing: RefCell::default(),
@@ -189,6 +192,16 @@ impl Connection {
         self.secured.get().map(|secured| &**secured)
     }
 
+    /// Requests that come now may be played again by somebody else (RFC 8446 section 8), or no longer.
+    pub fn set_early(&self, early: bool) {
+        self.early.set(early);
+    }
+
+    /// Whether what comes is early data (0-RTT): until the handshake is done nobody knows that its client is there.
+    pub fn is_early(&self) -> bool {
+        self.early.get()
+    }
+
     /// Ends the connection without another byte; one of TCP is reset.
     pub fn cut(&self) {
         self.cut.set(true);
@@ -209,7 +222,8 @@ impl Connection {
         let worker = &self.worker;
         let record = || worker.ledger.borrow().record(self.client.ip(), worker.deadlines.now());
         let abuse = policies.wants_abuse().then(record).unwrap_or_default();
-        ConnectionView { hello: self.hello(), client, places: policies.places(), link, abuse }
+        let early_data = self.is_early();
+        ConnectionView { hello: self.hello(), client, places: policies.places(), link, abuse, early_data }
     }
 
     /// A request's header is complete.

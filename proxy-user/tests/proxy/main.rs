@@ -7,6 +7,7 @@ mod bad;
 mod bodies;
 mod bundles;
 mod corpus;
+mod early_data;
 mod early_hints;
 mod edge;
 mod failing_origins;

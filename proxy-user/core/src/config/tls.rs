@@ -31,6 +31,9 @@ pub struct Tls {
     pub hosts: Vec<TlsHost>,
     /// Session tickets.
     pub tickets: Tickets,
+    /// Take requests of HTTP/3 clients that come back in early data (0-RTT), before the handshake is done. Somebody else could
+    /// play them again: methods that are not safe are answered 425, others go on with `Early-Data: 1` (RFC 8470).
+    pub early_data: bool,
 }
 
 /// A version of TLS.

@@ -46,6 +46,10 @@ pub(super) fn faults(config: &Config, faults: &mut Vec<Fault>) {
             }
         }
     }
+    if tls.early_data && !tls.tickets.enabled {
+        let message = "early data comes with sessions that go on, and `tickets` are not `enabled`";
+        faults.push(Fault::at_key("/tls/early_data", message));
+    }
     let life = tls.tickets.lifetime;
     if life.0 < TICKET_LIFE.0 || life.0 > TICKET_LIFE.1 {
         let message = format!("found {life}, expected {} to {}", Span(TICKET_LIFE.0), Span(TICKET_LIFE.1));

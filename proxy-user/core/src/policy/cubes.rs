@@ -192,7 +192,9 @@ impl Lowering<'_> {
             | Expr::Bits(..)
             | Expr::Text(..)
             | Expr::All(_)
-            | Expr::Flag(FlagField::Ssl | FlagField::BodyTruncated | FlagField::ClientVerified) => {
+            | Expr::Flag(
+                FlagField::Ssl | FlagField::BodyTruncated | FlagField::ClientVerified | FlagField::EarlyData,
+            ) => {
                 return Err(NO_REQUEST.to_owned());
             }
         })

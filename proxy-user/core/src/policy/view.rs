@@ -133,6 +133,8 @@ pub struct ConnectionView<'a> {
     pub link: Option<LinkView>,
     /// What its source did lately to wear the server down; only looked up where [`super::PolicySet::wants_abuse`] says so.
     pub abuse: Record,
+    /// Whether the request may be one that somebody plays again: it came in early data.
+    pub early_data: bool,
 }
 
 /// How a connection fares at the time of a request. What the system does not tell is missing.

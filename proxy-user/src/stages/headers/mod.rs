@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::exchange::Exchange;
 use super::hooks::{self, Hooks, Site};
+use super::tls::EARLY_DATA;
 use super::{Flow, Stage};
 use crate::http::fault::Kind;
 use crate::http::upgrade::Upgrade;
@@ -95,11 +96,11 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
         let lists: SmallVec<[HeaderValue; 2]> = headers.get_all(CONNECTION).iter().cloned().collect();
         for option in lists.iter().flat_map(|list| list.as_bytes().split(|b| *b == b',')) {
             let Ok(name) = HeaderName::from_bytes(option.trim_ascii()) else { continue };
-            // Framing and routing are not the peer's to take away.
+            // Framing, routing and what tells of early data are not the peer's to take away (RFC 8470 section 5.1).
             if name == UPGRADE {
                 let single = headers.get_all(UPGRADE).iter().count() == 1;
                 upgrade = headers.remove(name).filter(|_| single).or(upgrade);
-            } else if name != HOST && name != CONTENT_LENGTH {
+            } else if name != HOST && name != CONTENT_LENGTH && name != EARLY_DATA {
                 headers.remove(name);
             }
         }

@@ -36,6 +36,7 @@ struct Seen {
     client: Option<Identity>,
     link: Option<LinkView>,
     abuse: Record,
+    early_data: bool,
     /// Beginning of its body, where policies looked at it.
     body: Option<Box<[u8]>>,
     truncated: bool,
@@ -65,6 +66,7 @@ impl Ring {
             client: view.connection.client.cloned(),
             link: view.connection.link,
             abuse: view.connection.abuse,
+            early_data: view.connection.early_data,
             body: view.body.bytes.map(|bytes| bytes.get(..MAX_SEEN_BODY).unwrap_or(bytes).into()),
             truncated: view.body.truncated || view.body.bytes.is_some_and(|bytes| bytes.len() > MAX_SEEN_BODY),
             response: response.map(|response| (response.status, response.headers.clone())),
@@ -101,6 +103,7 @@ impl Seen {
             places: policies.places(),
             link: self.link,
             abuse: self.abuse,
+            early_data: self.early_data,
         };
         self.request.view(connection, BodyView { bytes: self.body.as_deref(), truncated: self.truncated })
     }

@@ -1,11 +1,11 @@
 //! What TLS has to do with requests: a connection is good only for hosts that ask no more of it than its handshake has
 //! shown (RFC 9110 section 15.5.20), answers tell browsers to use TLS only (RFC 6797), and origins are told who the client's
-//! certificate says it is (RFC 9440). Hosts and certificates are looked up; nothing is decided here by itself.
+//! certificate says it is (RFC 9440). What comes in early data goes on only where it does no harm twice (RFC 8470). Hosts and certificates are looked up; nothing is decided here by itself.
 
 use std::sync::Arc;
 
-use http::header::STRICT_TRANSPORT_SECURITY;
-use http::{HeaderName, response};
+use http::header::{STRICT_TRANSPORT_SECURITY, UPGRADE};
+use http::{HeaderName, HeaderValue, response};
 use proxy_core::config::StrictSni;
 
 use super::exchange::Exchange;
@@ -23,7 +23,10 @@ const LOOKALIKES: [HeaderName; 5] = [
     HeaderName::from_static("x_client_cert_fingerprint"),
 ];
 
-/// Whether a connection is good for a host, and `Strict-Transport-Security`.
+/// Tells an origin that the request may be played again (RFC 8470 section 5.1).
+pub(super) const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
+
+/// Whether a connection is good for a host, what may come in early data, and `Strict-Transport-Security`.
 pub(super) struct Guard;
 
 impl Stage for Guard {
@@ -39,6 +42,15 @@ impl Stage for Guard {
                     return Flow::Continue;
                 }
                 let fault = Fault::downstream(Kind::Misdirected, "this connection was not opened for this host");
+                Flow::Respond(exchange.fail(fault))
+            });
+        }
+        if tls.early_data {
+            hooks.entry(|exchange| {
+                if !exchange.connection.is_early() || is_repeatable(exchange) {
+                    return Flow::Continue;
+                }
+                let fault = Fault::downstream(Kind::TooEarly, "ask again when the handshake is done");
                 Flow::Respond(exchange.fail(fault))
             });
         }
@@ -63,6 +75,12 @@ fn is_good(exchange: &Exchange) -> bool {
     tls.strict == StrictSni::Off || secured.name.as_deref().is_some_and(|name| tls.table.covers(name, host))
 }
 
+/// Whether it changes nothing when it comes twice: a safe method (RFC 9110 section 9.2.1), and no tunnel behind it.
+fn is_repeatable(exchange: &Exchange) -> bool {
+    let request = &exchange.request;
+    request.method.is_safe() && exchange.upgrade.is_none() && !request.headers.contains_key(UPGRADE)
+}
+
 fn promise(exchange: &mut Exchange, response: &mut response::Parts) {
     if exchange.connection.listener.tls
         && let Some(value) = exchange.live.snapshot.hosts.hsts(exchange.host.as_str())
@@ -71,7 +89,7 @@ fn promise(exchange: &mut Exchange, response: &mut response::Parts) {
     }
 }
 
-/// Tells origins of client certificates. Behind the stage that removes what `Connection` names, so that no client can have
+/// Tells origins of client certificates and early data. Behind the stage that removes what `Connection` names, so that no client can have
 /// these fields removed.
 pub(super) struct Introduce;
 
@@ -83,6 +101,9 @@ impl Stage for Introduce {
     fn join(&self, site: &Site<'_>, hooks: &mut Hooks) -> Result<(), hooks::Fault> {
         if site.config.tls.client_auths().any(|(_, auth)| auth.forward) {
             hooks.upstream_request(introduce);
+        }
+        if site.config.tls.early_data {
+            hooks.upstream_request(warn);
         }
         Ok(())
     }
@@ -99,6 +120,14 @@ fn introduce(exchange: &mut Exchange) -> Flow {
     let client = exchange.connection.secured().and_then(|secured| secured.client.as_ref());
     for (name, value) in CLIENT_FIELDS.iter().zip(client.iter().flat_map(|client| &client.fields)) {
         headers.insert(name.clone(), value.clone());
+    }
+    Flow::Continue
+}
+
+/// What comes with the field already keeps it: another proxy has set it, and knows why.
+fn warn(exchange: &mut Exchange) -> Flow {
+    if exchange.connection.is_early() {
+        exchange.request.headers.insert(EARLY_DATA, HeaderValue::from_static("1"));
     }
     Flow::Continue
 }

@@ -82,7 +82,7 @@ impl Facts for World {
             FlagField::Tcp(bit) => {
                 (self.packet.proto == 6 && self.packet.ports).then_some(self.packet.tcp_flags & bit != 0)
             }
-            FlagField::Ssl | FlagField::BodyTruncated | FlagField::ClientVerified => None,
+            FlagField::Ssl | FlagField::BodyTruncated | FlagField::ClientVerified | FlagField::EarlyData => None,
         }
     }
 

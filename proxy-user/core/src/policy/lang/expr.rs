@@ -82,9 +82,11 @@ pub(crate) enum Order {
 /// Holds where a boolean field is known: flags of TCP packets with their header, the others always.
 pub(super) fn known(field: FlagField) -> Expr {
     match field {
-        FlagField::Fragment | FlagField::Ssl | FlagField::BodyTruncated | FlagField::ClientVerified => {
-            Expr::Const(true)
-        }
+        FlagField::Fragment
+        | FlagField::Ssl
+        | FlagField::BodyTruncated
+        | FlagField::ClientVerified
+        | FlagField::EarlyData => Expr::Const(true),
         FlagField::Tcp(_) => Expr::Int(IntTerm::Field(IntField::TcpDst), RangeSet::full(IntField::TcpDst.max())),
     }
 }

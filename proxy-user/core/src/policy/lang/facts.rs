@@ -93,6 +93,7 @@ impl Facts for RequestView<'_> {
             FlagField::Ssl => Some(self.scheme == "https"),
             FlagField::BodyTruncated => Some(self.body.truncated),
             FlagField::ClientVerified => Some(self.connection.client.is_some()),
+            FlagField::EarlyData => Some(self.connection.early_data),
             FlagField::Fragment | FlagField::Tcp(_) => None,
         }
     }

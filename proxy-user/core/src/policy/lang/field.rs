@@ -156,6 +156,8 @@ pub(crate) enum FlagField {
     BodyTruncated,
     /// `tls.client.cert.verified`: the client has shown a certificate that its authority signed.
     ClientVerified,
+    /// `tls.early_data`: the request came in early data (0-RTT), and the client's handshake is not done.
+    EarlyData,
 }
 
 /// Strings of a client's certificate.
@@ -337,7 +339,7 @@ impl Field {
                 TextField::ResponseHeader(_) | TextField::ResponseHeaderNames | TextField::ResponseHeaderValues,
             ) => Availability::Response,
             Self::Int(IntField::Http(_))
-            | Self::Flag(FlagField::Ssl | FlagField::ClientVerified)
+            | Self::Flag(FlagField::Ssl | FlagField::ClientVerified | FlagField::EarlyData)
             | Self::Text(_)
             | Self::Headers
             | Self::Args

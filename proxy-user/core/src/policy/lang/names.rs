@@ -6,7 +6,7 @@ use super::field::{CertField, Field, FlagField, HelloField, HttpInt, IntField, I
 use super::link::LinkField;
 
 /// Every field name that is known, as written.
-pub(crate) const KNOWN_FIELDS: [&str; 100] = [
+pub(crate) const KNOWN_FIELDS: [&str; 101] = [
     "ip.src",
     "ip.dst",
     "ip.proto",
@@ -82,6 +82,7 @@ pub(crate) const KNOWN_FIELDS: [&str; 100] = [
     "ip.geoip.country",
     "ip.geoip.continent",
     "ip.geoip.asnum",
+    "tls.early_data",
     "tls.client.cert.verified",
     "tls.client.cert.subject_dn",
     "tls.client.cert.issuer_dn",
@@ -195,6 +196,7 @@ impl Field {
             "tls.client.extensions" => Self::Text(TextField::Hello(HelloField::Extensions)),
             "tls.client.groups" => Self::Text(TextField::Hello(HelloField::Groups)),
             "tls.client.signature_algorithms" => Self::Text(TextField::Hello(HelloField::SignatureAlgorithms)),
+            "tls.early_data" => Self::Flag(FlagField::EarlyData),
             "tls.client.cert.verified" | "cf.tls_client_auth.cert_verified" | "cf.tls_client_auth.cert_presented" => {
                 Self::Flag(FlagField::ClientVerified)
             }

@@ -76,6 +76,7 @@ impl<'a> Reader<'a> {
                     FlagField::Ssl => if set { "https" } else { "http" }.clone_into(&mut sample.asked.scheme),
                     FlagField::BodyTruncated => sample.body_truncated = set,
                     FlagField::ClientVerified => sample.client = set.then(|| sample.client.take().unwrap_or_default()),
+                    FlagField::EarlyData => sample.early_data = set,
                     FlagField::Tcp(_) => {}
                 }
             }

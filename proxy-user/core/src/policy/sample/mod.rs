@@ -62,6 +62,7 @@ pub(super) struct Sample {
     body: Option<String>,
     body_truncated: bool,
     client: Option<Identity>,
+    early_data: bool,
     link: LinkView,
     /// Of the source.
     abuse: Record,
@@ -112,6 +113,7 @@ impl Sample {
             body: None,
             body_truncated: false,
             client: None,
+            early_data: false,
             link: LinkView::default(),
             abuse: Record::default(),
             status: StatusCode::OK,
@@ -134,6 +136,7 @@ impl Sample {
             places: Some(&self.place),
             link: Some(self.link),
             abuse: self.abuse,
+            early_data: self.early_data,
         };
         let body = BodyView { bytes: self.body.as_deref().map(str::as_bytes), truncated: self.body_truncated };
         let dst = SocketAddr::new(self.dst, self.dport);
