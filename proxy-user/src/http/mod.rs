@@ -6,6 +6,7 @@ pub mod early;
 pub mod fault;
 pub mod h3;
 pub mod h3_bounds;
+mod h3_one_way;
 pub mod initials;
 pub mod pace;
 pub mod quic;

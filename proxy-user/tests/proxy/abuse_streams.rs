@@ -56,6 +56,30 @@ fn resets_and_pings_over_quic_end_their_connection() {
 }
 
 #[test]
+fn instructions_for_tables_that_nobody_has_end_the_connection() {
+    let origin = Origin::start("a");
+    let edge = Edge::start(origin.address, |config| config["workers"] = json!(1));
+    for (mode, word, code) in [
+        // A capacity, where none was offered; an insert; nothing, said twice.
+        ("encoder", "3fe11f", Some(0x201)),
+        ("encoder", "4161", Some(0x201)),
+        ("encoder", "2020?", None),
+        // Blocks acknowledged that nobody sent; streams that are given up.
+        ("decoder", "84", Some(0x202)),
+        ("decoder", "01", Some(0x202)),
+        ("decoder", "447f8001?", None),
+        ("closes", "encoder", Some(0x104)),
+        ("closes", "decoder", Some(0x104)),
+    ] {
+        let how = harm(&edge, 3, mode, word);
+        let ended = if code.is_some() { "closed" } else { "answered" };
+        assert_eq!((how["ended"].as_str(), how["code"].as_u64()), (Some(ended), code), "{mode} {word}: {how}");
+    }
+    edge.wait_log("\"kind\":\"malformed\"", 4);
+    assert_eq!(edge.get("/name").status, 200);
+}
+
+#[test]
 fn header_blocks_that_grow_take_no_memory() {
     let origin = Origin::start("a");
     let edge = Edge::start(origin.address, |config| {
