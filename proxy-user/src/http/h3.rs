@@ -8,12 +8,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
+use h2::ext::Protocol;
 use h3::error::Code;
 use h3::server::{Connection as H3Connection, RequestResolver, RequestStream};
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use http_body::{Frame, SizeHint};
+use proxy_core::http3::PROTOCOL;
 
-use super::h3_bounds::{self, Bounded};
+use super::h3_bounds::{self, Bounded, Shared};
 use crate::worker::connection::Connection as Client;
 
 /// The stream or the connection is gone, or the peer broke the protocol.
@@ -58,10 +60,10 @@ pub trait Reply {
 type RecvStream = RequestStream<h3_bounds::Stream<h3_quinn::RecvStream>, Bytes>;
 
 /// A connection by the `h3` crate.
-pub struct Connection(H3Connection<Bounded, Bytes>);
+pub struct Connection(H3Connection<Bounded, Bytes>, Rc<Shared>);
 
 /// A request stream by the `h3` crate.
-pub struct Pending(RequestResolver<Bounded, Bytes>);
+pub struct Pending(RequestResolver<Bounded, Bytes>, Rc<Shared>);
 
 /// The sending half by the `h3` crate. Dropped before its end, it resets the stream: quinn alone would end it in order,
 /// and the client would take a broken response for a whole one.
@@ -81,12 +83,11 @@ impl Drop for Sender {
 impl Connection {
     /// Starts HTTP/3 on a client's QUIC connection, with header blocks of at most `max_header` bytes.
     pub async fn start(quic: quinn::Connection, client: &Rc<Client>, max_header: u64) -> Result<Self, Gone> {
-        let connection = h3::server::builder()
-            .max_field_section_size(max_header)
-            .build(Bounded::new(quic, client, max_header))
-            .await
-            .map_err(gone)?;
-        Ok(Self(connection))
+        let quic = Bounded::new(quic, client, max_header);
+        let shared = quic.shared();
+        let mut builder = h3::server::builder();
+        builder.max_field_section_size(max_header);
+        Ok(Self(builder.build(quic).await.map_err(gone)?, shared))
     }
 }
 
@@ -94,11 +95,14 @@ impl Http3 for Connection {
     type Pending = Pending;
 
     async fn accept(&mut self) -> Result<Option<Pending>, Gone> {
-        Ok(self.0.accept().await.map_err(gone)?.map(Pending))
+        let accepted = self.0.accept().await.map_err(gone)?;
+        Ok(accepted.map(|resolver| Pending(resolver, Rc::clone(&self.1))))
     }
 
     async fn refuse_more(&mut self) -> Result<(), Gone> {
-        self.0.shutdown(0).await.map_err(gone)
+        // The number behind the last one that was taken: h3 counts from that.
+        self.1.refuse_more();
+        self.0.shutdown(1).await.map_err(gone)
     }
 }
 
@@ -106,13 +110,32 @@ impl PendingRequest for Pending {
     type Reply = Sender;
 
     async fn header(self) -> Result<(Request<()>, Sender, H3RequestBody), Gone> {
-        let (request, stream) = self.0.resolve_request().await.map_err(gone)?;
+        let (mut request, mut stream) = self.0.resolve_request().await.map_err(gone)?;
+        if self.1.take_extended(stream.id()) && extend(&mut request).is_none() {
+            stream.stop_stream(Code::H3_MESSAGE_ERROR);
+            return Err(Gone("an extended CONNECT that is none".to_owned()));
+        }
         let length = request.headers().get(header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let (sender, receiver) = stream.split();
         let body = H3RequestBody { stream: receiver, length, ahead: None, state: State::Data };
         Ok((request, Sender { stream: sender, finished: false }, body))
     }
+}
+
+/// Gives an extended CONNECT its protocol back, which the request knows by another name so far; None where it is malformed (RFC
+/// 8441 section 4).
+fn extend(request: &mut Request<()>) -> Option<()> {
+    let mut given = request.headers().get_all(PROTOCOL).iter();
+    let protocol = Protocol::from(given.next()?.to_str().ok()?);
+    let target = request.uri();
+    let whole = target.scheme().is_some() && target.path_and_query().is_some();
+    if given.next().is_some() || request.method() != Method::CONNECT || !whole {
+        return None;
+    }
+    request.headers_mut().remove(PROTOCOL);
+    request.extensions_mut().insert(protocol);
+    Some(())
 }
 
 impl Reply for Sender {

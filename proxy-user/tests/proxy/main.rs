@@ -29,6 +29,7 @@ mod passages;
 mod places;
 mod policies;
 mod python;
+mod quic_life;
 mod refusals;
 mod responses;
 mod revisions;

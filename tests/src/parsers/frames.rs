@@ -3,8 +3,9 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use proxy_core::abuse::{frames, h3};
+use proxy_core::http3::{Start, protocols, start};
 
 /// Resets a second that are allowed.
 const RESETS: u32 = 4;
@@ -63,6 +64,10 @@ pub(super) fn http3() -> Vec<Vec<u8>> {
 
 pub(super) fn follow_http3(bytes: &[u8]) -> Result<()> {
     let Some((kind, bytes)) = bytes.split_first() else { return Ok(()) };
+    if let Start::Fields(range) = start(bytes) {
+        let block = bytes.get(range).context("a block that is not there")?;
+        ensure!(protocols(block).all(|(place, _)| place < block.len()), "a name that is not in its block");
+    }
     let new = || if *kind == 0 { h3::Frames::of_request(LONGEST) } else { h3::Frames::of_one_way(LONGEST) };
     let whole = new().feed(bytes);
     for size in [1, 3, 17] {
