@@ -18,4 +18,5 @@ pub mod stats;
 pub mod store;
 pub mod tls;
 pub mod upstream;
+pub mod watch;
 pub mod worker;

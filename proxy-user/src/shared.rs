@@ -1,6 +1,7 @@
 //! What the control thread and the workers share: the current snapshot, the kernel half, counters, commands.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -92,8 +93,21 @@ pub struct Shared {
     pub kept: ArcSwap<Kept>,
     /// To the supervisor in `daemon`.
     pub commands: mpsc::Sender<Command>,
+    /// Of list files that are taken up by themselves.
+    pub list_files: ListFileCounts,
     /// When the daemon started.
     pub started: Instant,
+}
+
+/// What became of list files that changed under a running daemon.
+#[derive(Debug, Default)]
+pub struct ListFileCounts {
+    /// Taken up.
+    pub taken: AtomicU64,
+    /// Not taken up.
+    pub refused: AtomicU64,
+    /// Files whose newest content was not taken up.
+    pub stale: AtomicU64,
 }
 
 /// What the admin API and signals ask of the supervisor. Each is answered once.

@@ -8,9 +8,10 @@ pub mod load;
 mod notify;
 pub mod policies;
 mod revisions;
+mod watched_lists;
 mod workers;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,16 +27,18 @@ use tokio::time::MissedTickBehavior;
 
 use crate::control;
 use crate::kernel::{Applied, Kernel};
-use crate::shared::{Command, Reloaded, Shared};
+use crate::shared::{Command, ListFileCounts, Reloaded, Shared};
 use crate::stages::access_log::LogWriter;
 use crate::stats::WorkerStats;
 use crate::tls::acme::{self, Asking};
-use crate::tls::watch::{Stamps, Watch};
+use crate::tls::files::files as tls_files;
 use crate::tls::{self, Tls, key_log};
+use crate::watch::{Stamps, Watch};
 use history::History;
 use load::{Loaded, load_after};
 use policies::Sources;
 use revisions::{First, first_load};
+use watched_lists::WatchedLists;
 use workers::Workers;
 
 /// Commands that may wait for the supervisor.
@@ -84,6 +87,8 @@ struct Daemon {
     acme: Option<Asking>,
     stamps: Stamps,
     sources: Sources,
+    /// Files of their lists that are taken up when they change.
+    lists: WatchedLists,
     history: History,
     /// Of the policies' lists, at run time.
     edits: Arc<Edits>,
@@ -146,13 +151,14 @@ impl Daemon {
             stats: (0..count).map(|_| Arc::new(WorkerStats::default())).collect(),
             kept: ArcSwap::from_pointee(history.kept()),
             commands: sender,
+            list_files: ListFileCounts::default(),
             started: Instant::now(),
         });
         let workers = Workers::start(Arc::clone(&config), Arc::clone(&shared), log.clone(), exit_sender)?;
         let control = control.serve(Arc::clone(&shared))?;
         let changed = mpsc::channel(1);
         acme::prepare(&config, &loaded.base)?;
-        let watch = Some(Watch::start(&config, &loaded.base, changed.0.clone()));
+        let watch = Some(watch_tls(&config, &loaded.base, changed.0.clone()));
         let acme = match &shared.tls {
             Some(tls) => Asking::start(&config, &loaded.base, tls.challenges(), None)?,
             None => None,
@@ -176,6 +182,7 @@ impl Daemon {
             watch,
             acme,
             stamps,
+            lists: WatchedLists::new(&loaded.sources),
             sources: loaded.sources,
             history,
             edits: Arc::new(list_edits),
@@ -212,6 +219,7 @@ impl Daemon {
                     while self.changed.1.try_recv().is_ok() {}
                     self.reload_certificates();
                 }
+                () = self.lists.settled() => self.look_at_lists(),
                 _ = sweep.tick() => self.sweep(),
                 _ = syn.tick() => self.tick_syn(),
                 () = until(due) => self.workers.start_due(),
@@ -225,6 +233,7 @@ impl Daemon {
         notify::tell("STOPPING=1");
         // The kernel can take seconds to let go of a watch while it is busy elsewhere: it does so during the drain.
         self.watch = None;
+        self.lists.end();
         let within = self.shared.snapshot.load().config.timeouts.drain.0;
         tracing::info!(within_s = within.as_secs_f64(), "draining; a second signal ends at once");
         self.workers.stop_all(within);
@@ -309,13 +318,13 @@ impl Daemon {
             in_force.replace(tls)?;
         }
         self.shared.snapshot.store(Arc::new(snapshot));
-        self.sources = sources;
+        self.follow(sources);
         self.stamps = stamps;
         if let (Some(log), Some(file)) = (&self.log, &config.access_log.file) {
             log.reopen(&base.join(file));
         }
         let prepared = acme::prepare(&config, &base);
-        self.watch = Some(Watch::start(&config, &base, self.changed.0.clone()));
+        self.watch = Some(watch_tls(&config, &base, self.changed.0.clone()));
         if let Some(tls) = &self.shared.tls {
             let before = self.acme.take();
             let asking = prepared.and_then(|()| Asking::start(&config, &base, tls.challenges(), before));
@@ -331,7 +340,7 @@ impl Daemon {
     fn reload_certificates(&mut self) {
         let config = Arc::clone(&self.shared.snapshot.load().config);
         let base = self.path.parent().map(std::path::Path::to_path_buf).unwrap_or_default();
-        let stamps = Stamps::take(&config, &base);
+        let stamps = Stamps::take(tls_files(&config, &base));
         if stamps == self.stamps {
             return;
         }
@@ -342,7 +351,7 @@ impl Daemon {
         }
         self.stamps = stamps;
         // The files may lie behind other links now.
-        self.watch = Some(Watch::start(&config, &base, self.changed.0.clone()));
+        self.watch = Some(watch_tls(&config, &base, self.changed.0.clone()));
     }
 
     /// A rule's time has come: the same texts are compiled again, without it.
@@ -420,6 +429,11 @@ fn apply(kernel: &Kernel, loaded: &Loaded) -> anyhow::Result<Applied> {
         Err(_) => kernel.drop_interfaces(gate, Some(&added))?,
     }
     applied
+}
+
+/// Watches the files that TLS is made of.
+fn watch_tls(config: &Config, base: &Path, changed: mpsc::Sender<()>) -> Watch {
+    Watch::start(&tls_files(config, base), "certificate files", changed)
 }
 
 /// CPUs that the process may use.

@@ -14,11 +14,12 @@ use std::sync::Arc;
 use nix::net::if_::if_nametoindex;
 use proxy_core::config::{Config, Geo};
 use proxy_core::geo::{Databases, MAX_FILE_BYTES};
-use proxy_core::policy::{self, Edits, ListFault, ListFiles, MAX_LIST_FILE_BYTES, PolicySet};
+use proxy_core::policy::{self, Edits, ItemKind, ListFault, ListFiles, MAX_LIST_FILE_BYTES, NamedFile, PolicySet};
 use proxy_core::store::bundle::{Bundle, Mark, PublicKey};
 use proxy_core::store::{ListText, Texts};
 
 use super::challenge_key;
+use crate::watch::Stamps;
 
 /// Most policy files that a config's patterns may find; the compiler has bounds of its own.
 const MAX_FILES: usize = 1_024;
@@ -34,6 +35,19 @@ pub struct Sources {
     signer: Option<PublicKey>,
     /// As they came, until they are kept: lists may be large.
     came: Texts,
+    /// Files of lists that are taken up when they change: those of the config's own policies only.
+    watched: Vec<WatchedFile>,
+    /// Of these files, before they were read.
+    stamps: Stamps,
+}
+
+/// A list file that is taken up by itself.
+#[derive(Clone, Debug)]
+struct WatchedFile {
+    /// Name of the policy file, and the name that the list file has there.
+    key: (String, String),
+    kind: ItemKind,
+    path: PathBuf,
 }
 
 impl Sources {
@@ -68,9 +82,11 @@ impl Sources {
         if let Some(signed) = bundled(&sources, config)? {
             return Ok(Self::signed(signed, Texts { files: sources, lists: Vec::new() }));
         }
+        let watched = watched(&sources);
+        let stamps = Stamps::take(watched.iter().map(|file| &file.path));
         let (lists, list_texts) = read_lists(&sources);
         let came = Texts { files: sources.clone(), lists: list_texts };
-        Ok(Self { files: sources, lists: Arc::new(lists), mark: None, signer: None, came })
+        Ok(Self { files: sources, lists: Arc::new(lists), came, watched, stamps, ..Self::default() })
     }
 
     /// Texts that came by another way than the config's files, a signed bundle among them.
@@ -87,12 +103,12 @@ impl Sources {
 
     /// Texts that are no bundle.
     pub fn unsigned(texts: Texts) -> Self {
-        Self { lists: Arc::new(parse_lists(&texts)), files: texts.files.clone(), mark: None, signer: None, came: texts }
+        Self { lists: Arc::new(parse_lists(&texts)), files: texts.files.clone(), came: texts, ..Self::default() }
     }
 
     fn signed(Signed { inside, mark, signer }: Signed, came: Texts) -> Self {
         let lists = Arc::new(parse_lists(&inside));
-        Self { lists, files: inside.files, mark: Some(mark), signer: Some(signer), came }
+        Self { lists, files: inside.files, mark: Some(mark), signer: Some(signer), came, ..Self::default() }
     }
 
     /// Whether they may stay in force under another config than the one that they were taken by.
@@ -116,6 +132,34 @@ impl Sources {
     /// The lists that the policies name.
     pub fn lists(&self) -> &ListFiles {
         &self.lists
+    }
+
+    /// The files of their lists that are taken up when they change, and what told them when they were read.
+    pub(super) fn watched(&self) -> (Vec<PathBuf>, Stamps) {
+        (self.watched.iter().map(|file| file.path.clone()).collect(), self.stamps.clone())
+    }
+
+    /// Reads one of the watched files again, by its number; how many items there are now. On a fault nothing changes.
+    ///
+    /// # Errors
+    /// What is wrong with it, a line each.
+    pub(super) fn read_again(&mut self, number: usize) -> Result<usize, String> {
+        let file = self.watched.get(number).ok_or("no such file")?;
+        let list = read_list(&file.path)
+            .map_err(ListFault::Unread)
+            .and_then(|bytes| policy::parse_list(&file.path.display().to_string(), file.kind, &bytes));
+        let list = list.map_err(|fault| match fault {
+            ListFault::Unread(why) => why,
+            ListFault::Lines(lines) => lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        })?;
+        let items = list.items;
+        let had_some = matches!(self.lists.get(&file.key), Some(Ok(before)) if before.items > 0);
+        if items == 0 && had_some {
+            // More often a download that failed than a list that nobody is in any more.
+            return Err(format!("{}: no item is left in it; `tidegate reload` takes it as it is", file.path.display()));
+        }
+        Arc::make_mut(&mut self.lists).insert(file.key.clone(), Ok(list));
+        Ok(items)
     }
 
     /// What identifies the signed bundle that they came in, if they did.
@@ -243,7 +287,7 @@ pub fn read_lists(policies: &[(String, String)]) -> (ListFiles, Vec<ListText>) {
     let mut found = ListFiles::new();
     let mut texts = Vec::new();
     for (policy, text) in policies {
-        for (name, kind) in policy::list_files(text) {
+        for NamedFile { name, kind, .. } in policy::list_files(text) {
             let read = policy::check_list_name(&name).map_err(ListFault::Unread);
             let read = read.and_then(|()| read_list(&shown(policy, &name)).map_err(ListFault::Unread));
             let list = read.and_then(|bytes| {
@@ -290,10 +334,24 @@ pub fn read_texts(paths: &[PathBuf]) -> Result<Texts, Vec<String>> {
     if faults.is_empty() { Ok(texts) } else { Err(faults) }
 }
 
+/// The list files that policies want to have watched.
+fn watched(policies: &[(String, String)]) -> Vec<WatchedFile> {
+    let of = |(policy, text): &(String, String)| {
+        let files = policy::list_files(text).into_iter();
+        let files = files.filter(|file| file.watch && policy::check_list_name(&file.name).is_ok());
+        let found = files.map(|NamedFile { name, kind, .. }| {
+            let path = shown(policy, &name);
+            WatchedFile { key: (policy.clone(), name), kind, path }
+        });
+        found.collect::<Vec<_>>()
+    };
+    policies.iter().flat_map(of).collect()
+}
+
 fn parse_lists(texts: &Texts) -> ListFiles {
     let mut found = ListFiles::new();
     for (policy, text) in &texts.files {
-        for (name, kind) in policy::list_files(text) {
+        for NamedFile { name, kind, .. } in policy::list_files(text) {
             if let Some(list) = texts.lists.iter().find(|list| list.policy == *policy && list.name == name) {
                 let shown = shown(policy, &name).display().to_string();
                 found.insert((policy.clone(), name), policy::parse_list(&shown, kind, list.text.as_bytes()));

@@ -172,7 +172,7 @@ impl Daemon {
         }
         let written = self.history.in_force(number, held, back, sources.mark());
         sources.forget_texts();
-        self.sources = sources;
+        self.follow(sources);
         let held = held && written.is_ok();
         warnings.extend(written.err().map(|error| format!("reloads keep these policies, a restart does not: {error}")));
         Ok(Applying { generation, kernel: applied, revision: number, held, rules, warnings })

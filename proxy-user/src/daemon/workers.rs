@@ -309,6 +309,7 @@ mod tests {
             sources: proxy_core::abuse::sources::Sources::new(1),
             stats: vec![Arc::new(WorkerStats::default())],
             commands: mpsc::channel(1).0,
+            list_files: crate::shared::ListFileCounts::default(),
             started: Instant::now(),
         });
         let (exits, ended) = mpsc::unbounded_channel();

@@ -79,6 +79,16 @@ impl Collector {
         encoder
             .encode_descriptor("generation", "Generation of config and policies", None, MetricType::Gauge)?
             .encode_gauge(&generation)?;
+        let lists = &self.shared.list_files;
+        let help = "List files that changed under the daemon, by what became of them";
+        let mut family = encoder.encode_descriptor("list_files_read", help, None, MetricType::Counter)?;
+        for (outcome, number) in [("taken", &lists.taken), ("refused", &lists.refused)] {
+            count(&mut family, &[("outcome", outcome)], number.load(Ordering::Relaxed))?;
+        }
+        let help = "List files whose newest content was refused: what was in force before stays";
+        encoder
+            .encode_descriptor("list_files_stale", help, None, MetricType::Gauge)?
+            .encode_gauge(&lists.stale.load(Ordering::Relaxed))?;
         let gate = u64::from(self.shared.kernel.is_some());
         encoder
             .encode_descriptor("gate_loaded", "Whether the kernel half is loaded", None, MetricType::Gauge)?

@@ -6,11 +6,11 @@ pub mod acme;
 pub mod certificates;
 pub mod client;
 pub mod client_auth;
+pub mod files;
 mod handshake;
 pub mod key_log;
 pub mod secured;
 mod tickets;
-pub mod watch;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,8 @@ use certificates::{Resolver, Table};
 use client_auth::ClientCheck;
 pub use handshake::accept;
 use tickets::{Bound, NoTickets, Tickets};
-use watch::Stamps;
+
+use crate::watch::Stamps;
 
 /// Sessions kept for TLS 1.2 clients that take no tickets.
 const SESSION_CACHE: usize = 4096;
@@ -130,7 +131,7 @@ impl Loaded {
     /// All that cannot be used, a line each, with its place in the config.
     pub fn read(config: &Config, base: &Path) -> Result<Self, String> {
         let mut faults = Vec::new();
-        let stamps = Stamps::take(config, base);
+        let stamps = Stamps::take(files::files(config, base));
         let hosts = Arc::new(Hosts::new(&config.tls));
         let issued = acme::certificates(config, base);
         let table = Table::read(&config.certificates, &issued, base);

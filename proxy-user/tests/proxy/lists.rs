@@ -180,3 +180,74 @@ fn rules_are_rolled_out_by_percentage_and_stop_where_they_match_too_much() {
     let said = done(&edge, &["policy", "rules"]);
     assert!(said.contains("p/wide") && said.contains("aborted") && said.contains("shadow"), "{said}");
 }
+
+#[test]
+fn a_watched_file_is_taken_up_when_it_changes() {
+    let origin = Origin::start("a");
+    let mut edge = Edge::start(origin.address, |_| {});
+    let rules = json!([{ "id": "host", "when": "http.host in $hosts", "action": { "type": "block", "status": 410 } }]);
+    let tests = json!([{ "given": { "ip.src": "192.0.2.1", "http.host": "spared.test" }, "expect": "pass" }]);
+    let lists = json!({ "hosts": { "type": "string", "file": "feeds/hosts.txt", "watch": true } });
+    let policy = json!({ "schema": "tidegate.policy/v1", "id": "p", "lists": lists, "rules": rules, "tests": tests })
+        .to_string();
+    std::fs::write(edge.directory().join("p.json"), &policy).unwrap();
+    let feeds = edge.directory().join("feeds");
+    std::fs::create_dir(&feeds).unwrap();
+    let put = |text: &str| {
+        std::fs::write(feeds.join("new"), text).unwrap();
+        std::fs::rename(feeds.join("new"), feeds.join("hosts.txt")).unwrap();
+    };
+    put("evil.test\n");
+    edge.reload(|config| config["policies"] = json!(["p.json"]));
+    edge.wait_log("reloaded", 1);
+    let becomes = |edge: &Edge, wanted: [u16; 2]| {
+        wait_for("the list", || {
+            let found = ["evil.test", "other.test"].map(|host| status(edge, host));
+            if found == wanted { Ok(()) } else { Err(format!("{found:?}")) }
+        });
+    };
+    becomes(&edge, [410, 200]);
+    put("evil.test\nother.test\n");
+    becomes(&edge, [410, 410]);
+    put("# no item\nother.test\n");
+    becomes(&edge, [200, 410]);
+
+    // What cannot be taken leaves the list as it was: no items, a test of the policy that fails, no file.
+    put("# none\n");
+    edge.wait_log("no item is left in it", 1);
+    put("spared.test\n");
+    edge.wait_log("was not taken up", 2);
+    std::fs::remove_file(feeds.join("hosts.txt")).unwrap();
+    edge.wait_log("was not taken up", 3);
+    becomes(&edge, [200, 410]);
+    put("evil.test\n");
+    becomes(&edge, [410, 200]);
+    let audit = std::fs::read_to_string(edge.directory().join("state/policies/audit.jsonl")).unwrap();
+    assert!(audit.contains("feeds/hosts.txt: 1 items") && audit.contains("no item is left in it"), "{audit}");
+
+    // Behind a link that is replaced, as mounted config maps have it.
+    for (directory, host) in [("a", "other.test"), ("b", "evil.test")] {
+        std::fs::create_dir(feeds.join(directory)).unwrap();
+        std::fs::write(feeds.join(directory).join("hosts.txt"), host).unwrap();
+    }
+    let link = |to: &str| {
+        std::os::unix::fs::symlink(to, feeds.join("link")).unwrap();
+        std::fs::rename(feeds.join("link"), feeds.join("current")).unwrap();
+    };
+    link("a");
+    std::os::unix::fs::symlink("current/hosts.txt", feeds.join("new")).unwrap();
+    std::fs::rename(feeds.join("new"), feeds.join("hosts.txt")).unwrap();
+    becomes(&edge, [200, 410]);
+    link("b");
+    becomes(&edge, [410, 200]);
+
+    // An applied set brings its lists along; the files count again when the config's own policies do.
+    done(&edge, &["policy", "apply", "p.json"]);
+    link("a");
+    done(&edge, &["reload"]);
+    becomes(&edge, [410, 200]);
+    done(&edge, &["policy", "apply"]);
+    becomes(&edge, [200, 410]);
+    link("b");
+    becomes(&edge, [410, 200]);
+}

@@ -43,6 +43,7 @@ pub fn shared(scratch: &Scratch) -> (Arc<Shared>, mpsc::Receiver<Command>) {
         stats: (0..2).map(|_| Arc::new(WorkerStats::default())).collect(),
         kept: ArcSwap::default(),
         commands,
+        list_files: proxy_user::shared::ListFileCounts::default(),
         started: Instant::now(),
     };
     (Arc::new(shared), receiver)

@@ -47,9 +47,19 @@ pub type ListFiles = BTreeMap<(String, String), Result<ListFile, ListFault>>;
 /// No list files.
 pub(super) static NONE: ListFiles = ListFiles::new();
 
-/// The list files that a policy's text names, each once, and what they hold. What is wrong with the text is said when it is
-/// compiled.
-pub fn list_files(text: &str) -> Vec<(String, ItemKind)> {
+/// A list file that a policy names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFile {
+    /// As the policy names it.
+    pub name: String,
+    /// What it holds.
+    pub kind: ItemKind,
+    /// Whether it is taken up by itself when it changes.
+    pub watch: bool,
+}
+
+/// The list files that a policy's text names, each once. What is wrong with the text is said when it is compiled.
+pub fn list_files(text: &str) -> Vec<NamedFile> {
     // The word is searched for first: most policies have no such list, and need not be read twice.
     let value: Value =
         if text.contains("\"file\"") { serde_json::from_str(text).unwrap_or_default() } else { Value::Null };
@@ -60,12 +70,17 @@ pub fn list_files(text: &str) -> Vec<(String, ItemKind)> {
             Some("hash") => ItemKind::Hash,
             _ => ItemKind::Cidr,
         };
-        Some((list.get("file").and_then(Value::as_str)?.to_owned(), kind))
+        let watch = list.get("watch") == Some(&Value::Bool(true));
+        Some(NamedFile { name: list.get("file").and_then(Value::as_str)?.to_owned(), kind, watch })
     };
-    let mut names: Vec<(String, ItemKind)> = lists.filter_map(file).collect();
-    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    names.dedup_by(|a, b| a.0 == b.0);
-    names
+    let mut files: Vec<NamedFile> = lists.filter_map(file).collect();
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    files.dedup_by(|again, first| {
+        let same = again.name == first.name;
+        first.watch |= same && again.watch;
+        same
+    });
+    files
 }
 
 /// Checks the name of a list file: it lies in the policy's directory or below.
@@ -235,10 +250,12 @@ mod tests {
         for name in ["", "/etc/passwd", "../bad.txt", "lists/../../bad.txt"] {
             assert!(check_list_name(name).is_err(), "{name}");
         }
-        let text = r#"{"lists":{"a":{"type":"cidr","file":"a.txt"},"b":{"items":[]},"c":{"file":"a.txt"}}}"#;
-        assert_eq!(list_files(text), [("a.txt".to_owned(), ItemKind::Cidr)]);
+        let named = |name: &str, kind, watch| NamedFile { name: name.to_owned(), kind, watch };
+        let text =
+            r#"{"lists":{"a":{"type":"cidr","file":"a.txt"},"b":{"items":[]},"c":{"file":"a.txt","watch":true}}}"#;
+        assert_eq!(list_files(text), [named("a.txt", ItemKind::Cidr, true)]);
         let text = r#"{"lists":{"a":{"type":"string","file":"names.txt"}}}"#;
-        assert_eq!(list_files(text), [("names.txt".to_owned(), ItemKind::String)]);
+        assert_eq!(list_files(text), [named("names.txt", ItemKind::String, false)]);
         assert!(list_files("{\"file\"").is_empty());
     }
 

@@ -60,7 +60,8 @@ pub use lang::{MAX_DEPTH, MAX_EXPRESSION_BYTES, MAX_LANGUAGES, MAX_NODES, MAX_RE
 pub use lang::{MAX_SET_ITEMS, MAX_SPLITS, MAX_URL_DECODES, MAX_VALUE_BYTES, MAX_WILDCARDS};
 pub(crate) use lang::{encode_base64, signature};
 pub use list_file::{
-    ListFault, ListFile, ListFiles, MAX_LIST_FILE_BYTES, MAX_LIST_FILE_ITEMS, check_list_name, list_files, parse_list,
+    ListFault, ListFile, ListFiles, MAX_LIST_FILE_BYTES, MAX_LIST_FILE_ITEMS, NamedFile, check_list_name, list_files,
+    parse_list,
 };
 pub use model::{
     MAX_HOLD, MAX_LIST_ITEMS, MAX_LISTS, MAX_PASS, MAX_POLICIES, MAX_PUSH_TTL, MAX_RATE_KEYS, MAX_RATE_LIMIT,

@@ -147,6 +147,9 @@ pub(crate) struct List {
     /// Read again with the policy.
     #[serde(default)]
     pub file: Option<String>,
+    /// Take the file up by itself, too, when it has changed. One with faults, or without any item left, leaves the list as it was.
+    #[serde(default)]
+    pub watch: bool,
 }
 
 /// What the items of a list are.

@@ -35,6 +35,10 @@ pub(super) fn read(
     let mut found = Found::default();
     for (name, list) in &policy.lists {
         let full = format!("{}/{name}", policy.id);
+        if list.watch && list.file.is_none() {
+            let message = "only a list that has its items in a `file` can be watched".to_owned();
+            faults.push(Fault::at(format!("{}/watch", join("/lists", name)), message));
+        }
         let own = match &list.file {
             None => items(name, list, faults),
             Some(list_file) => {
