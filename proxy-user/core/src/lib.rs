@@ -15,6 +15,7 @@ pub mod hello;
 pub mod host;
 pub mod hosts;
 pub mod http1;
+pub mod http2;
 pub mod http3;
 pub mod image;
 pub mod import;

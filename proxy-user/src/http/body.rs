@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 
 use self::arriving::Arriving;
 use crate::http::fault::Fault;
+use crate::http::h2::body::StreamBody;
 use crate::http::h3::H3RequestBody;
 use crate::stages::filter::{BodyFilter, Polled};
 use crate::worker::deadlines::Deadlines;
@@ -23,8 +24,10 @@ use crate::worker::deadlines::Deadlines;
 pub enum Source {
     /// No body.
     Empty,
-    /// HTTP/1 or 2.
+    /// HTTP/1.
     Hyper(Incoming),
+    /// HTTP/2.
+    H2(Box<StreamBody>),
     /// HTTP/3.
     H3(Box<H3RequestBody>),
 }

@@ -1,6 +1,6 @@
 //! Early hints on their way to the client. hyper's server sends no interim answers: to HTTP/1.1 clients they are written
-//! between its messages, where the stream passes by here; over HTTP/3 the request's own task sends them. Over HTTP/2 nobody
-//! but hyper can, so that there are none. What is passed on [`proxy_core::route::hints`] decides.
+//! between its messages, where the stream passes by here; over HTTP/2 and 3 whoever serves the request's stream sends them. What is
+//! passed on [`proxy_core::route::hints`] decides.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -2,8 +2,10 @@
 //! What happens to a request is `stages`' business.
 
 pub mod body;
+pub mod date;
 pub mod early;
 pub mod fault;
+pub mod h2;
 pub mod h3;
 pub mod h3_bounds;
 mod h3_one_way;

@@ -3,11 +3,10 @@
 //! stream reset; the others of the connection go on. HTTP/1 has the socket alone, which the connection watches itself.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use pin_project_lite::pin_project;
 use proxy_core::abuse::Kind;
 
 use crate::worker::connection::Connection;
@@ -16,18 +15,6 @@ use crate::worker::deadlines::Deadline;
 /// Most bytes of one piece, so that who takes them slowly is seen to take something: with the default time half a kilobyte a
 /// second is enough.
 pub const PIECE: usize = 32 << 10;
-
-/// What a response body was last asked for, of the stream that a worker polls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Asked {
-    /// Nothing: what it gave before is not taken yet, or there is no response.
-    #[default]
-    Nothing,
-    /// A piece, and it had none: the client waits, not we.
-    InVain,
-    /// A piece, which it gave.
-    ForMore,
-}
 
 /// Time that a client has for the piece that it is sent. Without a deadline until one has to be waited for.
 pub struct Patience {
@@ -79,41 +66,5 @@ impl Patience {
             if self.poll_lost(cx) { Poll::Ready(None) } else { Poll::Pending }
         })
         .await
-    }
-}
-
-pin_project! {
-    /// A stream of HTTP/2 that is served, of which only its future is known: what its response body was asked for tells whether the
-    /// client takes anything. Dropped, the stream is reset. No `async fn`: that would hold what it serves twice.
-    pub struct Stream<F> {
-        #[pin]
-        serving: F,
-        patience: Patience,
-    }
-}
-
-impl<F> Stream<F> {
-    /// Of a client's connection.
-    pub fn new(connection: &Rc<Connection>, serving: F) -> Self {
-        Self { serving, patience: Patience::new(connection) }
-    }
-}
-
-impl<F: Future<Output = ()>> Future for Stream<F> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let asked = &this.patience.connection.worker.asked;
-        asked.set(Asked::Nothing);
-        if this.serving.poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        match asked.get() {
-            Asked::Nothing => {}
-            Asked::InVain => this.patience.end(),
-            Asked::ForMore => this.patience.begin(),
-        }
-        if this.patience.poll_lost(cx) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

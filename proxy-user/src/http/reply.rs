@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::http::fault::{Fault, Kind};
-use crate::http::pace::{Asked, PIECE};
+use crate::http::pace::PIECE;
+use crate::http::upgrade::Tunnel;
 use crate::stages::exchange::Journey;
 use crate::stages::files::body::FileBody;
 use crate::stages::filter::{Filters, Polled};
@@ -39,19 +40,31 @@ pub struct ResponseBody {
     rest: Bytes,
     /// None where the request goes on without this body.
     journey: Option<Journey>,
+    /// What a stream of HTTP/2 goes on as.
+    tunnel: Option<Box<Tunnel>>,
 }
 
 impl ResponseBody {
     /// A body that passes `filters` and ends `journey`.
     pub fn new(payload: Payload, filters: Filters, journey: Journey) -> Self {
-        let mut body = Self { payload, filters, rest: Bytes::new(), journey: Some(journey) };
+        let mut body = Self { payload, filters, rest: Bytes::new(), journey: Some(journey), tunnel: None };
         body.settle();
         body
     }
 
     /// No body, of a request that goes on as something else.
     pub fn ended() -> Self {
-        Self { payload: Payload::Empty, filters: Filters::default(), rest: Bytes::new(), journey: None }
+        Self { payload: Payload::Empty, filters: Filters::default(), rest: Bytes::new(), journey: None, tunnel: None }
+    }
+
+    /// No body: the stream goes on as this.
+    pub fn tunnel(tunnel: Box<Tunnel>) -> Self {
+        Self { tunnel: Some(tunnel), ..Self::ended() }
+    }
+
+    /// What the stream goes on as, if it does.
+    pub fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        self.tunnel.take()
     }
 
     /// Whether the request was malformed, which in HTTP/2 and 3 is an error of its stream.
@@ -162,9 +175,6 @@ impl Body for ResponseBody {
         };
         let Some(journey) = &mut this.journey else { return polled };
         let streams = journey.exchange.version != HttpVersion::H1;
-        if streams {
-            journey.exchange.worker.asked.set(if polled.is_pending() { Asked::InVain } else { Asked::ForMore });
-        }
         let Poll::Ready(Some(Ok(frame))) = polled else { return polled };
         let frame = match frame.into_data() {
             Ok(mut data) => {

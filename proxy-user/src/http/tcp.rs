@@ -1,4 +1,4 @@
-//! HTTP/1 and HTTP/2 over a TCP or TLS stream, by hyper. Which of the two: ALPN says, or in clear text the first bytes.
+//! HTTP over a TCP or TLS stream: HTTP/1 by hyper, HTTP/2 by `h2`. Which of the two: ALPN says, or in clear text the first bytes.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -11,20 +11,18 @@ use bytes::Bytes;
 use http::{Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use proxy_core::abuse::Kind;
-use proxy_core::abuse::frames::Frames;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::body::{RequestBody, Source};
-use super::early;
-use super::pace;
 use super::reply::ResponseBody;
 use super::watch::{Heads, Watched};
+use super::{early, h2};
 use crate::stages;
 use crate::stages::exchange::Exchange;
 use crate::worker::connection::{Connection, Order};
@@ -38,21 +36,6 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(20);
 const H1_DEFAULT_HEADERS: u32 = 100;
 /// HTTP/1 buffer: large bodies are read and written in pieces of up to this size.
 const H1_BUFFER: usize = 256 << 10;
-/// HTTP/2 flow-control window of one stream.
-const H2_STREAM_WINDOW: u32 = 256 << 10;
-/// HTTP/2 flow-control window of a connection: several stalled uploads do not block the rest.
-const H2_CONNECTION_WINDOW: u32 = 2 << 20;
-/// HTTP/2 bytes of response buffered for one stream.
-const H2_SEND_BUFFER: usize = 256 << 10;
-/// Streams that a client reset before they were taken up; more end the connection (CVE-2023-44487).
-const H2_PENDING_RESETS: usize = 32;
-/// Streams that we reset for a client's errors; more end the connection (CVE-2025-8671).
-const H2_LOCAL_RESETS: usize = 128;
-/// HTTP/2 PING to a silent client, also while a header block stays unfinished.
-const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
-/// How long its answer may take.
-const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// Serves a clear-text connection until it ends.
 pub async fn serve_clear(connection: Rc<Connection>, stream: ClientStream) {
     let limit = connection.worker.live().snapshot.config.timeouts.header.0;
@@ -61,7 +44,7 @@ pub async fn serve_clear(connection: Rc<Connection>, stream: ClientStream) {
         () = connection.worker.drained() => has_h2_preface(stream.tcp()).await,
     };
     match is_h2 {
-        Some(true) => serve_h2(connection, stream).await,
+        Some(true) => h2::serve(connection, stream).await,
         Some(false) => serve_h1(connection, stream).await,
         None => {}
     }
@@ -70,7 +53,7 @@ pub async fn serve_clear(connection: Rc<Connection>, stream: ClientStream) {
 /// Serves a TLS connection until it ends.
 pub async fn serve_tls(connection: Rc<Connection>, stream: TlsStream<ClientStream>) {
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        serve_h2(connection, stream).await;
+        h2::serve(connection, stream).await;
     } else {
         serve_h1(connection, stream).await;
     }
@@ -123,38 +106,6 @@ async fn serve_h1<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Co
         let _ = stream.shutdown().await;
     }
     ended(&connection, "HTTP/1", outcome.map(drop));
-}
-
-async fn serve_h2<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Connection>, stream: I) {
-    let live = connection.worker.live();
-    let limits = &live.snapshot.config.limits;
-    let mut builder = http2::Builder::new(LocalExec(Rc::clone(&connection)));
-    builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(u32::try_from(limits.header_bytes.0).unwrap_or(u32::MAX))
-        .max_send_buf_size(H2_SEND_BUFFER)
-        .max_pending_accept_reset_streams(H2_PENDING_RESETS)
-        .max_local_error_reset_streams(H2_LOCAL_RESETS)
-        .enable_connect_protocol()
-        .keep_alive_interval(H2_PING_INTERVAL)
-        .keep_alive_timeout(H2_PING_TIMEOUT);
-    let frames = Frames::new(limits.resets, connection.worker.deadlines.now());
-    drop(live);
-    let io = TokioIo::new(Watched::new(stream, frames, &connection));
-    let for_requests = Rc::clone(&connection);
-    let service = service_fn(move |request| handle(Rc::clone(&for_requests), request));
-    let mut server = std::pin::pin!(builder.serve_connection(io, service));
-    let outcome = drive(
-        &connection,
-        &mut server,
-        |server, cx| server.as_mut().poll(cx),
-        |server| server.as_mut().graceful_shutdown(),
-    )
-    .await;
-    ended(&connection, "HTTP/2", outcome.map(drop));
 }
 
 /// Polls a connection until it ends, and does meanwhile what the worker orders; `finish` begins its graceful end.
@@ -223,7 +174,7 @@ struct Early<I> {
     stream: I,
 }
 
-/// One request of HTTP/1 or 2.
+/// One request.
 async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Cut> {
     let (head, body) = request.into_parts();
     let source = if body.is_end_stream() { Source::Empty } else { Source::Hyper(body) };
@@ -243,9 +194,6 @@ async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Resul
     if connection.is_cut() {
         return Err(Cut::Policy);
     }
-    if response.body().is_malformed() {
-        return Err(Cut::Malformed(h2::Reason::PROTOCOL_ERROR.into()));
-    }
     Ok(response)
 }
 
@@ -255,14 +203,11 @@ enum Cut {
     /// The connection ends.
     #[error("cut by policy")]
     Policy,
-    /// The stream is reset (RFC 9113 section 8.1.1). hyper looks for the reason among the sources.
-    #[error("a malformed request")]
-    Malformed(#[source] h2::Error),
 }
 
 fn ended(connection: &Connection, protocol: &str, result: hyper::Result<()>) {
     if let Err(error) = result {
-        if let Some(kind) = abuse(&error, connection.calmed.get()) {
+        if let Some(kind) = abuse(&error) {
             connection.abused(kind);
         }
         tracing::debug!(client = %connection.client, protocol, %error, "the connection ended with an error");
@@ -270,26 +215,14 @@ fn ended(connection: &Connection, protocol: &str, result: hyper::Result<()>) {
 }
 
 /// What a client did whose connection ended like this, and was told of it why. What was found in its bytes before has been told.
-fn abuse(error: &hyper::Error, calmed: Option<Kind>) -> Option<Kind> {
+fn abuse(error: &hyper::Error) -> Option<Kind> {
     if error.is_parse_too_large() {
         return Some(Kind::LargeHeader);
     }
     if error.is_parse() {
         return Some(Kind::Malformed);
     }
-    let h2: &h2::Error = std::error::Error::source(error)?.downcast_ref()?;
-    let calm = h2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) && !h2.is_remote();
-    calm.then(|| calmed.unwrap_or(Kind::Resets))
-}
-
-/// Spawns on the worker's own thread what serves a connection's streams.
-#[derive(Clone)]
-struct LocalExec(Rc<Connection>);
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
-    fn execute(&self, task: F) {
-        drop(tokio::task::spawn_local(pace::Stream::new(&self.0, task)));
-    }
+    None
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Early<I> {

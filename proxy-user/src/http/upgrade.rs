@@ -5,13 +5,12 @@
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use h2::ext::Protocol;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
     UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request, response};
-use hyper::ext::Protocol;
-use hyper::upgrade::OnUpgrade;
 use proxy_core::http1::names;
 
 use super::fault::{Fault, Kind};
@@ -30,8 +29,8 @@ const KEY_BYTES: usize = 16;
 /// What a request asks for besides an answer.
 #[derive(Debug)]
 pub struct Upgrade {
-    /// The client's stream, where it is one of HTTP/2.
-    stream: Option<OnUpgrade>,
+    /// The client waits on a stream of HTTP/2.
+    stream: bool,
     /// What the origin has to say to the key that it gets.
     accept: Option<HeaderValue>,
 }
@@ -53,12 +52,11 @@ impl Upgrade {
     pub fn from_connect(request: &mut request::Parts) -> Result<Self, Fault> {
         const REFUSED: Fault = Fault::downstream(Kind::NotImplemented, "this method is not served");
         let protocol = request.extensions.remove::<Protocol>().ok_or(REFUSED)?;
-        if request.version != Version::HTTP_2 || protocol.as_ref() != WEBSOCKET.as_bytes() {
+        if request.version != Version::HTTP_2 || protocol.as_str() != WEBSOCKET {
             return Err(REFUSED);
         }
-        let stream = Some(request.extensions.remove::<OnUpgrade>().ok_or(REFUSED)?);
         request.method = Method::GET;
-        Ok(Self { stream, accept: None })
+        Ok(Self { stream: true, accept: None })
     }
 
     /// What an HTTP/1.1 request asks for whose `Connection` names `upgrade`, with its `Upgrade` fields. Others than GET, and
@@ -69,17 +67,12 @@ impl Upgrade {
             && request.method == Method::GET
             && !framed
             && protocol.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes());
-        asked.then_some(Self { stream: None, accept: None })
+        asked.then_some(Self { stream: false, accept: None })
     }
 
     /// Whether the client waits on a stream of HTTP/2, where any 2xx would open it.
     pub fn is_stream(&self) -> bool {
-        self.stream.is_some()
-    }
-
-    /// The client's stream.
-    pub fn take_stream(&mut self) -> Option<OnUpgrade> {
-        self.stream.take()
+        self.stream
     }
 
     /// Asks the origin: the fields that belong to its connection, and a key where the client's version has none.
@@ -145,7 +138,7 @@ mod tests {
     fn a_101_has_to_fit_the_question() {
         let mut asked = HeaderMap::new();
         asked.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
-        let mut upgrade = Upgrade { stream: None, accept: None };
+        let mut upgrade = Upgrade { stream: false, accept: None };
         upgrade.ask(&mut asked).unwrap();
         let answer = |accept: &'static str, protocol: &'static str| {
             HeaderMap::from_iter([

@@ -8,26 +8,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use proxy_core::abuse::Kind;
-use proxy_core::abuse::frames::{Code, Frames};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::early::Between;
 use crate::worker::connection::Connection;
-
-/// A GOAWAY frame without debug data (RFC 9113 section 6.8), as far as its last stream.
-const GOAWAY: [u8; 9] = [0, 0, 8, 7, 0, 0, 0, 0, 0];
-/// Bytes of the whole frame.
-const GOAWAY_BYTES: usize = 17;
-/// `PROTOCOL_ERROR`
-const PROTOCOL_ERROR: [u8; 4] = [0, 0, 0, 1];
-
-/// What the `h2` crate writes behind a GOAWAY of `ENHANCE_YOUR_CALM`, which it tells nobody else.
-const CALMED: [(&[u8], Kind); 4] = [
-    (b"header_list_way_too_large", Kind::LargeHeader),
-    (b"too_many_continuations", Kind::Continuation),
-    (b"too_many_data_frames", Kind::EmptyFrames),
-    (b"too_many_resets", Kind::Resets),
-];
 
 /// What is looked for in the bytes.
 pub trait Follow: Unpin {
@@ -35,12 +19,6 @@ pub trait Follow: Unpin {
     fn came(&mut self, connection: &Connection, bytes: &[u8]) -> Option<Kind>;
     /// So many bytes went to the client.
     fn went(&mut self, bytes: usize);
-    /// The error that the client has made, where it has a name of its own.
-    fn code(&self) -> Option<Code>;
-    /// Whether what is sent are frames of HTTP/2.
-    fn is_framed(&self) -> bool {
-        false
-    }
 }
 
 /// Heads of HTTP/1 requests; what was found stands in the connection, where its requests look it up.
@@ -54,30 +32,6 @@ impl Follow for Heads {
     }
 
     fn went(&mut self, _: usize) {}
-
-    fn code(&self) -> Option<Code> {
-        None
-    }
-}
-
-impl Follow for Frames {
-    fn came(&mut self, connection: &Connection, bytes: &[u8]) -> Option<Kind> {
-        let found = self.feed(bytes, connection.worker.deadlines.now());
-        connection.header_block(self.in_block());
-        found
-    }
-
-    fn went(&mut self, bytes: usize) {
-        self.sent(bytes);
-    }
-
-    fn code(&self) -> Option<Code> {
-        Frames::code(self)
-    }
-
-    fn is_framed(&self) -> bool {
-        true
-    }
 }
 
 /// The stream of a connection.
@@ -140,16 +94,7 @@ impl<I: AsyncWrite + Unpin, F: Follow> AsyncWrite for Watched<I, F> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         ready!(this.poll_between(cx, Between::rest))?;
-        if this.follow.is_framed()
-            && let Some((_, kind)) = CALMED.iter().find(|(mark, _)| buf.ends_with(mark))
-        {
-            this.connection.calmed.set(Some(*kind));
-        }
-        let stream = Pin::new(&mut this.stream);
-        let polled = match this.follow.code().and_then(|code| named(buf, code)) {
-            Some(named) => stream.poll_write(cx, &named),
-            None => stream.poll_write(cx, buf),
-        };
+        let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
         this.wrote(&polled);
         polled
     }
@@ -182,35 +127,5 @@ impl<I: AsyncWrite + Unpin, F: Follow> AsyncWrite for Watched<I, F> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// What is about to be written with `code` in its last frame, if that is a GOAWAY that calls the client's error a protocol error
-/// and no more: the `h2` crate does so for frames of wrong size, closed streams and windows beyond the largest (RFC 9113 sections
-/// 4.2, 5.1 and 6.5.2 name the codes).
-fn named(bytes: &[u8], code: Code) -> Option<Vec<u8>> {
-    let (_, last) = bytes.split_at_checked(bytes.len().checked_sub(GOAWAY_BYTES)?)?;
-    if !last.starts_with(&GOAWAY) || !last.ends_with(&PROTOCOL_ERROR) {
-        return None;
-    }
-    let mut named = bytes.to_vec();
-    named.truncate(bytes.len() - PROTOCOL_ERROR.len());
-    named.extend((code as u32).to_be_bytes());
-    Some(named)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_protocol_error_is_named() {
-        let goaway = |code: u8| [&GOAWAY[..], &[0, 0, 0, 5, 0, 0, 0, code]].concat();
-        assert_eq!(named(&goaway(1), Code::FrameSize), Some(goaway(6)));
-        let behind = [b"before", &goaway(1)[..]].concat();
-        assert_eq!(named(&behind, Code::StreamClosed), Some([b"before", &goaway(5)[..]].concat()));
-        assert_eq!(named(&goaway(0), Code::FrameSize), None, "a graceful end");
-        assert_eq!(named(b"short", Code::FrameSize), None);
-        assert_eq!(named(&[&goaway(1)[..], b"behind"].concat(), Code::FrameSize), None);
     }
 }

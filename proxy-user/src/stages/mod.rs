@@ -27,6 +27,7 @@ use http::{Method, Response, request, response};
 use proxy_core::route::page;
 
 use crate::http::body::RequestBody;
+use crate::http::date;
 use crate::http::fault as http_fault;
 use crate::http::reply::{Payload, ResponseBody};
 use crate::upstream;
@@ -179,6 +180,7 @@ pub async fn run(exchange: Box<Exchange>, mut body: RequestBody) -> Response<Res
     if !wants_content {
         payload = without_content(&mut head, payload);
     }
+    date::stamp(&mut head.headers);
     if let Payload::Tunnel(origin) = payload {
         return upstream::tunnel::begin(head, *origin, journey);
     }

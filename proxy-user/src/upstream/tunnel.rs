@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, response};
-use hyper_util::rt::TokioIo;
 use proxy_core::balance::Order;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -75,24 +74,21 @@ pub(super) async fn forward(
 /// Gives the client the answer behind which the tunnel begins.
 pub fn begin(mut head: response::Parts, origin: OriginStream, mut journey: Journey) -> http::Response<ResponseBody> {
     let exchange = &mut *journey.exchange;
-    let stream = exchange.upgrade.as_mut().and_then(|upgrade| {
+    let stream = exchange.upgrade.as_ref().is_some_and(|upgrade| {
         upgrade.grant(&mut head);
-        upgrade.take_stream()
+        upgrade.is_stream()
     });
     head.extensions.clear();
     exchange.status = Some(head.status);
     let connection = Rc::clone(&exchange.connection);
     let tunnel = Box::new(Tunnel { origin, journey });
-    match stream {
-        None => drop(connection.tunnel.replace(Some(tunnel))),
-        Some(stream) => drop(tokio::task::spawn_local(async move {
-            match stream.await {
-                Ok(client) => tunnel.run(&mut TokioIo::new(client)).await,
-                Err(error) => tracing::debug!(%error, "the client left before its upgrade"),
-            }
-        })),
-    }
-    http::Response::from_parts(head, ResponseBody::ended())
+    let body = if stream {
+        ResponseBody::tunnel(tunnel)
+    } else {
+        drop(connection.tunnel.replace(Some(tunnel)));
+        ResponseBody::ended()
+    };
+    http::Response::from_parts(head, body)
 }
 
 impl Tunnel {

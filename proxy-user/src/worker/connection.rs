@@ -125,6 +125,8 @@ pub struct Connection {
     pub(crate) calmed: Cell<Option<Kind>>,
     /// A header block of HTTP/2 is open.
     in_block: Cell<bool>,
+    /// Its socket takes nothing for now: TLS above it puts records together.
+    pub(crate) corked: Cell<bool>,
 }
 
 impl Connection {
@@ -156,6 +158,7 @@ impl Connection {
             place: Cell::new(None),
             calmed: Cell::new(None),
             in_block: Cell::new(false),
+            corked: Cell::new(false),
         });
         let live = worker.live();
         let bound = live.snapshot.config.limits.connections_per_source;

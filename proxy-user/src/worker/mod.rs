@@ -27,7 +27,6 @@ use proxy_core::abuse::memory;
 use proxy_core::config::Size;
 use tokio::sync::{Notify, watch};
 
-use crate::http::pace::Asked;
 use crate::http::quic_frames::Followed;
 use crate::shared::{Shared, Snapshot};
 use crate::stages::access_log::{LineBuffer, LogWriter};
@@ -68,8 +67,6 @@ pub struct Worker {
     told: RefCell<Bucket>,
     /// Requests are turned away for want of memory.
     sheds: Cell<bool>,
-    /// What a response body was last asked for.
-    pub(crate) asked: Cell<Asked>,
     /// Its QUIC connections.
     pub(crate) followed: Followed,
     clock: (Instant, u64),
@@ -135,7 +132,6 @@ impl Worker {
             ledger: RefCell::new(Ledger::new(RandomState::new().hash_one(index))),
             told: RefCell::new(Bucket::full(connection::LINES, now)),
             sheds: Cell::new(false),
-            asked: Cell::default(),
             followed: Followed::default(),
             clock: (now, monotonic_ns()),
             ticks: Cell::new(0),

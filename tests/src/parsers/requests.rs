@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use http::{HeaderMap, HeaderValue, Method, header};
 use proxy_core::config;
 use proxy_core::files::{self, Reply, Validators};
+use proxy_core::http2::priority::{LEVELS, Urgency};
 use proxy_core::proxy_protocol::{self, Found, MAX_HEADER, Version};
 use proxy_core::route::{Request, Router, Template};
 use proxy_core::trace::{Parent, Span};
@@ -40,6 +41,18 @@ pub(super) fn want(bytes: &[u8]) -> Result<()> {
     ensure!(spans.iter().all(|span| span.first <= span.last && span.last < SIZE), "a range beyond the file");
     ensure!(spans.iter().map(|span| span.len()).sum::<u64>() <= SIZE, "more than the file");
     ensure!(files::preferred(&headers).count() <= files::Coding::ALL.len(), "a coding twice");
+    Ok(())
+}
+
+pub(super) fn priorities() -> Vec<Vec<u8>> {
+    texts(["u=0, i", "i;x=1,u=7;y", " u=3 ,u=9", "u"])
+}
+
+/// Each urgency is one that there is, and a member behind those that are not readable counts.
+pub(super) fn priority(bytes: &[u8]) -> Result<()> {
+    ensure!(Urgency::of(bytes).level() < LEVELS, "an urgency that there is not");
+    let more = Urgency::of(&[bytes, b",u=6"].concat()).level();
+    ensure!(more == 6, "the last member says 6, and {more} was read");
     Ok(())
 }
 

@@ -60,6 +60,12 @@ pub const TARGETS: &[Target] = &[
         read: frames::follow_http2,
     },
     Target {
+        name: "priority",
+        about: "the field that says how urgent a request is",
+        corpus: requests::priorities,
+        read: requests::priority,
+    },
+    Target {
         name: "http3",
         about: "HTTP/3 frames that are followed",
         corpus: frames::http3,

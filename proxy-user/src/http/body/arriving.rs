@@ -170,6 +170,7 @@ impl Arriving {
         let polled = match &mut this.source {
             Source::Empty => return Poll::Ready(None),
             Source::Hyper(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
+            Source::H2(body) => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
             Source::H3(body) => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
         };
         match polled {
@@ -221,6 +222,7 @@ impl Arriving {
         match &self.source {
             Source::Empty => true,
             Source::Hyper(body) => body.is_end_stream(),
+            Source::H2(body) => body.is_end_stream(),
             Source::H3(_) => false,
         }
     }
@@ -244,10 +246,11 @@ impl Arriving {
             // What broke off must not look whole to the origin.
             _ if self.ahead.iter().any(Result::is_err) => SizeHint::default(),
             // A declared length stands in the header.
-            Source::Hyper(_) | Source::H3(_) if !self.ahead.is_empty() => SizeHint::default(),
+            Source::Hyper(_) | Source::H2(_) | Source::H3(_) if !self.ahead.is_empty() => SizeHint::default(),
             Source::Empty if !self.ahead.is_empty() => SizeHint::with_exact(ahead().sum()),
             Source::Empty => SizeHint::with_exact(0),
             Source::Hyper(body) => body.size_hint(),
+            Source::H2(body) => body.size_hint(),
             Source::H3(body) => body.size_hint(),
         }
     }
