@@ -10,6 +10,7 @@ mod stream;
 mod streams;
 mod tunnel;
 mod turns;
+pub(crate) mod window;
 mod wire;
 
 use std::future::poll_fn;

@@ -17,6 +17,7 @@ use proxy_core::http2::priority::Urgency;
 use super::body::StreamBody;
 use super::tunnel::ClientEnd;
 use super::turns::Turns;
+use super::window;
 use crate::http::body::{RequestBody, Source};
 use crate::http::early;
 use crate::http::pace::Patience;
@@ -135,7 +136,7 @@ async fn content(
                 Ok(data) => {
                     let last = body.is_end_stream();
                     let piece = turns.piece(urgency);
-                    let sent = patience.send(send(sender, data, last, turns)).await;
+                    let sent = patience.send(window::send(sender, data, last, || turns.hand())).await;
                     drop(piece);
                     match sent {
                         None => return sender.send_reset(Reason::CANCEL),
@@ -154,24 +155,4 @@ async fn content(
         }
         return;
     }
-}
-
-/// Hands a piece in as the client has a window for it.
-async fn send(stream: &mut SendStream<Bytes>, mut piece: Bytes, last: bool, turns: &Turns) -> Result<(), h2::Error> {
-    while !piece.is_empty() {
-        stream.reserve_capacity(piece.len());
-        let mut room = stream.capacity();
-        while room == 0 {
-            let polled = poll_fn(|cx| stream.poll_capacity(cx)).await;
-            room = polled.unwrap_or(Err(Reason::CANCEL.into()))?;
-        }
-        let now = piece.split_to(room.min(piece.len()));
-        let whole = piece.is_empty();
-        stream.send_data(now, last && whole)?;
-        turns.hand();
-        if whole {
-            return Ok(());
-        }
-    }
-    if last { stream.send_data(Bytes::new(), true) } else { Ok(()) }
 }

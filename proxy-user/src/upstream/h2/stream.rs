@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::Slot;
 use crate::http::body::RequestBody;
 use crate::http::fault::{Fault, Kind};
+use crate::http::h2::window;
 use crate::upstream::{CLOSED, OriginBody, Outgoing, Unanswered};
 
 /// A response body on a stream.
@@ -154,7 +155,7 @@ async fn pump(mut body: RequestBody, mut stream: SendStream<Bytes>) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(piece) => {
                     let last = body.is_end_stream();
-                    match data(&mut stream, piece, last).await {
+                    match window::send(&mut stream, piece, last, || ()).await {
                         Ok(()) if !last => continue,
                         sent => sent,
                     }
@@ -170,20 +171,4 @@ async fn pump(mut body: RequestBody, mut stream: SendStream<Bytes>) {
         }
         return;
     }
-}
-
-async fn data(stream: &mut SendStream<Bytes>, mut piece: Bytes, last: bool) -> Result<(), h2::Error> {
-    while !piece.is_empty() {
-        stream.reserve_capacity(piece.len());
-        let Some(room) = poll_fn(|cx| stream.poll_capacity(cx)).await.transpose()? else {
-            return Err(Reason::CANCEL.into());
-        };
-        let now = piece.split_to(room.min(piece.len()));
-        let whole = piece.is_empty();
-        stream.send_data(now, last && whole)?;
-        if whole {
-            return Ok(());
-        }
-    }
-    if last { stream.send_data(Bytes::new(), true) } else { Ok(()) }
 }
