@@ -1,9 +1,11 @@
 //! Token buckets in one word each: the generic cell rate algorithm (ITU-T I.371).
 //!
 //! The word is the time at which all tokens that were taken would have come in one by one; the bucket is full when that
-//! time has passed, and empty when it lies a whole burst ahead. Time is an argument. One word is one aligned store: CPUs
-//! that take from a bucket at the same moment may take the same token, which lets a little more through than the limit
-//! says and never less.
+//! time has passed, and empty when it lies a whole burst ahead. Time is an argument. One word is one aligned store:
+//! where CPUs take from a bucket at the same moment, the last store undoes what the others took since its CPU read the word. That
+//! is one packet of each other CPU at the most, for a CPU's own packets lie further apart than its read and its store do; only
+//! one that the hypervisor stops between the two undoes all that came by meanwhile, once. So N CPUs let through at most N times
+//! the limit, if they meet at every packet, and never less than it.
 
 /// Fraction bits of [`Limit::step_q16`].
 const FRACTION: u32 = 16;

@@ -24,6 +24,14 @@ pub trait Tables {
     fn config(&self) -> GateConfig;
     /// Word of the filter before the verdicts.
     fn verdict_hint(&self, word: u32) -> u64;
+    /// [`hinted`] for a packet's own source, which the kernel side may have asked before.
+    #[inline(always)]
+    fn source_hinted(&self, source: Addr, config: &GateConfig) -> bool
+    where
+        Self: Sized,
+    {
+        hinted(source, self, config)
+    }
     /// Looks a host or prefix up among the verdicts.
     fn verdict(&self, key: &HostKey) -> Option<Self::Verdict>;
     /// `(expires_ns, rule, flags)` of a verdict on `source`; zeros where it went since it was found.
@@ -157,8 +165,9 @@ pub struct Decision<V> {
 }
 
 impl<V> Decision<V> {
+    /// A decision that no rule and no verdict took.
     #[inline(always)]
-    pub(crate) const fn new(reason: Reason) -> Self {
+    pub const fn new(reason: Reason) -> Self {
         Self { reason, rule: None, verdict: None, would: None, counted: 0 }
     }
 
@@ -206,25 +215,23 @@ fn judge<F: Frame + ?Sized, T: Tables>(
     let own_only = config.flags & GATE_OWN_ONLY != 0;
     let mut expired = false;
 
-    let (word, bit) = hint::verdict_place(packet.src, config.v6_mask, config.verdict_bits);
-    let mut found =
-        if (tables.verdict_hint(word) >> bit) & 1 != 0 { standing(packet.src, tables, config) } else { None };
-    if found.is_none() && config.v4_prefix() != 0 && packet.src.is_v4() {
-        found = on_v4_prefix(packet.src, tables, config);
+    let hinted = tables.source_hinted(packet.src, config);
+    let on_host = if hinted { tables.verdict(&packet.src.host_key()) } else { None };
+    let mut standing = in_force(on_host, packet.src, tables, &mut expired);
+    if standing.is_none() {
+        // An expired one on the host, not swept yet, hides none on its prefix.
+        let found = on_prefix(packet.src, hinted, tables, config);
+        standing = in_force(found, packet.src, tables, &mut expired);
     }
-    if let Some(verdict) = found {
-        let (expires_ns, rule, flags) = tables.verdict_terms(verdict, packet.src);
-        if tables.now_ns() < expires_ns {
-            let own_only = own_only || flags & VERDICT_OWN_ONLY != 0;
-            let drop =
-                Decision { reason: Reason::Verdict, rule: Some(rule), verdict: Some(verdict), would: None, counted: 0 };
-            // Asked in place, not by a call: this is the way of a flood.
-            if own_only && !is_for_a_service(packet, tables) {
-                return Decision::new(Reason::NotOwn);
-            }
-            return unless_spared(frame, packet, tables, config, false, None, drop);
+    if let Some((verdict, rule, flags)) = standing {
+        let own_only = own_only || flags & VERDICT_OWN_ONLY != 0;
+        let drop =
+            Decision { reason: Reason::Verdict, rule: Some(rule), verdict: Some(verdict), would: None, counted: 0 };
+        // Asked in place, not by a call: this is the way of a flood.
+        if own_only && !is_for_a_service(packet, tables) {
+            return Decision::new(Reason::NotOwn);
         }
-        expired = true;
+        return unless_spared(frame, packet, tables, config, false, None, drop);
     }
 
     // A host is the longest prefix there is, so it is asked for before the others.
@@ -288,21 +295,42 @@ fn judge<F: Frame + ?Sized, T: Tables>(
     Decision { would, ..Decision::new(reason) }
 }
 
-/// The verdict on the host, or else on its IPv6 prefix.
+/// Whether the filter has a verdict on the host, its IPv6 prefix, or the prefix that begins at this address.
 #[inline(always)]
-fn standing<T: Tables>(source: Addr, tables: &T, config: &GateConfig) -> Option<T::Verdict> {
-    match tables.verdict(&source.host_key()) {
-        None if !source.is_v4() => tables.verdict(&source.prefix_key(config.v6_mask)),
-        found => found,
-    }
+pub fn hinted<T: Tables>(addr: Addr, tables: &T, config: &GateConfig) -> bool {
+    let (word, bit) = hint::verdict_place(addr, config.v6_mask, config.verdict_bits);
+    (tables.verdict_hint(word) >> bit) & 1 != 0
 }
 
-/// The verdict on an IPv4 source's prefix. The filter has the bit of the prefix's first address.
+/// The verdict with its rule slot and its flags, where it has not expired; `expired` is told where it has.
 #[inline(always)]
-fn on_v4_prefix<T: Tables>(source: Addr, tables: &T, config: &GateConfig) -> Option<T::Verdict> {
+pub(crate) fn in_force<T: Tables>(
+    found: Option<T::Verdict>,
+    source: Addr,
+    tables: &T,
+    expired: &mut bool,
+) -> Option<(T::Verdict, u32, u32)> {
+    let verdict = found?;
+    let (expires_ns, rule, flags) = tables.verdict_terms(verdict, source);
+    if tables.now_ns() < expires_ns {
+        return Some((verdict, rule, flags));
+    }
+    *expired = true;
+    None
+}
+
+/// The verdict on the source's prefix. The filter has the same bit for an IPv6 prefix as for all hosts in it, which is
+/// `hinted`; for an IPv4 prefix it has the bit of the first address.
+#[inline(always)]
+fn on_prefix<T: Tables>(source: Addr, hinted: bool, tables: &T, config: &GateConfig) -> Option<T::Verdict> {
+    if !source.is_v4() {
+        return if hinted { tables.verdict(&source.prefix_key(config.v6_mask)) } else { None };
+    }
     let bits = config.v4_prefix();
-    let (word, bit) = hint::verdict_place(source.v4_network(bits), config.v6_mask, config.verdict_bits);
-    if (tables.verdict_hint(word) >> bit) & 1 != 0 { tables.verdict(&source.v4_prefix_key(bits)) } else { None }
+    if bits == 0 || !self::hinted(source.v4_network(bits), tables, config) {
+        return None;
+    }
+    tables.verdict(&source.v4_prefix_key(bits))
 }
 
 /// The drop, unless something spares the packet. `rules` is what the packet rules say, where they were asked already.

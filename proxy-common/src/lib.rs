@@ -24,6 +24,7 @@ pub mod maglev;
 pub mod packet;
 pub mod parse;
 pub mod plain;
+pub mod prompt;
 pub mod rates;
 pub mod reason;
 pub mod sanity;

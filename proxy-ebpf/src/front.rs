@@ -6,14 +6,17 @@ use core::ptr::NonNull;
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
+use aya_log_ebpf::macro_support::{Level, level_enabled};
 use aya_log_ebpf::{debug, info};
 use proxy_common::abi::{MAX_RULE_SLOTS, Reason, VerdictSlot, proto};
-use proxy_common::decide::{Decision, decide};
+use proxy_common::addr::Addr;
+use proxy_common::decide::{Decision, Tables as _, decide};
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse_any};
 use proxy_common::plain::plain;
+use proxy_common::prompt::{Prompt, prompt};
 
 use crate::checks::count_checks;
-use crate::frame::{First, Packet, whole_len};
+use crate::frame::{Everyday, First, Packet, whole_len};
 use crate::maps::{GATE, RULE_HITS, SHADOW_HITS};
 use crate::tables::Maps;
 use crate::{count, events, verdicts};
@@ -32,14 +35,30 @@ pub enum Outcome {
 #[inline(always)]
 pub fn judge(ctx: &XdpContext) -> Outcome {
     let packet = Packet(ctx);
-    let mut length = packet.len() as u64;
+    let everyday = Everyday(packet);
+    let mut length = everyday.len() as u64;
+    let mut maps = Maps::new(ctx.ctx);
     let mut headers = Headers(MaybeUninit::uninit());
     // Read through a pointer that the compiler knows nothing of: it keeps the address of each field that is read later on in
     // a place of its own on the stack otherwise, and fills these places for every packet. Made here, where every way comes
     // by: a register that is set on some ways only must not be put aside on the others.
     let place: *mut IpPacket = black_box(headers.0.as_mut_ptr());
-    let parsed = if let Some(plain) = plain(&packet) {
+    let parsed = if let Some(plain) = plain(&everyday) {
         headers.set(plain.words());
+        let known = if logs() {
+            Prompt::Unsure
+        } else {
+            prompt(plain.src, plain.dst, plain.proto, plain.dport, &maps, &maps.config())
+        };
+        match known {
+            Prompt::Drop(verdict, rule) => {
+                let drop = Decision { rule: Some(rule), verdict: Some(verdict), ..Decision::new(Reason::Verdict) };
+                settle(ctx, &drop, length);
+                return Outcome::Drop;
+            }
+            Prompt::Clear => maps.clear = true,
+            Prompt::Unsure => {}
+        }
         // SAFETY: the address of `headers`, a packet now.
         Parsed::Ip(unsafe { &*place })
     } else {
@@ -54,7 +73,23 @@ pub fn judge(ctx: &XdpContext) -> Outcome {
             _ => Parsed::NonIp,
         }
     };
-    let decision = decide(&packet, parsed, &Maps::new(ctx.ctx));
+    let decision = decide(&packet, parsed, &maps);
+    settle(ctx, &decision, length);
+    if let Parsed::Ip(packet) = parsed {
+        log(ctx, packet.src, packet.dport, &decision);
+    }
+    if decision.reason.drops() {
+        return Outcome::Drop;
+    }
+    match parsed {
+        Parsed::Ip(packet) if packet.proto == proto::TCP && cookies_on() => Outcome::SynDefence,
+        _ => Outcome::Pass,
+    }
+}
+
+/// Counts the packet, and makes it an event where it is to be one.
+#[inline(always)]
+fn settle(ctx: &XdpContext, decision: &Decision<NonNull<VerdictSlot>>, length: u64) {
     count::reason(decision.reason, length);
     if let Some(rule) = decision.rule {
         count::add(RULE_HITS.get_ptr_mut(rule & (MAX_RULE_SLOTS - 1)), length);
@@ -68,15 +103,7 @@ pub fn judge(ctx: &XdpContext) -> Outcome {
     if decision.counted != 0 {
         count_checks(decision.counted, length);
     }
-    events::sample(ctx, &decision, length);
-    log(ctx, &parsed, &decision);
-    if decision.reason.drops() {
-        return Outcome::Drop;
-    }
-    match parsed {
-        Parsed::Ip(packet) if packet.proto == proto::TCP && cookies_on() => Outcome::SynDefence,
-        _ => Outcome::Pass,
-    }
+    events::sample(ctx, decision, length);
 }
 
 /// Whether some service may answer SYNs with cookies.
@@ -141,15 +168,20 @@ fn store_parsed(parsed: Parsed, headers: &mut IpPacket) -> u64 {
     }
 }
 
+/// Whether drops are logged: the short answer leaves them to the way that does it, for want of room on the stack.
+#[inline(always)]
+fn logs() -> bool {
+    level_enabled(Level::Info)
+}
+
 /// Diagnostics; pruned by the verifier while the level is off.
 #[inline(always)]
-fn log(ctx: &XdpContext, parsed: &Parsed<&IpPacket>, decision: &Decision<NonNull<VerdictSlot>>) {
-    let Parsed::Ip(packet) = parsed else { return };
-    let source = packet.src.to_bytes();
+fn log(ctx: &XdpContext, source: Addr, port: u16, decision: &Decision<NonNull<VerdictSlot>>) {
+    let source = source.to_bytes();
     let rule = decision.rule.unwrap_or(0);
     if decision.reason.drops() {
-        info!(ctx, "drop {:i} port {} reason {} rule {}", source, packet.dport, decision.reason as u32, rule);
+        info!(ctx, "drop {:i} port {} reason {} rule {}", source, port, decision.reason as u32, rule);
     } else if decision.reason != Reason::Pass {
-        debug!(ctx, "pass {:i} port {} reason {} rule {}", source, packet.dport, decision.reason as u32, rule);
+        debug!(ctx, "pass {:i} port {} reason {} rule {}", source, port, decision.reason as u32, rule);
     }
 }

@@ -11,7 +11,7 @@ use proxy_common::abi::{
 };
 use proxy_common::addr::Addr;
 use proxy_common::classify::Found;
-use proxy_common::decide::Tables;
+use proxy_common::decide::{Tables, hinted};
 use proxy_common::hosts::HostFound;
 use proxy_common::parse::{Frame, Packet as IpPacket};
 
@@ -29,13 +29,15 @@ pub struct Maps {
     pub ctx: *mut xdp_md,
     /// The entry of `GATE`: looked up once.
     gate: Option<&'static GateConfig>,
+    /// The filter was asked for the packet's source, and has no verdict on it.
+    pub clear: bool,
 }
 
 impl Maps {
     /// Looks up what all decisions read.
     #[inline(always)]
     pub fn new(ctx: *mut xdp_md) -> Self {
-        Self { ctx, gate: GATE.get(0) }
+        Self { ctx, gate: GATE.get(0), clear: false }
     }
 }
 
@@ -50,6 +52,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn verdict_hint(&self, word: u32) -> u64 {
         VERDICT_HINT.get(word).copied().unwrap_or(u64::MAX)
+    }
+
+    #[inline(always)]
+    fn source_hinted(&self, source: Addr, config: &GateConfig) -> bool {
+        !self.clear && hinted(source, self, config)
     }
 
     #[inline(always)]

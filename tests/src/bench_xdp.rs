@@ -43,6 +43,10 @@ const FILTER_DIRS: [&str; 2] = ["/usr/lib/x86_64-linux-gnu/bpf", "/usr/lib/bpf"]
 const BASELINE: &str = "empty program";
 /// The case with checks, 1,000 packet rules, denied and allowed prefixes, of which none applies, and a rate limit that is not reached.
 const EVERYTHING: &str = "front: pass, all on";
+/// The case of a packet that nothing applies to.
+const PASS: &str = "front: pass";
+/// The case of a packet that a verdict drops.
+const VERDICT_HIT: &str = "front: verdict hit";
 /// Sources of the SYNs that are answered.
 const SYN_SOURCES: u32 = 1 << 28;
 
@@ -194,6 +198,19 @@ fn rates(hit: Option<&str>) -> Value {
     }
 }
 
+/// What xdp-filter does of the same, where it is installed: the name of that case, its program, and what holds it.
+fn peer(case: &str, sources: u32, object: Option<&Path>) -> Result<Option<(&'static str, ProgramFd, Filter)>> {
+    let (name, first) = match case {
+        PASS => ("xdp-filter: pass", 0x6000_0000),
+        VERDICT_HIT => ("xdp-filter: host hit", FIRST_SOURCE),
+        _ => return Ok(None),
+    };
+    let Some(object) = object else { return Ok(None) };
+    let mut filter = Filter::load(object)?;
+    filter.fill(first, sources)?;
+    Ok(Some((name, filter.fd()?, filter)))
+}
+
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 
@@ -210,12 +227,12 @@ pub fn run(object: &Path, mut say: impl FnMut(&str)) -> Result<Vec<Line>> {
     for sources in SIZES {
         say(&format!("{sources} sources"));
         let cases = [
-            ("front: pass", None, XDP_PASS, Mode::Off),
+            (PASS, None, XDP_PASS, Mode::Off),
             ("front: pass, all checks", None, XDP_PASS, Mode::Enforce),
             (EVERYTHING, Some("source rate"), XDP_PASS, Mode::Enforce),
             ("front: within a rate limit", Some("source rate"), XDP_PASS, Mode::Off),
             ("front: beyond a rate limit", Some("total rate"), XDP_DROP, Mode::Off),
-            ("front: verdict hit", Some("verdict"), XDP_DROP, Mode::Off),
+            (VERDICT_HIT, Some("verdict"), XDP_DROP, Mode::Off),
             ("front: LPM hit", Some("lpm"), XDP_DROP, Mode::Off),
             ("front: listed host hit", Some("host"), XDP_DROP, Mode::Off),
             ("front: pass, hosts listed", Some("other hosts"), XDP_PASS, Mode::Off),
@@ -226,19 +243,14 @@ pub fn run(object: &Path, mut say: impl FnMut(&str)) -> Result<Vec<Line>> {
             gate.fill(&if case == EVERYTHING { bench_cases::with_everything(world) } else { world })?;
             gate.set_rates(&rates(hit))?;
             let front = gate.kernel.front()?.fd()?.try_clone()?;
+            // What is compared takes turns: this machine's neighbours are there for both, or for neither.
+            let peer = peer(case, sources, filter_object.as_deref())?;
             for _ in 0..ROUNDS {
+                if let Some((name, program, _)) = &peer {
+                    times.entry((sources, *name)).or_default().push(plain_range.run(program, sources, action)?);
+                }
                 times.entry((sources, BASELINE)).or_default().push(range.run(&empty, sources, XDP_PASS)?);
                 times.entry((sources, case)).or_default().push(range.run(&front, sources, action)?);
-            }
-        }
-        let Some(object) = &filter_object else { continue };
-        let cases = [("xdp-filter: pass", 0x6000_0000, XDP_PASS), ("xdp-filter: host hit", FIRST_SOURCE, XDP_DROP)];
-        for (case, first, action) in cases {
-            let mut filter = Filter::load(object)?;
-            filter.fill(first, sources)?;
-            let program = filter.fd()?;
-            for _ in 0..ROUNDS {
-                times.entry((sources, case)).or_default().push(plain_range.run(&program, sources, action)?);
             }
         }
     }

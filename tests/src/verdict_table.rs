@@ -58,6 +58,8 @@ const BANNED_NET6: &str = "2001:db8:bad:1::77"; // verdict on 2001:db8:bad:1::/6
 const BANNED_NET4: &str = "198.18.200.200"; // verdict on 198.18.200.0/24, rule 8
 const BANNED_NET4_ALLOWED: &str = "10.9.77.7"; // verdict on the /24, in 10.9.0.0/16, which rule 3 allows
 const EXPIRED_NET4: &str = "198.18.201.1"; // verdict on the /24, past its time
+const LAPSED_NET4: &str = "198.18.200.7"; // verdict past its time, in that /24
+const LAPSED_NET6: &str = "2001:db8:bad:1::78"; // verdict past its time, in that /64
 const BANNED_HOST6: &str = "2001:db8:b0b::7"; // verdict on that host, rule 7
 const EXPIRED_NET6: &str = "2001:db8:bad:2::1"; // verdict on the /64, past its time
 const DENIED: &str = "10.200.0.1"; // 10.0.0.0/8, rule 11
@@ -109,6 +111,8 @@ pub fn world(scope: Scope) -> World {
             (net4(BANNED_NET4), verdict(far, 8, VERDICT_OWN_ONLY)),
             (net4(BANNED_NET4_ALLOWED), verdict(far, 8, VERDICT_OWN_ONLY)),
             (net4(EXPIRED_NET4), verdict(past, 8, VERDICT_OWN_ONLY)),
+            (host(LAPSED_NET4), verdict(past, 5, VERDICT_OWN_ONLY)),
+            (host(LAPSED_NET6), verdict(past, 5, VERDICT_OWN_ONLY)),
             (host(BANNED_HOST6), verdict(far, 7, VERDICT_OWN_ONLY)),
             (net6(EXPIRED_NET6), verdict(past, 6, VERDICT_OWN_ONLY)),
         ]),
@@ -199,6 +203,8 @@ pub fn rows() -> Vec<Row> {
     row("an expired IPv4 prefix",                 Own, tcp(EXPIRED_NET4, EDGE, 443),      Expired, None);
     row("a banned IPv6 prefix",                   Own, tcp(BANNED_NET6, EDGE6, 443),      Verdict, Some(6));
     row("another host of a banned IPv6 prefix",   Own, udp("2001:db8:bad:1:ffff::1", OTHER6, 443), Verdict, Some(6));
+    row("an expired verdict in a banned IPv4 prefix", Own, tcp(LAPSED_NET4, EDGE, 443),   Verdict, Some(8));
+    row("an expired verdict in a banned IPv6 prefix", Own, tcp(LAPSED_NET6, EDGE6, 443),  Verdict, Some(6));
     row("the prefix beside a banned one",         Own, tcp("2001:db8:bad:3::77", EDGE6, 443), Pass, None);
     row("a banned IPv6 host",                     Own, tcp(BANNED_HOST6, EDGE6, 443),     Verdict, Some(7));
     row("a neighbour of a banned IPv6 host",      Own, tcp("2001:db8:b0b::8", EDGE6, 443), Pass, None);

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use anyhow::{Context as _, anyhow};
 use libtest_mimic::{Failed, Trial};
 
 use super::{checks, rates};
 use crate::differential;
 use crate::gate::Gate;
 use crate::halves::Bench;
+use crate::tables::World;
 use crate::verdict_table::{Scope, rows, world};
 use crate::ward::{self, BPFFS, Item};
 
@@ -38,6 +40,10 @@ pub fn trials(skip: bool) -> Vec<Trial> {
                 rows.try_for_each(|row| bench.explains(&row)).map_err(|error| Failed::from(format!("{error:#}")))
             };
             Trial::test(format!("verdicts::explain tells every row, scope {scope:?}"), check).with_ignored_flag(skip)
+        }))
+        .chain([Scope::Own, Scope::All].map(|scope| {
+            let check = move || prompt(scope).map_err(|error| Failed::from(format!("{error:#}")));
+            Trial::test(format!("verdicts::nothing spares them, scope {scope:?}"), check).with_ignored_flag(skip)
         }))
         .chain([{
             let check = || differential::made_up_slice(SEED).map_err(|error| Failed::from(format!("{error:#}")));
@@ -69,6 +75,25 @@ fn bench(scope: Scope) -> Result<&'static Mutex<Bench>, Failed> {
         loader.join().unwrap_or_else(|_| Err("the loader panicked".to_owned()))
     });
     loaded.as_ref().map_err(|error| Failed::from(error.as_str()))
+}
+
+/// The table's frames, and changed ones, where neither allowed prefixes nor rules may spare a source that a verdict is on:
+/// the program has a shorter way to that answer then.
+fn prompt(scope: Scope) -> anyhow::Result<()> {
+    // Loading moves its thread into another network namespace: not this one.
+    std::thread::scope(|threads| {
+        let checked = threads.spawn(|| {
+            let name = if scope == Scope::Own { "own" } else { "all" };
+            let gate = Gate::load(&format!("prompt-{name}"), name, 4_096)?;
+            let world = World { allow: Vec::new(), rules: Vec::new(), ..world(scope) };
+            let mut bench = Bench::of(gate, world.seal())?;
+            for row in rows() {
+                bench.agree(&row.frame.build()).with_context(|| row.name)?;
+            }
+            differential::slice(&mut bench, SEED)
+        });
+        checked.join().unwrap_or_else(|_| Err(anyhow!("the check panicked")))
+    })
 }
 
 /// The programs with the table's world in their maps; all checks are off.
