@@ -13,6 +13,7 @@ use crate::classify::Found;
 use crate::hint;
 use crate::hosts::{self, HostFound};
 use crate::parse::{Frame, Packet, Parsed};
+use crate::standing::{self, in_force, on_prefix};
 use crate::{rates, sanity};
 
 /// The tables that a decision reads. In the kernel they are maps, in host tests plain collections.
@@ -24,13 +25,13 @@ pub trait Tables {
     fn config(&self) -> GateConfig;
     /// Word of the filter before the verdicts.
     fn verdict_hint(&self, word: u32) -> u64;
-    /// [`hinted`] for a packet's own source, which the kernel side may have asked before.
+    /// [`standing::hinted`] for a packet's own source, which the kernel side may have asked before.
     #[inline(always)]
     fn source_hinted(&self, source: Addr, config: &GateConfig) -> bool
     where
         Self: Sized,
     {
-        hinted(source, self, config)
+        standing::hinted(source, self, config)
     }
     /// Looks a host or prefix up among the verdicts.
     fn verdict(&self, key: &HostKey) -> Option<Self::Verdict>;
@@ -293,44 +294,6 @@ fn judge<F: Frame + ?Sized, T: Tables>(
         Reason::Pass
     };
     Decision { would, ..Decision::new(reason) }
-}
-
-/// Whether the filter has a verdict on the host, its IPv6 prefix, or the prefix that begins at this address.
-#[inline(always)]
-pub fn hinted<T: Tables>(addr: Addr, tables: &T, config: &GateConfig) -> bool {
-    let (word, bit) = hint::verdict_place(addr, config.v6_mask, config.verdict_bits);
-    (tables.verdict_hint(word) >> bit) & 1 != 0
-}
-
-/// The verdict with its rule slot and its flags, where it has not expired; `expired` is told where it has.
-#[inline(always)]
-pub(crate) fn in_force<T: Tables>(
-    found: Option<T::Verdict>,
-    source: Addr,
-    tables: &T,
-    expired: &mut bool,
-) -> Option<(T::Verdict, u32, u32)> {
-    let verdict = found?;
-    let (expires_ns, rule, flags) = tables.verdict_terms(verdict, source);
-    if tables.now_ns() < expires_ns {
-        return Some((verdict, rule, flags));
-    }
-    *expired = true;
-    None
-}
-
-/// The verdict on the source's prefix. The filter has the same bit for an IPv6 prefix as for all hosts in it, which is
-/// `hinted`; for an IPv4 prefix it has the bit of the first address.
-#[inline(always)]
-fn on_prefix<T: Tables>(source: Addr, hinted: bool, tables: &T, config: &GateConfig) -> Option<T::Verdict> {
-    if !source.is_v4() {
-        return if hinted { tables.verdict(&source.prefix_key(config.v6_mask)) } else { None };
-    }
-    let bits = config.v4_prefix();
-    if bits == 0 || !self::hinted(source.v4_network(bits), tables, config) {
-        return None;
-    }
-    tables.verdict(&source.v4_prefix_key(bits))
 }
 
 /// The drop, unless something spares the packet. `rules` is what the packet rules say, where they were asked already.

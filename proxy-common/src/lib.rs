@@ -31,6 +31,7 @@ pub mod sanity;
 pub mod seen;
 pub mod siphash;
 pub mod slots;
+pub mod standing;
 pub mod steer;
 pub mod syn;
 pub mod syn_ack;

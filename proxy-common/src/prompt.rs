@@ -6,7 +6,8 @@
 
 use crate::abi::{GATE_FAIL_OPEN, GATE_HAS_ALLOW, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, VERDICT_OWN_ONLY};
 use crate::addr::{Addr, port_bits_of, port_place};
-use crate::decide::{Tables, hinted, in_force};
+use crate::decide::Tables;
+use crate::standing::{hinted, in_force};
 
 /// Settings under which something may spare a packet that a verdict is on, or has its say about it.
 const UNSURE: u32 = GATE_HAS_ALLOW | GATE_HAS_RULES | GATE_FAIL_OPEN;

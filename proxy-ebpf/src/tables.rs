@@ -11,9 +11,10 @@ use proxy_common::abi::{
 };
 use proxy_common::addr::Addr;
 use proxy_common::classify::Found;
-use proxy_common::decide::{Tables, hinted};
+use proxy_common::decide::Tables;
 use proxy_common::hosts::HostFound;
 use proxy_common::parse::{Frame, Packet as IpPacket};
+use proxy_common::standing::hinted;
 
 use crate::checks::{check_packet, examine, find_host, for_a_service, look_up, note_fragment};
 use crate::maps::{
