@@ -1,8 +1,10 @@
-"""A WebSocket client and a WebSocket origin by the `websockets` package, and WebSockets over HTTP/2 by `h2` (RFC 8441).
+"""A WebSocket client and a WebSocket origin by the `websockets` package, WebSockets over HTTP/2 by
+`h2` (RFC 8441), and over HTTP/3 by `aioquic` (RFC 9220).
 
     ws.py origin                          an origin at a free port, which it prints
     ws.py h1 HOST:PORT [--ca FILE]        echo, ping, fragments, large messages, close with a code
     ws.py h2 HOST:PORT                    the same over a stream of HTTP/2 in clear
+    ws.py h3 HOST:PORT                    the same over a stream of HTTP/3
     ws.py hold HOST:PORT                  says `open`, then echoes once for each line of its input
 """
 
@@ -15,6 +17,12 @@ import sys
 import h2.config
 import h2.connection
 import h2.events
+from aioquic.asyncio import QuicConnectionProtocol
+from aioquic.asyncio import connect as connect_quic
+from aioquic.h3.connection import H3_ALPN, H3Connection, Setting
+from aioquic.h3.events import DataReceived, HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import ConnectionTerminated, StreamReset
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 from websockets.frames import Frame, Opcode
@@ -170,6 +178,106 @@ def by_h2(authority):
     return fields | {"refused": head[":status"]}
 
 
+class Quic(QuicConnectionProtocol):
+    """WebSockets on an HTTP/3 connection, one after another."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.http = H3Connection(self._quic)
+        self.number, self.head, self.data, self.ended = None, None, b"", None
+        self.news = asyncio.Event()
+
+    def quic_event_received(self, event):
+        if isinstance(event, ConnectionTerminated):
+            self.ended = f"closed {event.error_code} {event.reason_phrase}"
+        elif isinstance(event, StreamReset) and event.stream_id == self.number:
+            self.ended = f"reset {event.error_code:#x}"
+        for event in self.http.handle_event(event):
+            if getattr(event, "stream_id", None) != self.number:
+                continue
+            if isinstance(event, HeadersReceived):
+                self.head = {name.decode(): value.decode() for name, value in event.headers}
+            elif isinstance(event, DataReceived):
+                self.data += event.data
+            if event.stream_ended:
+                self.ended = "ended"
+        self.news.set()
+
+    async def more(self):
+        assert self.ended is None, self.ended
+        self.news.clear()
+        await asyncio.wait_for(self.news.wait(), 60)
+
+    async def ask(self, path, method="CONNECT", protocol="websocket"):
+        self.number = self._quic.get_next_available_stream_id()
+        self.head, self.data, self.ended = None, b"", None
+        fields = [(":method", method), (":protocol", protocol), (":scheme", "https"), (":authority", "first.test")]
+        fields += [(":path", path), ("sec-websocket-version", "13"), ("sec-websocket-protocol", "chat")]
+        self.http.send_headers(self.number, [(name.encode(), value.encode()) for name, value in fields])
+        self.transmit()
+        while self.head is None:
+            await self.more()
+        return self.head
+
+    def send(self, frame):
+        self.http.send_data(self.number, frame.serialize(mask=True), end_stream=False)
+        self.transmit()
+
+    def read(self, count):
+        while len(self.data) < count:
+            yield
+        found, self.data = self.data[:count], self.data[count:]
+        return found
+
+    async def receive(self):
+        message = b""
+        while True:
+            parser = Frame.parse(self.read, mask=False, max_size=None)
+            try:
+                while True:
+                    next(parser)
+                    await self.more()
+            except StopIteration as parsed:
+                message += parsed.value.data
+                if parsed.value.fin:
+                    return parsed.value.opcode, message
+
+
+async def by_h3(authority):
+    host, port = target(authority)
+    config = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, server_name="first.test")
+    config.verify_mode = ssl.CERT_NONE
+    async with connect_quic(host, port, configuration=config, create_protocol=Quic) as client:
+        while client.http.received_settings is None:
+            await client.more()
+        assert client.http.received_settings[Setting.ENABLE_CONNECT_PROTOCOL] == 1
+        head = await client.ask("/echo")
+        assert head[":status"] == "200" and head["sec-websocket-protocol"] == "chat", head
+        assert not {"connection", "upgrade", "sec-websocket-accept"} & set(head), head
+        client.send(Frame(Opcode.TEXT, b"hello"))
+        assert await client.receive() == (Opcode.TEXT, b"hello")
+        large = bytes(range(256)) * (LARGE // 256)
+        client.send(Frame(Opcode.BINARY, large))
+        assert (await client.receive())[1] == large
+        client.send(Frame(Opcode.TEXT, b"seen"))
+        fields = {name.lower(): value for name, value in json.loads((await client.receive())[1])}
+        client.send(Frame(Opcode.TEXT, b"bye"))
+        opcode, closed = await client.receive()
+        assert opcode == Opcode.CLOSE and closed[:2] == (4001).to_bytes(2, "big"), closed
+        client.send(Frame(Opcode.CLOSE, closed))
+        while client.ended is None:
+            await client.more()
+        assert client.ended == "ended", client.ended
+        # Where there is no WebSocket, an answer must not open one.
+        refused = (await client.ask("/plain"))[":status"]
+        other = (await client.ask("/echo", protocol="connect-udp"))[":status"]
+        try:
+            malformed = (await client.ask("/echo", method="GET"))[":status"]
+        except AssertionError as error:
+            malformed = str(error)
+        return fields | {"refused": refused, "other": other, "malformed": malformed}
+
+
 async def hold(authority):
     async with await open_h1(authority, None) as client:
         print("open", flush=True)
@@ -186,6 +294,8 @@ def main():
         print(json.dumps(asyncio.run(by_h1(rest[0], rest[2] if len(rest) > 1 else None))))
     elif command == "h2":
         print(json.dumps(by_h2(rest[0])))
+    elif command == "h3":
+        print(json.dumps(asyncio.run(by_h3(rest[0]))))
     elif command == "hold":
         asyncio.run(hold(rest[0]))
     else:

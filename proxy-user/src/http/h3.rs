@@ -86,7 +86,7 @@ impl Connection {
         let quic = Bounded::new(quic, client, max_header);
         let shared = quic.shared();
         let mut builder = h3::server::builder();
-        builder.max_field_section_size(max_header);
+        builder.max_field_section_size(max_header).enable_extended_connect(true);
         Ok(Self(builder.build(quic).await.map_err(gone)?, shared))
     }
 }

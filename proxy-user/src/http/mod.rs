@@ -9,6 +9,7 @@ pub mod h2;
 pub mod h3;
 pub mod h3_bounds;
 mod h3_one_way;
+mod h3_tunnel;
 pub mod initials;
 pub mod pace;
 pub mod quic;

@@ -24,6 +24,7 @@ use tokio::time::Timeout;
 use super::body::{RequestBody, Source};
 use super::early;
 use super::h3::{self, Gone, H3RequestBody, Http3, PendingRequest, Reply};
+use super::h3_tunnel;
 use super::initials::Hellos;
 use super::pace::Patience;
 use super::quic_servers::Servers;
@@ -330,7 +331,12 @@ async fn one<P: PendingRequest>(connection: Rc<Connection>, pending: P) -> Resul
     let (request, mut reply, body) =
         header.await.map_err(|_| Gone("the request header did not come in time".to_owned()))??;
     let (head, ()) = request.into_parts();
-    let source = source(&head.method, body, config.timeouts.body.0).await?;
+    let (source, kept) = if head.method == Method::CONNECT {
+        // What the client sends is for the tunnel, if one comes of it.
+        (Source::Empty, Some(Box::new(body)))
+    } else {
+        (source(&head.method, body, config.timeouts.body.0).await?, None)
+    };
     let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);
     let mut exchange = Exchange::new(Rc::clone(&connection), head, body.progress());
     let slow = || Gone("the client took nothing of its answer".to_owned());
@@ -364,6 +370,9 @@ async fn one<P: PendingRequest>(connection: Rc<Connection>, pending: P) -> Resul
     let (head, mut body) = response.into_parts();
     let mut patience = Patience::new(&connection);
     patience.send(reply.header(Response::from_parts(head, ()))).await.ok_or_else(slow)??;
+    if let Some((tunnel, client)) = body.take_tunnel().zip(kept) {
+        return Box::pin(h3_tunnel::run(tunnel, reply, client)).await;
+    }
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|fault| Gone(fault.to_string()))?;
         match frame.into_data() {

@@ -40,7 +40,7 @@ pub struct ResponseBody {
     rest: Bytes,
     /// None where the request goes on without this body.
     journey: Option<Journey>,
-    /// What a stream of HTTP/2 goes on as.
+    /// What a stream of HTTP/2 or 3 goes on as.
     tunnel: Option<Box<Tunnel>>,
 }
 

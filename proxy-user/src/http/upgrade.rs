@@ -1,6 +1,6 @@
 //! A change of protocol: which requests may ask for one, how the origin is asked, and what the client is told. `websocket` is
 //! the only protocol that is let through: with others (such as `h2c`) requests could pass the stages unseen. A WebSocket over
-//! HTTP/2 (RFC 8441) is asked for at the origin as one over HTTP/1.1 (RFC 6455).
+//! HTTP/2 (RFC 8441) or 3 (RFC 9220) is asked for at the origin as one over HTTP/1.1 (RFC 6455).
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -29,7 +29,7 @@ const KEY_BYTES: usize = 16;
 /// What a request asks for besides an answer.
 #[derive(Debug)]
 pub struct Upgrade {
-    /// The client waits on a stream of HTTP/2.
+    /// The client waits on a stream of HTTP/2 or 3.
     stream: bool,
     /// What the origin has to say to the key that it gets.
     accept: Option<HeaderValue>,
@@ -44,7 +44,7 @@ pub struct Tunnel {
 }
 
 impl Upgrade {
-    /// Takes an HTTP/2 request that is an extended CONNECT for a WebSocket for the GET that it would be in HTTP/1.1, so that
+    /// Takes a request of HTTP/2 or 3 that is an extended CONNECT for a WebSocket for the GET that it would be in HTTP/1.1, so that
     /// policies and routes see no other.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl Upgrade {
     pub fn from_connect(request: &mut request::Parts) -> Result<Self, Fault> {
         const REFUSED: Fault = Fault::downstream(Kind::NotImplemented, "this method is not served");
         let protocol = request.extensions.remove::<Protocol>().ok_or(REFUSED)?;
-        if request.version != Version::HTTP_2 || protocol.as_str() != WEBSOCKET {
+        if !matches!(request.version, Version::HTTP_2 | Version::HTTP_3) || protocol.as_str() != WEBSOCKET {
             return Err(REFUSED);
         }
         request.method = Method::GET;
@@ -70,7 +70,7 @@ impl Upgrade {
         asked.then_some(Self { stream: false, accept: None })
     }
 
-    /// Whether the client waits on a stream of HTTP/2, where any 2xx would open it.
+    /// Whether the client waits on a stream of HTTP/2 or 3, where any 2xx would open it.
     pub fn is_stream(&self) -> bool {
         self.stream
     }

@@ -1,4 +1,4 @@
-//! Connections that change to `WebSocket`, through HTTP/1.1 and HTTP/2, by foreign clients and a foreign origin; and upgrades
+//! Connections that change to `WebSocket`, through HTTP/1.1, HTTP/2 and HTTP/3, by foreign clients and a foreign origin; and upgrades
 //! that go wrong.
 
 use std::io::{Read as _, Write as _};
@@ -25,7 +25,7 @@ fn foreign() -> (Program, SocketAddr) {
 }
 
 #[test]
-fn a_foreign_client_talks_over_both_versions() {
+fn a_foreign_client_talks_over_all_versions() {
     let (_origin, address) = foreign();
     let plain = Origin::start("plain");
     let edge = Edge::start(address, |config| {
@@ -39,19 +39,24 @@ fn a_foreign_client_talks_over_both_versions() {
         (seen(&["h1", &clear]), "http", "1.1 tidegate"),
         (seen(&["h1", &edge.https.to_string(), "--ca", ca.to_str().unwrap()]), "https", "1.1 tidegate"),
         (seen(&["h2", &clear]), "http", "2 tidegate"),
+        (seen(&["h3", &edge.https.to_string()]), "https", "3 tidegate"),
     ] {
         assert_eq!(fields["x-forwarded-for"], "127.0.0.1", "{fields}");
         assert_eq!((&fields["x-forwarded-proto"], &fields["via"]), (&json!(scheme), &json!(via)), "{fields}");
         assert_eq!(fields["upgrade"], "websocket", "{fields}");
-        if via == "2 tidegate" {
+        if via == "3 tidegate" {
+            // Of no other protocol, and by no other method (RFC 8441 section 4).
+            assert_eq!((&fields["other"], &fields["malformed"]), (&json!("501"), &json!("reset 0x10e")), "{fields}");
+        }
+        if via != "1.1 tidegate" {
             assert_eq!(fields["refused"], "502", "an answer other than 101 opened a WebSocket");
         }
     }
     // Over HTTP/1.1 messages are compressed.
-    let lines = edge.access_log(6);
+    let lines = edge.access_log(9);
     let opened = lines.iter().filter(|line| line["bytes_in"].as_u64() > Some(1_000)).count();
-    assert_eq!(opened, 3, "{lines:?}");
-    assert!(lines.iter().all(|line| line["method"] == "GET"), "{lines:?}");
+    assert_eq!(opened, 4, "{lines:?}");
+    assert!(lines.iter().all(|line| line["method"] == "GET" || line["status"] == 501), "{lines:?}");
 }
 
 /// An origin that answers one request head with `answer`, and hands its connection over.
