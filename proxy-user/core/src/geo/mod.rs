@@ -13,8 +13,9 @@ use maxminddb::{PathElement, Reader, WithinOptions};
 
 /// Largest file that is read; the whole of GeoLite2-City has about 60 MiB.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
-/// Networks of a file that are looked through for one that says what the file is there for.
-const MAX_TRIED: usize = 10_000;
+/// Networks of a file that are looked through for one that says what the file is there for, those that nothing is said of
+/// among them: a broken file may have no end.
+const MAX_TRIED: usize = 100_000;
 
 const COUNTRY: [PathElement<'_>; 2] = [PathElement::Key("country"), PathElement::Key("iso_code")];
 const CONTINENT: [PathElement<'_>; 2] = [PathElement::Key("continent"), PathElement::Key("code")];
@@ -73,7 +74,8 @@ impl Databases {
 /// Whether a file says what it is there for: files get mixed up, and the rules on them would never match.
 fn tells(reader: Option<&Reader<Vec<u8>>>, path: &[PathElement<'_>], key: &str) -> Result<(), String> {
     let Some(reader) = reader else { return Ok(()) };
-    let networks = reader.networks(WithinOptions::default()).map_err(|error| error.to_string())?;
+    let networks = reader.networks(WithinOptions::default().include_networks_without_data());
+    let networks = networks.map_err(|error| error.to_string())?;
     // Of any type: a value that is there is what is looked for.
     let has = |found: maxminddb::LookupResult<'_, Vec<u8>>| {
         matches!(found.decode_path::<serde::de::IgnoredAny>(path), Ok(Some(_)))
