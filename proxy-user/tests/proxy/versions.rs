@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::edge::{Edge, wait_for, write_certificate};
 use crate::origin::Origin;
+use crate::python;
 
 #[test]
 fn each_version_by_its_own_means() {
@@ -38,6 +39,25 @@ fn each_version_by_its_own_means() {
     let mut versions: Vec<_> = edge.access_log(6).iter().map(|line| line["version"].to_string()).collect();
     versions.sort();
     assert_eq!(versions, ["\"h1\"", "\"h2\"", "\"h2\"", "\"h2\"", "\"h2\"", "\"h2\""]);
+}
+
+#[test]
+fn the_most_urgent_stream_passes_the_others() {
+    const SIZE: usize = 12_000_000;
+    /// What `h2` and the sockets hold of the others' when the urgent one begins, and room for a busy machine.
+    const MEANWHILE: u64 = 4_000_000;
+    let origin = Origin::start("a");
+    let edge = Edge::start(origin.address, |config| {
+        config["workers"] = json!(1);
+        config["routes"] = json!([{ "files": { "root": "." } }]);
+    });
+    std::fs::write(edge.directory().join("large.bin"), vec![b'x'; SIZE]).unwrap();
+    let said = python::run("h2_streams.py", &["urgent", &edge.http.to_string(), "/large.bin"]);
+    let how: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(how["came"], json!([SIZE, SIZE, SIZE, SIZE]), "{how}");
+    assert_eq!(how["ended"][0], 7, "{how}");
+    // Served in turn, the others would have had three times its size meanwhile.
+    assert!(how["meanwhile"].as_u64() < Some(MEANWHILE), "{how}");
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop;
 
 use self::alive::Alive;
-use self::signal::Signal;
+use self::signal::Signals;
 use self::streams::Streams;
 use self::wire::Wire;
 use crate::worker::connection::{Connection, Order};
@@ -126,14 +126,14 @@ struct Serving<I> {
     server: Server<Wire<I>, Bytes>,
     wire: Wire<I>,
     alive: Alive,
-    signal: Signal,
+    signals: Rc<Signals>,
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
     fn new(connection: &Rc<Connection>, mut server: Server<Wire<I>, Bytes>, wire: Wire<I>) -> Self {
         let alive = Alive::new(connection, server.ping_pong());
         let streams = Streams::new(connection);
-        Self { connection: Rc::clone(connection), streams, server, wire, alive, signal: Signal::new() }
+        Self { connection: Rc::clone(connection), streams, server, wire, alive, signals: Rc::new(Signals::new()) }
     }
 
     /// Takes up what has come, and writes what there is. Ready when the connection has ended.
@@ -142,7 +142,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
             let accepted = self.server.poll_accept(cx);
             self.streams.turns().socket(self.wire.is_blocked());
             match ready!(accepted) {
-                Some(Ok((request, respond))) => self.streams.add(request, respond),
+                Some(Ok((request, respond))) => {
+                    self.streams.add(request, respond);
+                    self.signals.streams.waker().wake_by_ref();
+                }
                 Some(Err(error)) => return Poll::Ready(Err(error.into())),
                 None => return Poll::Ready(Ok(())),
             }
@@ -156,21 +159,25 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
         while streams.poll(&mut Context::from_waker(Waker::noop())) {}
     }
 
-    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    fn poll_all(&mut self) -> Poll<Result<(), Broken>> {
+        let signals = Rc::clone(&self.signals);
+        let cx = &mut Context::from_waker(signals.server.waker());
+        let mut more = false;
         loop {
-            // Answers first: what they write then goes in one piece.
-            self.signal.clear();
-            let _ = self.streams.poll(cx);
-            if let Poll::Ready(ended) = self.poll_server(cx) {
+            // Streams first: what they hand in then goes in one piece.
+            if signals.streams.take() || more {
+                more = self.streams.poll(&mut Context::from_waker(signals.streams.waker()));
+            }
+            if signals.server.take()
+                && let Poll::Ready(ended) = self.poll_server(cx)
+            {
                 return Poll::Ready(ended);
             }
-            // New ones begin; most have to wait for an origin then, and `h2` has nothing to do.
-            let more = self.streams.poll(cx);
-            if more || self.signal.is_raised() {
+            if more || signals.are_raised() {
                 if coop::has_budget_remaining() {
                     continue;
                 }
-                cx.waker().wake_by_ref();
+                signals.streams.waker().wake_by_ref();
             }
             if let Poll::Ready(Err(error)) = self.wire.poll_drain(cx) {
                 return Poll::Ready(Err(error.into()));
@@ -183,7 +190,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
             }
             match self.connection.poll_order(cx) {
                 Order::None => return Poll::Pending,
-                Order::Finish => self.server.graceful_shutdown(),
+                Order::Finish => {
+                    self.server.graceful_shutdown();
+                    cx.waker().wake_by_ref();
+                }
                 Order::Close => return Poll::Ready(Ok(())),
             }
         }
@@ -195,9 +205,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Future for Serving<I> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let waker = this.signal.begin(cx);
-        let polled = this.poll_all(&mut Context::from_waker(&waker));
-        this.signal.end(cx);
+        this.signals.begin(cx);
+        let polled = this.poll_all();
+        this.signals.end(cx);
         polled
     }
 }

@@ -1,5 +1,5 @@
 //! Wakes a connection's task, and not while that runs: its streams and `h2` wake each other all the time, and each such wake would
-//! have the runtime poll the task once more for nothing.
+//! have the runtime poll the task once more for nothing. Tells which of the two was woken, so that only that is polled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,62 +7,93 @@ use std::task::{Context, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// What the task's parts are polled with.
+/// The task.
+#[derive(Default)]
+struct Task {
+    /// It runs, and will look.
+    running: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// One part of the task, and whether it was woken since it was polled.
+struct Part {
+    woken: AtomicBool,
+    task: Arc<Task>,
+}
+
+/// A part as the task holds it.
 pub(super) struct Signal {
-    state: Arc<State>,
+    part: Arc<Part>,
     waker: Waker,
 }
 
-struct State {
-    /// Something was woken that has not been polled since.
-    raised: AtomicBool,
-    /// The task runs, and will look.
-    running: AtomicBool,
-    task: AtomicWaker,
+/// What the parts of a task are polled with.
+pub(super) struct Signals {
+    task: Arc<Task>,
+    /// For `h2`, the socket and what else is not a stream.
+    pub(super) server: Signal,
+    /// For the streams.
+    pub(super) streams: Signal,
 }
 
-impl Wake for State {
+impl Wake for Part {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.raised.store(true, Ordering::Release);
-        if !self.running.load(Ordering::Acquire) {
-            self.task.wake();
+        self.woken.store(true, Ordering::Release);
+        if !self.task.running.load(Ordering::Acquire) {
+            self.task.waker.wake();
         }
     }
 }
 
 impl Signal {
+    /// Of a part that is to be polled.
+    fn new(task: &Arc<Task>) -> Self {
+        let part = Arc::new(Part { woken: AtomicBool::new(true), task: Arc::clone(task) });
+        Self { waker: Waker::from(Arc::clone(&part)), part }
+    }
+
+    /// What it is to be polled with.
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Whether it is to be polled.
+    pub(super) fn is_raised(&self) -> bool {
+        self.part.woken.load(Ordering::Acquire)
+    }
+
+    /// The same; it is polled now.
+    pub(super) fn take(&self) -> bool {
+        self.is_raised() && self.part.woken.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Signals {
     /// Of a task that does not run.
     pub(super) fn new() -> Self {
-        let state = State { raised: AtomicBool::new(false), running: AtomicBool::new(false), task: AtomicWaker::new() };
-        let state = Arc::new(state);
-        Self { waker: Waker::from(Arc::clone(&state)), state }
+        let task = Arc::new(Task::default());
+        Self { server: Signal::new(&task), streams: Signal::new(&task), task }
     }
 
-    /// The task runs now; what its parts are to be polled with.
-    pub(super) fn begin(&self, cx: &Context<'_>) -> Waker {
-        self.state.task.register(cx.waker());
-        self.state.running.store(true, Ordering::Release);
-        self.waker.clone()
+    /// Whether any part is to be polled.
+    pub(super) fn are_raised(&self) -> bool {
+        self.server.is_raised() || self.streams.is_raised()
     }
 
-    /// What was woken so far is polled now.
-    pub(super) fn clear(&self) {
-        self.state.raised.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether anything was woken since.
-    pub(super) fn is_raised(&self) -> bool {
-        self.state.raised.load(Ordering::Acquire)
+    /// The task runs now.
+    pub(super) fn begin(&self, cx: &Context<'_>) {
+        self.task.waker.register(cx.waker());
+        self.task.running.store(true, Ordering::Release);
     }
 
     /// The task pauses. What was woken and not polled has it polled again.
     pub(super) fn end(&self, cx: &Context<'_>) {
-        self.state.running.store(false, Ordering::Release);
-        if self.is_raised() {
+        self.task.running.store(false, Ordering::Release);
+        if self.are_raised() {
             cx.waker().wake_by_ref();
         }
     }
@@ -88,19 +119,18 @@ mod tests {
         let count = Arc::new(Count::default());
         let task = Waker::from(Arc::clone(&count));
         let cx = Context::from_waker(&task);
-        let signal = Signal::new();
-        let waker = signal.begin(&cx);
-        signal.clear();
-        waker.wake_by_ref();
-        assert!(signal.is_raised());
-        signal.clear();
-        signal.end(&cx);
+        let signals = Signals::new();
+        signals.begin(&cx);
+        assert!(signals.server.take() && signals.streams.take(), "all is polled at first");
+        signals.streams.waker().wake_by_ref();
+        assert!(!signals.server.take() && signals.streams.take() && !signals.streams.take());
+        signals.end(&cx);
         assert_eq!(count.0.load(Ordering::Relaxed), 0, "it saw this itself");
-        waker.wake_by_ref();
-        waker.wake_by_ref();
+        signals.server.waker().wake_by_ref();
+        signals.streams.waker().wake_by_ref();
         assert_eq!(count.0.load(Ordering::Relaxed), 1, "one poll is enough");
-        drop(signal.begin(&cx));
-        signal.end(&cx);
-        assert_eq!(count.0.load(Ordering::Relaxed), 2, "what came while it ran and was not polled");
+        signals.begin(&cx);
+        signals.end(&cx);
+        assert_eq!(count.0.load(Ordering::Relaxed), 2, "what was not polled is again");
     }
 }
