@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use self::arriving::Arriving;
 use crate::http::fault::Fault;
+use crate::http::h1::body::H1RequestBody;
 use crate::http::h2::body::StreamBody;
 use crate::http::h3::H3RequestBody;
 use crate::stages::filter::{BodyFilter, Polled};
@@ -25,7 +25,7 @@ pub enum Source {
     /// No body.
     Empty,
     /// HTTP/1.
-    Hyper(Incoming),
+    Http1(H1RequestBody),
     /// HTTP/2.
     H2(Box<StreamBody>),
     /// HTTP/3.

@@ -20,9 +20,7 @@ use super::Worker;
 use super::deadlines::Deadline;
 use super::link::Link;
 use super::passage::Passages;
-use crate::http::early::Between;
 use crate::http::upgrade::Tunnel;
-use crate::http::wire::Framing;
 use crate::stages::policy::feedback;
 use crate::stats::bump;
 use crate::tls::secured::Secured;
@@ -108,10 +106,8 @@ pub struct Connection {
     early: Cell<bool>,
     /// What an HTTP/1 connection goes on as, once it was told so.
     pub(crate) tunnel: RefCell<Option<Box<Tunnel>>>,
-    /// What is written between the answers of an HTTP/1.1 connection.
-    pub(crate) between: Between,
-    /// HTTP/1 framing beside hyper's.
-    pub(crate) framing: RefCell<Framing>,
+    /// Why the request that is being served cannot be trusted (HTTP/1).
+    pub(crate) doubt: Cell<Option<&'static str>>,
     served: Cell<u64>,
     open: Cell<u32>,
     phase: Cell<Phase>,
@@ -123,8 +119,8 @@ pub struct Connection {
     place: Cell<Option<Place>>,
     /// Why the client was told to calm down (HTTP/2).
     pub(crate) calmed: Cell<Option<Kind>>,
-    /// A header block of HTTP/2 is open.
-    in_block: Cell<bool>,
+    /// A request's header has begun to come and is not there yet.
+    in_head: Cell<bool>,
     /// Its socket takes nothing for now: TLS above it puts records together.
     pub(crate) corked: Cell<bool>,
 }
@@ -147,8 +143,7 @@ impl Connection {
             cut: Cell::new(false),
             early: Cell::new(false),
             tunnel: RefCell::default(),
-            between: Between::default(),
-            framing: RefCell::default(),
+            doubt: Cell::new(None),
             served: Cell::new(0),
             open: Cell::new(0),
             phase: Cell::new(Phase::Header),
@@ -157,7 +152,7 @@ impl Connection {
             stalled: OnceCell::new(),
             place: Cell::new(None),
             calmed: Cell::new(None),
-            in_block: Cell::new(false),
+            in_head: Cell::new(false),
             corked: Cell::new(false),
         });
         let live = worker.live();
@@ -249,7 +244,7 @@ impl Connection {
         match self.phase.get() {
             Phase::Finishing => self.deadline.set(CLOSE_GRACE),
             // The next request may have begun to arrive behind this one.
-            _ if self.framing.borrow().in_head() => self.wait(Phase::Header),
+            _ if self.in_head.get() => self.wait(Phase::Header),
             _ => self.wait(Phase::Idle),
         }
     }
@@ -261,9 +256,9 @@ impl Connection {
         }
     }
 
-    /// A header block of HTTP/2 is open, or closed.
+    /// A request's header has begun to come, or is there.
     pub fn header_block(&self, open: bool) {
-        self.in_block.set(open);
+        self.in_head.set(open);
         if open {
             self.header_begun();
         }
@@ -308,7 +303,7 @@ impl Connection {
 
     /// Why the request that is being served cannot be trusted (HTTP/1).
     pub fn ambiguous_head(&self) -> Option<&'static str> {
-        self.framing.borrow().fault(self.served.get())
+        self.doubt.get()
     }
 
     /// Requests that are open now.
@@ -329,8 +324,7 @@ impl Connection {
             if self.phase.get() == Phase::Busy {
                 return self.finish();
             }
-            let in_head = self.framing.borrow().in_head();
-            if !self.drain_seen.replace(true) && self.phase.get() != Phase::Finishing && !in_head {
+            if !self.drain_seen.replace(true) && self.phase.get() != Phase::Finishing && !self.in_head.get() {
                 self.deadline.set(DRAIN_LINGER);
             }
         }
@@ -340,8 +334,8 @@ impl Connection {
         match self.phase.get() {
             Phase::Finishing => Order::Close,
             // Nothing was promised to a client that has not brought a whole request.
-            Phase::Header if !self.worker.draining() || self.framing.borrow().in_head() => {
-                if self.framing.borrow().in_head() || self.in_block.get() {
+            Phase::Header if !self.worker.draining() || self.in_head.get() => {
+                if self.in_head.get() {
                     self.abused(Kind::SlowHeader);
                 }
                 Order::Close

@@ -3,6 +3,7 @@
 //! short slice, and what once broke one stands in [`REGRESSIONS`].
 
 mod answers;
+mod asked;
 mod frames;
 mod requests;
 mod targets;

@@ -15,10 +15,9 @@ use proxy_core::store::bundle::{Bundle, KEY_BYTES, Payload, SecretKey};
 use proxy_core::store::{Texts, Who, audit};
 use proxy_user::control::api::Call;
 use proxy_user::events::packet_file;
-use proxy_user::http::wire::Framing;
 use serde_json::{Value, json};
 
-use super::{Target, answers, frames, requests, texts, tls};
+use super::{Target, answers, asked, frames, requests, texts, tls};
 use crate::tables::World;
 use crate::{check_rows, verdict_table};
 
@@ -46,7 +45,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cloudflare", about: "rulesets to import", corpus: rulesets, read: cloudflare },
     Target { name: "decisions", about: "lists of bans to import", corpus: bans, read: decisions },
     Target { name: "nginx", about: "access rules of nginx to import", corpus: accesses, read: nginx },
-    Target { name: "http1", about: "framing of HTTP/1 requests", corpus: requests, read: framing },
+    Target { name: "http1", about: "requests of HTTP/1 and their bodies", corpus: asked::corpus, read: asked::read },
     Target {
         name: "http1-answer",
         about: "headers and chunks of origins' HTTP/1.1 responses",
@@ -279,34 +278,6 @@ fn call(bytes: &[u8]) -> Result<()> {
         ensure!(!refusal.error.is_empty(), "refused without a reason");
     }
     Ok(())
-}
-
-fn requests() -> Vec<Vec<u8>> {
-    texts([
-        "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
-        "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: b\r\n\r\n",
-        "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5;x=\"y\"\r\nhello\r\n0\r\nTrail: x\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
-    ])
-}
-
-/// What is said of a connection must not hang on how its bytes were cut.
-fn framing(bytes: &[u8]) -> Result<()> {
-    const ORDINALS: u64 = 64;
-    let mut whole = Framing::default();
-    whole.feed(bytes);
-    for size in [1, 3, 17] {
-        let mut cut = Framing::default();
-        for piece in bytes.chunks(size) {
-            cut.feed(piece);
-        }
-        ensure!(cut.in_head() == whole.in_head(), "in pieces of {size} bytes it ends elsewhere");
-        for ordinal in 1..ORDINALS {
-            let (one, other) = (whole.fault(ordinal), cut.fault(ordinal));
-            ensure!(one == other, "in pieces of {size} bytes request {ordinal} is {other:?}, not {one:?}");
-        }
-    }
-    whole.fault(1).map_or(Ok(()), |why| (!why.is_empty()).then_some(()).context("a fault without words"))
 }
 
 /// A ClientHello's handshake message: server name, ALPN, versions, groups, signature algorithms and values of GREASE.

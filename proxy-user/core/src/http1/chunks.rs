@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::Status;
 
+use super::fields::has_lone_line_feed;
 use super::{MAX_FIELDS, Wrong, chunk_length};
 
 /// Bytes of a line with a chunk's size, extensions included.
@@ -131,7 +132,11 @@ fn trailers(came: &mut BytesMut) -> Result<Option<Piece>, Wrong> {
     }
     let mut room = [httparse::EMPTY_HEADER; MAX_FIELDS];
     match httparse::parse_headers(came, &mut room) {
-        Ok(Status::Complete((length, _))) if length > MAX_TRAILERS => Err(Wrong::Trailers),
+        Ok(Status::Complete((length, _)))
+            if length > MAX_TRAILERS || has_lone_line_feed(came.get(..length).unwrap_or_default()) =>
+        {
+            Err(Wrong::Trailers)
+        }
         Ok(Status::Complete((length, parsed))) => {
             let mut fields = HeaderMap::with_capacity(parsed.len());
             for field in parsed {

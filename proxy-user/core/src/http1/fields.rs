@@ -1,6 +1,37 @@
 //! What header fields and lines are made of, for whoever reads or writes them: requests, responses, chunks.
 
-use http::{HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+/// Fields whose places are noted without an allocation.
+const FEW: usize = 16;
+
+/// Where the fields of a parsed header lie in its bytes, so that each value becomes a view of them and not a copy.
+pub(super) struct Places(SmallVec<[(HeaderName, usize, usize); FEW]>);
+
+impl Places {
+    /// Of fields within the bytes that begin at address `base`; `None` where a name is none.
+    pub(super) fn of(parsed: &[httparse::Header<'_>], base: usize) -> Option<Self> {
+        let place = |field: &httparse::Header<'_>| {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+            Some((name, field.value.as_ptr().addr().wrapping_sub(base), field.value.len()))
+        };
+        parsed.iter().map(place).collect::<Option<_>>().map(Self)
+    }
+
+    /// The fields, views of these bytes.
+    pub(super) fn fields(self, bytes: &Bytes) -> Option<HeaderMap> {
+        let mut fields = HeaderMap::with_capacity(self.0.len());
+        for (name, start, len) in self.0 {
+            // An empty value lies anywhere.
+            let value = if len == 0 { Bytes::new() } else { bytes.slice(start..start + len) };
+            fields.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+        }
+        Some(fields)
+    }
+}
 
 /// A number as `Content-Length` has it (RFC 9110 section 8.6): digits and nothing else.
 pub fn decimal(text: &[u8]) -> Option<u64> {
@@ -24,6 +55,17 @@ pub fn chunk_length(line: &[u8]) -> Option<u64> {
 /// Whether a comma-separated list names `token`.
 pub fn names(list: &HeaderValue, token: &str) -> bool {
     list.as_bytes().split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Whether a line ends without CR, which some take for the end of a line and some do not (RFC 9112 section 2.2).
+pub(super) fn has_lone_line_feed(lines: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', lines).any(|at| at.checked_sub(1).and_then(|before| lines.get(before)) != Some(&b'\r'))
+}
+
+/// Whether a connection goes on behind a message with these fields (RFC 9112 section 9.3).
+pub(super) fn keeps(is_old: bool, fields: &HeaderMap) -> bool {
+    let says = |option| fields.get_all(CONNECTION).iter().any(|list| names(list, option));
+    if is_old { says("keep-alive") && !says("close") } else { !says("close") }
 }
 
 /// Writes a field's line behind what `out` holds.

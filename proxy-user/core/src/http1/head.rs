@@ -2,12 +2,13 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use bytes::BytesMut;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, StatusCode};
 use httparse::{ParserConfig, Status};
 
-use super::{Wrong, decimal, names};
+use super::fields::{Places, keeps};
+use super::{Wrong, decimal};
 
 /// Bytes that a header may have.
 pub const MAX_HEAD: usize = 256 << 10;
@@ -55,20 +56,8 @@ pub fn parse(came: &mut BytesMut, asked: &Method) -> Result<Option<Head>, Wrong>
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Wrong::Head)?;
     let is_old = response.version == Some(0);
-    // Where the values lie, so that each is a view of the bytes and not a copy.
-    let base = came.as_ptr().addr();
-    let mut fields = HeaderMap::with_capacity(response.headers.len());
-    let mut places = smallvec::SmallVec::<[(HeaderName, usize, usize); 16]>::new();
-    for field in response.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Wrong::Head)?;
-        places.push((name, field.value.as_ptr().addr().wrapping_sub(base), field.value.len()));
-    }
-    let bytes: Bytes = came.split_to(length).freeze();
-    for (name, start, len) in places {
-        // An empty value lies anywhere.
-        let value = if len == 0 { Bytes::new() } else { bytes.slice(start..start + len) };
-        fields.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| Wrong::Head)?);
-    }
+    let places = Places::of(response.headers, came.as_ptr().addr()).ok_or(Wrong::Head)?;
+    let fields = places.fields(&came.split_to(length).freeze()).ok_or(Wrong::Head)?;
     let framing = framing(status, asked, is_old, &fields)?;
     let keeps = framing != Framing::Close && keeps(is_old, &fields);
     Ok(Some(Head { status, fields, framing, keeps }))
@@ -106,9 +95,4 @@ fn length(fields: &HeaderMap) -> Result<Option<u64>, Wrong> {
         }
     }
     Ok(found)
-}
-
-fn keeps(is_old: bool, fields: &HeaderMap) -> bool {
-    let says = |option| fields.get_all(CONNECTION).iter().any(|list| names(list, option));
-    if is_old { says("keep-alive") && !says("close") } else { !says("close") }
 }

@@ -1,15 +1,21 @@
-//! HTTP/1.1 as a client of origins speaks it (RFC 9112), without I/O: the request's header in bytes, the response's header and
-//! framing out of them, chunks. Strict where two readers could differ, for an origin's connection is shared by many clients.
+//! HTTP/1.1 on both sides of the proxy (RFC 9112), without I/O: headers in bytes and out of them, framing, chunks. Strict where two
+//! readers could differ: an origin's connection is shared by many clients, and what a client sends is read again behind us.
 
+mod asked;
 mod chunks;
 mod fields;
 mod head;
 mod request;
+mod response;
+mod rest;
 
+pub use asked::{Asked, Bounds, Reader, Refused};
 pub use chunks::{Chunks, MAX_CHUNK_LINE, MAX_TRAILERS, Piece};
 pub use fields::{chunk_length, decimal, names, write_field};
 pub use head::{Framing, Head, MAX_FIELDS, MAX_HEAD, parse};
 pub use request::{Body, body_of, chunk_size, encode, encode_trailers, may_be_trailer};
+pub use response::{Ending, Persistence, encode_response};
+pub use rest::Rest;
 
 /// What is wrong with an origin's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 
 use super::{Progress, Source};
 use crate::http::fault::{Fault, Kind};
@@ -169,7 +168,7 @@ impl Arriving {
         let this = self;
         let polled = match &mut this.source {
             Source::Empty => return Poll::Ready(None),
-            Source::Hyper(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
+            Source::Http1(body) => body.poll_frame(cx),
             Source::H2(body) => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
             Source::H3(body) => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(drop))),
         };
@@ -221,7 +220,7 @@ impl Arriving {
     fn is_source_ended(&self) -> bool {
         match &self.source {
             Source::Empty => true,
-            Source::Hyper(body) => body.is_end_stream(),
+            Source::Http1(body) => body.is_end_stream(),
             Source::H2(body) => body.is_end_stream(),
             Source::H3(_) => false,
         }
@@ -246,10 +245,10 @@ impl Arriving {
             // What broke off must not look whole to the origin.
             _ if self.ahead.iter().any(Result::is_err) => SizeHint::default(),
             // A declared length stands in the header.
-            Source::Hyper(_) | Source::H2(_) | Source::H3(_) if !self.ahead.is_empty() => SizeHint::default(),
+            Source::Http1(_) | Source::H2(_) | Source::H3(_) if !self.ahead.is_empty() => SizeHint::default(),
             Source::Empty if !self.ahead.is_empty() => SizeHint::with_exact(ahead().sum()),
             Source::Empty => SizeHint::with_exact(0),
-            Source::Hyper(body) => body.size_hint(),
+            Source::Http1(body) => body.size_hint(),
             Source::H2(body) => body.size_hint(),
             Source::H3(body) => body.size_hint(),
         }
