@@ -227,6 +227,9 @@ impl Frames {
                 self.length(length == 4);
                 return (!self.window.take(WINDOW, now)).then_some(Kind::Window);
             }
+            // A client cannot push (section 8.4). One that is whole the `h2` crate refuses by name; for the rest of another it would
+            // wait.
+            kind::PUSH_PROMISE if flags & FLAG_END_HEADERS == 0 => return Some(Kind::Malformed),
             kind::PUSH_PROMISE | kind::GOAWAY => return (!self.setting.take(SETTINGS, now)).then_some(Kind::Settings),
             _ => {
                 self.length(kind != kind::PRIORITY || length == 5);

@@ -37,6 +37,7 @@ fn floods_are_named() {
         (frame(0x77, 0, 1, b"grease"), 400, Kind::Priority),
         (frame(kind::DATA, 0, 1, &[]), 100, Kind::EmptyFrames),
         (frame(kind::CONTINUATION, 0, 1, b"x"), 65, Kind::Continuation),
+        (frame(kind::PUSH_PROMISE, 0, 1, &[0; 5]), 0, Kind::Malformed),
     ] {
         assert_eq!(passing(&wire), (count, Some(kind)), "{wire:?}");
     }
