@@ -283,22 +283,25 @@ impl Session {
 
     /// Ends the connection so that the client gets all that was sent.
     async fn close(&self, unread: bool) {
-        // The client may have left already.
-        let _ = poll_fn(|cx| self.wire.borrow_mut().poll_shutdown(cx)).await;
-        if !unread || self.connection.is_cut() {
-            return;
-        }
         let mut left = MOST_LINGERED;
-        let rest = poll_fn(|cx| {
-            loop {
-                match ready!(self.wire.borrow_mut().poll_discard(cx)) {
+        let mut told = false;
+        let end = poll_fn(|cx| {
+            let wire = &mut *self.wire.borrow_mut();
+            if !told {
+                // The client may have left already.
+                let _ = ready!(wire.poll_shutdown(cx));
+                told = true;
+            }
+            while unread && !self.connection.is_cut() {
+                match ready!(wire.poll_discard(cx)) {
                     Ok(count) if count > 0 && count < left => left -= count,
-                    Ok(_) | Err(_) => return Poll::Ready(()),
+                    Ok(_) | Err(_) => break,
                 }
             }
+            Poll::Ready(())
         });
-        // Whoever sends for longer is cut off.
-        let _ = tokio::time::timeout(LINGER, rest).await;
+        // Whoever takes or sends for longer is cut off.
+        let _ = tokio::time::timeout(LINGER, end).await;
     }
 }
 

@@ -180,7 +180,8 @@ impl Wire {
                     return Poll::Ready(Err(()));
                 }
             }
-            let expected = self.rest.exact().map_or(self.room, |left| usize::try_from(left).unwrap_or(MOST_ROOM));
+            // However much is announced, room is made for what has come at that pace.
+            let expected = self.rest.exact().map_or(self.room, |left| left.min(self.room as u64) as usize);
             match ready!(self.poll_fill(cx, expected)) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(())),
                 Ok(count) if count >= self.room => self.room = (self.room * 2).min(MOST_ROOM),
