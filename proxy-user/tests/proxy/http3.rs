@@ -36,7 +36,8 @@ pub async fn connect_with(
     pair: Option<&Pair>,
 ) -> Result<(Sender, tokio::task::JoinHandle<()>), quinn::ConnectionError> {
     let (endpoint, quic) = quic(edge, name, pair).await?;
-    let (mut driver, sender) = h3::client::new(h3_quinn::Connection::new(quic)).await.unwrap();
+    let begun = h3::client::new(h3_quinn::Connection::new(quic.clone())).await;
+    let Ok((mut driver, sender)) = begun else { return Err(quic.closed().await) };
     let driver = tokio::spawn(async move {
         // Ends with the connection, in whatever way.
         drop(std::future::poll_fn(|cx| driver.poll_close(cx)).await);
