@@ -12,6 +12,7 @@ pub mod http;
 pub mod kernel;
 pub mod logging;
 pub mod metrics;
+mod one_of;
 pub mod shared;
 pub mod stages;
 pub mod stats;

@@ -83,6 +83,23 @@ async def by_h1(authority, ca):
     return fields
 
 
+def message(peer):
+    """Takes a message, its opcode and bytes, from what has come in `peer.data`; yields where more has to come."""
+
+    def read(count):
+        while len(peer.data) < count:
+            yield
+        found, peer.data = peer.data[:count], peer.data[count:]
+        return found
+
+    whole = b""
+    while True:
+        frame = yield from Frame.parse(read, mask=False, max_size=None)
+        whole += frame.data
+        if frame.fin:
+            return frame.opcode, whole
+
+
 class Stream:
     """One WebSocket on an HTTP/2 connection; frames by `websockets`, the rest by `h2`."""
 
@@ -135,23 +152,13 @@ class Stream:
             self.flush()
 
     def receive(self):
-        message = b""
-        while True:
-            parser = Frame.parse(self.read, mask=False, max_size=None)
-            try:
-                while True:
-                    next(parser)
-            except StopIteration as parsed:
-                message += parsed.value.data
-                if parsed.value.fin:
-                    return parsed.value.opcode, message
-
-    def read(self, count):
-        while len(self.data) < count:
-            self.step()
-        found, self.data = self.data[:count], self.data[count:]
-        return found
-        yield
+        parser = message(self)
+        try:
+            while True:
+                next(parser)
+                self.step()
+        except StopIteration as parsed:
+            return parsed.value
 
 
 def by_h2(authority):
@@ -223,24 +230,14 @@ class Quic(QuicConnectionProtocol):
         self.http.send_data(self.number, frame.serialize(mask=True), end_stream=False)
         self.transmit()
 
-    def read(self, count):
-        while len(self.data) < count:
-            yield
-        found, self.data = self.data[:count], self.data[count:]
-        return found
-
     async def receive(self):
-        message = b""
-        while True:
-            parser = Frame.parse(self.read, mask=False, max_size=None)
-            try:
-                while True:
-                    next(parser)
-                    await self.more()
-            except StopIteration as parsed:
-                message += parsed.value.data
-                if parsed.value.fin:
-                    return parsed.value.opcode, message
+        parser = message(self)
+        try:
+            while True:
+                next(parser)
+                await self.more()
+        except StopIteration as parsed:
+            return parsed.value
 
 
 async def by_h3(authority):

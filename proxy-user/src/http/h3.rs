@@ -13,6 +13,7 @@ use h3::error::Code;
 use h3::server::{Connection as H3Connection, RequestResolver, RequestStream};
 use http::{HeaderMap, Method, Request, Response, header};
 use http_body::{Frame, SizeHint};
+use proxy_core::http1::decimal;
 use proxy_core::http3::PROTOCOL;
 
 use super::h3_bounds::{self, Bounded, Shared};
@@ -116,7 +117,7 @@ impl PendingRequest for Pending {
             return Err(Gone("an extended CONNECT that is none".to_owned()));
         }
         let length = request.headers().get(header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let length = length.and_then(|length| decimal(length.as_bytes()));
         let (sender, receiver) = stream.split();
         let body = H3RequestBody { stream: receiver, length, ahead: None, state: State::Data };
         Ok((request, Sender { stream: sender, finished: false }, body))

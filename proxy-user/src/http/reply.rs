@@ -40,7 +40,7 @@ pub struct ResponseBody {
     rest: Bytes,
     /// None where the request goes on without this body.
     journey: Option<Journey>,
-    /// What a stream of HTTP/2 or 3 goes on as.
+    /// What the connection or the stream goes on as.
     tunnel: Option<Box<Tunnel>>,
 }
 
@@ -52,17 +52,13 @@ impl ResponseBody {
         body
     }
 
-    /// No body, of a request that goes on as something else.
-    pub fn ended() -> Self {
-        Self { payload: Payload::Empty, filters: Filters::default(), rest: Bytes::new(), journey: None, tunnel: None }
-    }
-
-    /// No body: the stream goes on as this.
+    /// No body: the connection of HTTP/1, or the stream, goes on as this.
     pub fn tunnel(tunnel: Box<Tunnel>) -> Self {
-        Self { tunnel: Some(tunnel), ..Self::ended() }
+        let (payload, filters) = (Payload::Empty, Filters::default());
+        Self { payload, filters, rest: Bytes::new(), journey: None, tunnel: Some(tunnel) }
     }
 
-    /// What the stream goes on as, if it does.
+    /// What it goes on as, if it does.
     pub fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
         self.tunnel.take()
     }

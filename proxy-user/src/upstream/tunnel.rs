@@ -74,21 +74,13 @@ pub(super) async fn forward(
 /// Gives the client the answer behind which the tunnel begins.
 pub fn begin(mut head: response::Parts, origin: OriginStream, mut journey: Journey) -> http::Response<ResponseBody> {
     let exchange = &mut *journey.exchange;
-    let stream = exchange.upgrade.as_ref().is_some_and(|upgrade| {
+    if let Some(upgrade) = &exchange.upgrade {
         upgrade.grant(&mut head);
-        upgrade.is_stream()
-    });
+    }
     head.extensions.clear();
     exchange.status = Some(head.status);
-    let connection = Rc::clone(&exchange.connection);
     let tunnel = Box::new(Tunnel { origin, journey });
-    let body = if stream {
-        ResponseBody::tunnel(tunnel)
-    } else {
-        drop(connection.tunnel.replace(Some(tunnel)));
-        ResponseBody::ended()
-    };
-    http::Response::from_parts(head, body)
+    http::Response::from_parts(head, ResponseBody::tunnel(tunnel))
 }
 
 impl Tunnel {

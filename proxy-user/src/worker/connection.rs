@@ -1,7 +1,7 @@
 //! One client connection as the worker sees it: who, where, how many requests are open, and when it has waited
 //! too long. The HTTP servers ask [`Connection::poll_order`] what to do.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -20,7 +20,6 @@ use super::Worker;
 use super::deadlines::Deadline;
 use super::link::Link;
 use super::passage::Passages;
-use crate::http::upgrade::Tunnel;
 use crate::stages::policy::feedback;
 use crate::stats::bump;
 use crate::tls::secured::Secured;
@@ -104,8 +103,6 @@ pub struct Connection {
     cut: Cell<bool>,
     /// Requests are taken in early data: the handshake is not done.
     early: Cell<bool>,
-    /// What an HTTP/1 connection goes on as, once it was told so.
-    pub(crate) tunnel: RefCell<Option<Box<Tunnel>>>,
     /// Why the request that is being served cannot be trusted (HTTP/1).
     pub(crate) doubt: Cell<Option<&'static str>>,
     served: Cell<u64>,
@@ -142,7 +139,6 @@ impl Connection {
             link: Link::default(),
             cut: Cell::new(false),
             early: Cell::new(false),
-            tunnel: RefCell::default(),
             doubt: Cell::new(None),
             served: Cell::new(0),
             open: Cell::new(0),

@@ -15,17 +15,12 @@ use proxy_core::http1::{self, Ending, Persistence};
 use super::wire::Wire;
 use crate::http::reply::ResponseBody;
 
-/// Why the connection cannot go on.
-pub(super) enum Broken {
-    /// The client takes no more, or left.
-    Client,
-    /// The response broke off; the client sees that it is not whole.
-    Response,
-}
+/// The connection cannot go on: the client takes no more or left, or the response broke off.
+pub(super) struct Broken;
 
 impl From<io::Error> for Broken {
     fn from(_: io::Error) -> Self {
-        Self::Client
+        Self
     }
 }
 
@@ -129,10 +124,10 @@ impl Sending {
             }
             match self.state {
                 State::Whole => return Poll::Ready(Ok(())),
-                State::Broken => return Poll::Ready(Err(Broken::Response)),
+                State::Broken => return Poll::Ready(Err(Broken)),
                 State::Open if waits => {
                     ready!(wire.poll_gone(cx));
-                    return Poll::Ready(Err(Broken::Client));
+                    return Poll::Ready(Err(Broken));
                 }
                 State::Open => {}
             }

@@ -23,7 +23,11 @@ impl H1RequestBody {
 
     /// The next piece or the trailers; an error where it ended early or is malformed.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ()>>> {
-        Poll::Ready(match ready!(self.wire.borrow_mut().poll_body(cx, self.turn)) {
+        let wire = &mut *self.wire.borrow_mut();
+        if wire.turn != self.turn {
+            return Poll::Ready(Some(Err(())));
+        }
+        Poll::Ready(match ready!(wire.poll_body(cx)) {
             Ok(Piece::Data(data)) => Some(Ok(Frame::data(data))),
             Ok(Piece::Trailers(fields)) => Some(Ok(Frame::trailers(fields))),
             Ok(Piece::End) => None,

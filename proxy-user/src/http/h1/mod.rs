@@ -3,24 +3,26 @@
 
 mod answer;
 pub mod body;
-mod io;
+mod stream;
 pub mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{HeaderMap, Request, StatusCode, Version};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, StatusCode, Version, response};
 use proxy_core::abuse::Kind;
 use proxy_core::http1::{self, Bounds, Ending, Persistence, Reader, Refused};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::answer::{Asked, Broken};
+use self::answer::Asked;
 use self::body::H1RequestBody;
-pub use self::io::Io;
+pub use self::stream::Io;
 use self::wire::Wire;
 use super::body::{RequestBody, Source};
 use super::date;
@@ -193,9 +195,9 @@ impl Session {
         if connection.is_cut() {
             return Next::End(End::Gone);
         }
-        let (head, body) = response.into_parts();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Next::End(self.change(&about, &head, body).await);
+        let (head, mut body) = response.into_parts();
+        if let Some(tunnel) = body.take_tunnel() {
+            return Next::End(self.change(&head, tunnel).await);
         }
         let ending = answer::ending(&about, &head, &body);
         // Who still waits for a 100 may send its body or not.
@@ -206,13 +208,12 @@ impl Session {
             (true, false) => Persistence::Implied,
         };
         answer::begin(&self.wire, &head, ending, persistence);
-        match answer::send(&self.wire, body, &about, ending).await {
-            Ok(()) => {}
-            Err(Broken::Client) => return Next::End(End::Gone),
-            Err(Broken::Response) => return Next::End(End::Said { unread: false }),
+        if answer::send(&self.wire, body, &about, ending).await.is_err() {
+            // No orderly end: TLS tells the client by that that it is not whole.
+            return Next::End(End::Gone);
         }
         if keeps && self.discard().await {
-            self.wire.borrow_mut().rest_idle();
+            self.wire.borrow_mut().release();
             return Next::Request;
         }
         // Where a body ends that cannot be trusted nobody knows.
@@ -221,12 +222,17 @@ impl Session {
     }
 
     /// Tells the client that the connection goes on as something else.
-    async fn change(&self, asked: &Asked, head: &http::response::Parts, body: super::reply::ResponseBody) -> End {
+    async fn change(&self, head: &response::Parts, tunnel: Box<Tunnel>) -> End {
         answer::begin(&self.wire, head, Ending::Never, Persistence::Changed);
-        if answer::send(&self.wire, body, asked, Ending::Never).await.is_err() {
-            return End::Gone;
+        match self.send_own().await {
+            Ok(()) => End::Tunnel(tunnel),
+            Err(_) => End::Gone,
         }
-        self.connection.tunnel.take().map_or(End::Gone, End::Tunnel)
+    }
+
+    /// Sends what was begun and has no body of its own.
+    async fn send_own(&self) -> io::Result<()> {
+        poll_fn(|cx| self.wire.borrow_mut().poll_own(cx)).await
     }
 
     /// Reads what is left of the request's body, if that is little; whether it came to its end.
@@ -238,8 +244,7 @@ impl Session {
                 if wire.rest.exact().is_some_and(|rest| rest > left as u64) {
                     return Poll::Ready(false);
                 }
-                let turn = wire.turn();
-                let Ok(piece) = ready!(wire.poll_body(cx, turn)) else { return Poll::Ready(false) };
+                let Ok(piece) = ready!(wire.poll_body(cx)) else { return Poll::Ready(false) };
                 if let http1::Piece::Data(data) = piece {
                     let Some(less) = left.checked_sub(data.len()) else { return Poll::Ready(false) };
                     left = less;
@@ -264,18 +269,13 @@ impl Session {
         }
         let reason = status.canonical_reason().unwrap_or_default();
         let text = format!("{} {reason}\n{}\n", status.as_u16(), refused.detail());
-        let mut fields = HeaderMap::new();
-        fields.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
-        date::stamp(&mut fields);
-        let ending = Ending::Length(text.len() as u64);
-        {
-            let wire = &mut *self.wire.borrow_mut();
-            wire.begin(http1::Body::None, false);
-            wire.answer();
-            http1::encode_response(&mut wire.out, status, &fields, ending, Persistence::Close);
-            wire.out.extend_from_slice(text.as_bytes());
-        }
-        match poll_fn(|cx| self.wire.borrow_mut().poll_own(cx)).await {
+        let mut head = Response::new(()).into_parts().0;
+        head.status = status;
+        head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        date::stamp(&mut head.headers);
+        answer::begin(&self.wire, &head, Ending::Length(text.len() as u64), Persistence::Close);
+        self.wire.borrow_mut().out.extend_from_slice(text.as_bytes());
+        match self.send_own().await {
             Ok(()) => End::Said { unread: true },
             Err(_) => End::Gone,
         }
@@ -309,21 +309,21 @@ impl Session {
 struct Beyond(Rc<RefCell<Wire>>);
 
 impl AsyncRead for Beyond {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_beyond(cx, buf)
     }
 }
 
 impl AsyncWrite for Beyond {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0.borrow_mut().io).poll_write(cx, buf)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_shutdown(cx)
     }
 }

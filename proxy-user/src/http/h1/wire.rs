@@ -12,7 +12,7 @@ use proxy_core::http1::{Body, Piece, Rest};
 use proxy_core::route::hints::MAX_HINTS;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
 
-use super::io::Io;
+use super::stream::Io;
 use crate::worker::connection::Connection;
 
 /// Room on the stack for what comes first, so that an idle connection holds none.
@@ -49,7 +49,7 @@ pub struct Wire {
     /// Room for the next piece of a body.
     room: usize,
     /// Which request's body this is about.
-    turn: u64,
+    pub(super) turn: u64,
 }
 
 impl Wire {
@@ -87,7 +87,7 @@ impl Wire {
     }
 
     /// Gives back what an idle connection has no use for.
-    pub(super) fn rest_idle(&mut self) {
+    pub(super) fn release(&mut self) {
         if self.came.is_empty() {
             self.came = BytesMut::new();
         }
@@ -101,11 +101,6 @@ impl Wire {
             self.hints += 1;
             self.out.extend_from_slice(wire);
         }
-    }
-
-    /// The number of the last request.
-    pub(super) fn turn(&self) -> u64 {
-        self.turn
     }
 
     /// Whether something came, or is to come, that belongs to no request that was answered.
@@ -154,9 +149,9 @@ impl Wire {
         Poll::Pending
     }
 
-    /// The next piece of the body of this request.
-    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>, turn: u64) -> Poll<Result<Piece, ()>> {
-        if turn != self.turn || self.broken {
+    /// The next piece of the last request's body.
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, ()>> {
+        if self.broken {
             return Poll::Ready(Err(()));
         }
         let polled = self.poll_piece(cx);

@@ -8,6 +8,7 @@ use h2::{Reason, RecvStream};
 use http::header::CONTENT_LENGTH;
 use http::request;
 use http_body::{Frame, SizeHint};
+use proxy_core::http1::decimal;
 
 /// The receiving half of a request's stream.
 pub struct StreamBody {
@@ -23,7 +24,7 @@ impl StreamBody {
         if stream.is_end_stream() {
             return None;
         }
-        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| decimal(length.as_bytes()));
         Some(Self { stream, length, data_ended: false })
     }
 

@@ -8,6 +8,8 @@ use bytes::{Buf as _, Bytes};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::window;
+
 /// Both halves of the stream. Dropped, it ends as a connection that is closed does.
 pub(super) struct ClientEnd {
     sender: SendStream<Bytes>,
@@ -63,15 +65,9 @@ impl AsyncWrite for ClientEnd {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let sender = &mut self.sender;
-        sender.reserve_capacity(buf.len());
-        let mut room = sender.capacity();
-        while room == 0 {
-            let polled = ready!(sender.poll_capacity(cx)).unwrap_or(Err(Reason::CANCEL.into()));
-            room = polled.map_err(io::Error::other)?;
-        }
+        let room = ready!(window::poll_room(&mut self.sender, cx, buf.len())).map_err(io::Error::other)?;
         let now = buf.get(..room).unwrap_or(buf);
-        sender.send_data(Bytes::copy_from_slice(now), false).map_err(io::Error::other)?;
+        self.sender.send_data(Bytes::copy_from_slice(now), false).map_err(io::Error::other)?;
         Poll::Ready(Ok(now.len()))
     }
 

@@ -1,14 +1,15 @@
 //! The stream below an origin's connection.
 
-use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
-/// Whichever it is. No trait object: reads and writes of the request path go through it.
+use crate::one_of::one_of;
+
+/// Whichever it is.
 pub enum Io {
     /// In clear text.
     Tcp(TcpStream),
@@ -18,15 +19,7 @@ pub enum Io {
     Unix(UnixStream),
 }
 
-macro_rules! each {
-    ($io:expr, $stream:ident => $call:expr) => {
-        match $io {
-            Io::Tcp($stream) => $call,
-            Io::Tls($stream) => $call,
-            Io::Unix($stream) => $call,
-        }
-    };
-}
+one_of!(Io: Tcp, Tls, Unix);
 
 impl Drop for Io {
     /// Ends TLS in order, as far as that goes without waiting (RFC 8446 section 6.1).
@@ -35,37 +28,5 @@ impl Drop for Io {
             // Whether it goes out or not, the connection is closed behind it.
             let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
-    }
-}
-
-impl AsyncRead for Io {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        each!(&mut *self, stream => Pin::new(stream).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        each!(&mut *self, stream => Pin::new(stream).poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        each!(&mut *self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(&mut *self, stream => Pin::new(stream).poll_flush(cx))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(&mut *self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }
