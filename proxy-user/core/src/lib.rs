@@ -26,6 +26,7 @@ pub mod proxy_protocol;
 pub mod ranges;
 pub mod replay;
 pub mod route;
+pub mod special;
 pub mod store;
 pub mod tls;
 pub mod trace;

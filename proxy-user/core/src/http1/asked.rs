@@ -10,6 +10,7 @@ use httparse::{Header, ParserConfig, Status};
 
 use super::fields::{Places, has_lone_line_feed, keeps};
 use super::{Body, decimal, names};
+use crate::special::Special;
 
 /// Fields that are parsed without an allocation.
 const FEW_FIELDS: usize = 128;
@@ -147,22 +148,25 @@ fn parse(came: &mut BytesMut, bounds: Bounds) -> Result<Option<Asked>, Refused> 
     let base = came.as_ptr().addr();
     let start = path.as_ptr().addr().wrapping_sub(base);
     let (target, has_fragment) = (start..start + path.len(), memchr::memchr(b'#', path.as_bytes()).is_some());
-    let places = Places::of(request.headers, base).ok_or(Refused::Malformed)?;
+    let mut places = Places::default();
+    places.note(request.headers, base).ok_or(Refused::Malformed)?;
     let bytes = came.split_to(length).freeze();
     let fields = places.fields(&bytes).ok_or(Refused::Malformed)?;
     let target = Uri::from_maybe_shared(bytes.slice(target)).map_err(|_| Refused::Malformed)?;
     let is_old = version == 0;
-    let (body, fault) = match framing(is_old, &fields) {
+    let special = Special::of(&fields);
+    let (body, fault) = match framing(is_old, special, &fields) {
         Ok(body) => (body, None),
         Err(fault) => (Body::None, Some(fault)),
     };
     let fault = fault.or(has_fragment.then_some(FRAGMENT)).or(has_lone_line_feed(&bytes).then_some(BARE_LF));
     Ok(Some(Asked {
         body: if fault.is_some() { Body::None } else { body },
-        keeps: fault.is_none() && keeps(is_old, &fields),
+        keeps: fault.is_none() && keeps(is_old, special, &fields),
         expects: !is_old
+            && special.has(Special::EXPECT)
             && fields.get(EXPECT).is_some_and(|wish| wish.as_bytes().eq_ignore_ascii_case(b"100-continue")),
-        trailers: fields.get_all(TE).iter().any(|list| names(list, "trailers")),
+        trailers: special.has(Special::TE) && fields.get_all(TE).iter().any(|list| names(list, "trailers")),
         method,
         target,
         version: if is_old { Version::HTTP_10 } else { Version::HTTP_11 },
@@ -172,7 +176,10 @@ fn parse(came: &mut BytesMut, bounds: Bounds) -> Result<Option<Asked>, Refused> 
 }
 
 /// The end of the body (section 6.3), where there is but one way to read it.
-fn framing(is_old: bool, fields: &HeaderMap) -> Result<Body, &'static str> {
+fn framing(is_old: bool, special: Special, fields: &HeaderMap) -> Result<Body, &'static str> {
+    if !special.has(Special::CONTENT_LENGTH | Special::TRANSFER_ENCODING) {
+        return Ok(Body::None);
+    }
     let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
     let length = lengths.next();
     if lengths.next().is_some() {

@@ -5,26 +5,33 @@ use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use crate::special::Special;
+
 /// Fields whose places are noted without an allocation.
 const FEW: usize = 16;
+/// Fields that a proxy adds to a header: there is room for them, so that the map does not have to grow for each message.
+const ADDED: usize = 6;
 
 /// Where the fields of a parsed header lie in its bytes, so that each value becomes a view of them and not a copy.
+#[derive(Default)]
 pub(super) struct Places(SmallVec<[(HeaderName, usize, usize); FEW]>);
 
 impl Places {
-    /// Of fields within the bytes that begin at address `base`; `None` where a name is none.
-    pub(super) fn of(parsed: &[httparse::Header<'_>], base: usize) -> Option<Self> {
-        let place = |field: &httparse::Header<'_>| {
+    /// Notes fields within the bytes that begin at address `base`; `None` where a name is none. In place: this is large, and every
+    /// message has one.
+    pub(super) fn note(&mut self, parsed: &[httparse::Header<'_>], base: usize) -> Option<()> {
+        self.0.reserve(parsed.len());
+        for field in parsed {
             let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-            Some((name, field.value.as_ptr().addr().wrapping_sub(base), field.value.len()))
-        };
-        parsed.iter().map(place).collect::<Option<_>>().map(Self)
+            self.0.push((name, field.value.as_ptr().addr().wrapping_sub(base), field.value.len()));
+        }
+        Some(())
     }
 
     /// The fields, views of these bytes.
-    pub(super) fn fields(self, bytes: &Bytes) -> Option<HeaderMap> {
-        let mut fields = HeaderMap::with_capacity(self.0.len());
-        for (name, start, len) in self.0 {
+    pub(super) fn fields(&mut self, bytes: &Bytes) -> Option<HeaderMap> {
+        let mut fields = HeaderMap::with_capacity(self.0.len() + ADDED);
+        for (name, start, len) in self.0.drain(..) {
             // An empty value lies anywhere.
             let value = if len == 0 { Bytes::new() } else { bytes.slice(start..start + len) };
             fields.append(name, HeaderValue::from_maybe_shared(value).ok()?);
@@ -63,7 +70,10 @@ pub(super) fn has_lone_line_feed(lines: &[u8]) -> bool {
 }
 
 /// Whether a connection goes on behind a message with these fields (RFC 9112 section 9.3).
-pub(super) fn keeps(is_old: bool, fields: &HeaderMap) -> bool {
+pub(super) fn keeps(is_old: bool, special: Special, fields: &HeaderMap) -> bool {
+    if !special.has(Special::CONNECTION) {
+        return !is_old;
+    }
     let says = |option| fields.get_all(CONNECTION).iter().any(|list| names(list, option));
     if is_old { says("keep-alive") && !says("close") } else { !says("close") }
 }

@@ -9,6 +9,7 @@ use httparse::{ParserConfig, Status};
 
 use super::fields::{Places, keeps};
 use super::{Wrong, decimal};
+use crate::special::Special;
 
 /// Bytes that a header may have.
 pub const MAX_HEAD: usize = 256 << 10;
@@ -56,16 +57,24 @@ pub fn parse(came: &mut BytesMut, asked: &Method) -> Result<Option<Head>, Wrong>
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Wrong::Head)?;
     let is_old = response.version == Some(0);
-    let places = Places::of(response.headers, came.as_ptr().addr()).ok_or(Wrong::Head)?;
+    let mut places = Places::default();
+    places.note(response.headers, came.as_ptr().addr()).ok_or(Wrong::Head)?;
     let fields = places.fields(&came.split_to(length).freeze()).ok_or(Wrong::Head)?;
-    let framing = framing(status, asked, is_old, &fields)?;
-    let keeps = framing != Framing::Close && keeps(is_old, &fields);
+    let special = Special::of(&fields);
+    let framing = framing(status, asked, is_old, special, &fields)?;
+    let keeps = framing != Framing::Close && keeps(is_old, special, &fields);
     Ok(Some(Head { status, fields, framing, keeps }))
 }
 
-fn framing(status: StatusCode, asked: &Method, is_old: bool, fields: &HeaderMap) -> Result<Framing, Wrong> {
-    let coded = fields.contains_key(TRANSFER_ENCODING);
-    let length = length(fields)?;
+fn framing(
+    status: StatusCode,
+    asked: &Method,
+    is_old: bool,
+    special: Special,
+    fields: &HeaderMap,
+) -> Result<Framing, Wrong> {
+    let coded = special.has(Special::TRANSFER_ENCODING);
+    let length = if special.has(Special::CONTENT_LENGTH) { length(fields)? } else { None };
     // A transfer coding is none of HTTP/1.0's, and beside a length somebody on the way may have believed the length.
     if coded && (is_old || length.is_some()) {
         return Err(Wrong::Framing);

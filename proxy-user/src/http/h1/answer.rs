@@ -12,8 +12,13 @@ use http::{HeaderMap, Method, StatusCode, response};
 use http_body::Body as _;
 use proxy_core::http1::{self, Ending, Persistence};
 
-use super::wire::Wire;
+use super::wire::{MOST_COPIED, Wire};
 use crate::http::reply::ResponseBody;
+
+/// Room for the lines of a header that are not its fields.
+const LINES_ROOM: usize = 96;
+/// Room for a field.
+const FIELD_ROOM: usize = 48;
 
 /// The connection cannot go on: the client takes no more or left, or the response broke off.
 pub(super) struct Broken;
@@ -54,6 +59,11 @@ pub(super) fn ending(asked: &Asked, head: &response::Parts, body: &ResponseBody)
 pub(super) fn begin(wire: &RefCell<Wire>, head: &response::Parts, ending: Ending, persistence: Persistence) {
     let mut wire = wire.borrow_mut();
     wire.answer();
+    let body = match ending {
+        Ending::Length(length) => usize::try_from(length).ok().filter(|length| *length <= MOST_COPIED),
+        _ => None,
+    };
+    wire.out.reserve(LINES_ROOM + head.headers.len() * FIELD_ROOM + body.unwrap_or(0));
     http1::encode_response(&mut wire.out, head.status, &head.headers, ending, persistence);
 }
 

@@ -24,7 +24,7 @@ const MOST_ROOM: usize = 256 << 10;
 /// Requests that came while one is served: so many bytes of them are read.
 const PIPELINED: usize = 16 << 10;
 /// A piece of a response that is laid behind what else is to be sent; larger ones are sent from where they are.
-const MOST_COPIED: usize = 4 << 10;
+pub(super) const MOST_COPIED: usize = 4 << 10;
 /// Sent to who waits for it before sending a body (RFC 9110 section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 

@@ -5,6 +5,7 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, response};
 use proxy_core::http1::names;
+use proxy_core::special::Special;
 use smallvec::SmallVec;
 
 use super::exchange::Exchange;
@@ -41,21 +42,24 @@ impl Stage for Forwarded {
 fn to_origin(exchange: &mut Exchange) -> Flow {
     let connection = &exchange.connection;
     let headers = &mut exchange.request.headers;
-    let wants_trailers = headers.get_all(TE).iter().any(|te| names(te, "trailers"));
-    if let Some(protocol) = strip_hop_by_hop(headers)
+    let special = Special::of(headers);
+    let wants_trailers = special.has(Special::TE) && headers.get_all(TE).iter().any(|te| names(te, "trailers"));
+    if let Some(protocol) = strip_hop_by_hop(headers, special)
         && exchange.upgrade.is_none()
     {
         exchange.upgrade = Upgrade::from_fields(&exchange.request, &protocol).map(Box::new);
     }
     let headers = &mut exchange.request.headers;
-    // The server side has answered it with 100 by itself.
-    headers.remove(EXPECT);
-    headers.remove(PROXY);
+    if special.has(Special::EXPECT | Special::PROXY) {
+        // The server side has answered it with 100 by itself.
+        headers.remove(EXPECT);
+        headers.remove(PROXY);
+    }
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    append_client(headers, &connection.client_text);
+    append_client(headers, special, &connection.client_text);
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(connection.listener.scheme()));
     headers.insert(X_REQUEST_ID, exchange.id.clone());
     headers.append(VIA, via(exchange.version));
@@ -64,7 +68,7 @@ fn to_origin(exchange: &mut Exchange) -> Flow {
 
 fn to_client(exchange: &mut Exchange, response: &mut response::Parts) {
     let headers = &mut response.headers;
-    strip_hop_by_hop(headers);
+    strip_hop_by_hop(headers, Special::of(headers));
     let bad = exchange.fault.get().is_some_and(|fault| fault.kind == Kind::BadRequest);
     if bad && exchange.version == HttpVersion::H1 {
         // What follows on the connection may not be what the client meant.
@@ -89,13 +93,18 @@ fn via(version: HttpVersion) -> HeaderValue {
 }
 
 /// Takes the fields away that end here. The `Upgrade` field, where it is one and `Connection` names it.
-fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
+fn strip_hop_by_hop(headers: &mut HeaderMap, special: Special) -> Option<HeaderValue> {
     let mut upgrade = None;
-    if headers.contains_key(CONNECTION) {
+    if special.has(Special::CONNECTION) {
         // As many options as fit a header section of the configured size.
         let lists: SmallVec<[HeaderValue; 2]> = headers.get_all(CONNECTION).iter().cloned().collect();
         for option in lists.iter().flat_map(|list| list.as_bytes().split(|b| *b == b',')) {
-            let Ok(name) = HeaderName::from_bytes(option.trim_ascii()) else { continue };
+            let option = option.trim_ascii();
+            // What most of them say, and what ends here by itself.
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                continue;
+            }
+            let Ok(name) = HeaderName::from_bytes(option) else { continue };
             // Framing, routing and what tells of early data are not the peer's to take away (RFC 8470 section 5.1).
             if name == UPGRADE {
                 let single = headers.get_all(UPGRADE).iter().count() == 1;
@@ -106,15 +115,18 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
         }
         headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
+    if special.has(Special::HOP_BY_HOP - Special::CONNECTION) {
+        for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+            headers.remove(name);
+        }
     }
     upgrade
 }
 
 /// Adds the client to `X-Forwarded-For`, as one field.
-fn append_client(headers: &mut HeaderMap, client: &HeaderValue) {
-    if !headers.contains_key(X_FORWARDED_FOR) {
+fn append_client(headers: &mut HeaderMap, special: Special, client: &HeaderValue) {
+    // `Connection` may have named it.
+    if !special.has(Special::X_FORWARDED_FOR) || !headers.contains_key(X_FORWARDED_FOR) {
         headers.insert(X_FORWARDED_FOR, client.clone());
         return;
     }
@@ -155,7 +167,8 @@ mod tests {
             ("host", "a"),
             ("x-kept", "3"),
         ]);
-        strip_hop_by_hop(&mut headers);
+        let special = Special::of(&headers);
+        strip_hop_by_hop(&mut headers, special);
         let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["host", "x-kept"]);
     }
@@ -168,7 +181,8 @@ mod tests {
         for name in &names {
             headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("1"));
         }
-        strip_hop_by_hop(&mut headers);
+        let special = Special::of(&headers);
+        strip_hop_by_hop(&mut headers, special);
         assert!(headers.is_empty(), "{headers:?}");
     }
 
@@ -176,11 +190,13 @@ mod tests {
     fn the_client_is_appended() {
         let client = HeaderValue::from_static("192.0.2.1");
         let mut headers = map(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2, 10.0.0.3")]);
-        append_client(&mut headers, &client);
+        let special = Special::of(&headers);
+        append_client(&mut headers, special, &client);
         let all: Vec<_> = headers.get_all(X_FORWARDED_FOR).iter().collect();
         assert_eq!(all, ["10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.1"]);
         let mut headers = HeaderMap::new();
-        append_client(&mut headers, &client);
+        let special = Special::of(&headers);
+        append_client(&mut headers, special, &client);
         assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.1");
     }
 }

@@ -1,10 +1,11 @@
 //! First stage: a request that breaks HTTP, or that could be read in two ways, goes no further
 //! (RFC 9110 section 7.2, RFC 9112 sections 3.2 and 6, RFC 9113 section 8.3, RFC 9114 section 4.3).
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use proxy_core::http1::decimal;
+use proxy_core::special::Special;
 
 use super::exchange::{Exchange, Host};
 use super::hooks::{self, Hooks, Site};
@@ -36,13 +37,16 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
     }
     let limits = &exchange.live.snapshot.config.limits;
     let request = &exchange.request;
+    let special = Special::of(&request.headers);
     if exchange.version == HttpVersion::H1 {
         if let Some(detail) = exchange.connection.ambiguous_head().or(misplaced_target(request)) {
             return Err(Fault::bad_request(detail));
         }
     } else {
-        well_formed(request).map_err(|detail| Fault::malformed(exchange.version, detail))?;
-        one_cookie_field(&mut exchange.request.headers);
+        well_formed(request, special).map_err(|detail| Fault::malformed(exchange.version, detail))?;
+        if special.has(Special::COOKIE) {
+            one_cookie_field(&mut exchange.request.headers);
+        }
     }
     let request = &exchange.request;
     if request.headers.len() > limits.headers as usize {
@@ -61,7 +65,9 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
     if !escapes_are_whole(request.uri.path()) {
         return Err(Fault::bad_request("a `%` in the path that two hexadecimal digits do not follow"));
     }
-    framing(&request.headers, exchange.version)?;
+    if special.has(Special::TRANSFER_ENCODING | Special::CONTENT_LENGTH) {
+        framing(&request.headers, exchange.version)?;
+    }
     let (host, field) = host(&request.uri, &request.headers, exchange.version)?;
     exchange.host = host;
     if let Some(field) = field {
@@ -82,19 +88,12 @@ fn misplaced_target(request: &Parts) -> Option<&'static str> {
 
 /// What makes a message of HTTP/2 or 3 malformed (RFC 9113 sections 8.2 and 8.5, RFC 9114 sections 4.2 and 4.4) and is not left
 /// to the implementation, which does not look at all of it.
-fn well_formed(request: &Parts) -> Result<(), &'static str> {
-    const SPECIFIC: [HeaderName; 5] = [
-        CONNECTION,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ];
+fn well_formed(request: &Parts, special: Special) -> Result<(), &'static str> {
     let headers = &request.headers;
-    if SPECIFIC.iter().any(|name| headers.contains_key(name)) {
+    if special.has(Special::OF_HTTP1) {
         return Err("connection-specific fields are not allowed in this version of HTTP");
     }
-    if headers.get_all(TE).iter().any(|value| value != "trailers") {
+    if special.has(Special::TE) && headers.get_all(TE).iter().any(|value| value != "trailers") {
         return Err("TE says something other than `trailers`");
     }
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));

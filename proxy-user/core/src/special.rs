@@ -1,0 +1,116 @@
+//! Which of the fields that a proxy acts on a header has, found in one pass over its names. Most headers have few of them or none,
+//! and asking the map for each by itself costs a hash of the name each time.
+
+use bitflags::bitflags;
+use http::HeaderMap;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
+};
+
+bitflags! {
+    /// A set of such fields.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Special: u16 {
+        /// `Connection`.
+        const CONNECTION = 1;
+        /// `Keep-Alive`.
+        const KEEP_ALIVE = 1 << 1;
+        /// `Proxy-Connection`.
+        const PROXY_CONNECTION = 1 << 2;
+        /// `TE`.
+        const TE = 1 << 3;
+        /// `Transfer-Encoding`.
+        const TRANSFER_ENCODING = 1 << 4;
+        /// `Upgrade`.
+        const UPGRADE = 1 << 5;
+        /// `Content-Length`.
+        const CONTENT_LENGTH = 1 << 6;
+        /// `Expect`.
+        const EXPECT = 1 << 7;
+        /// `Proxy`, which CGI programs take for the environment variable `HTTP_PROXY`.
+        const PROXY = 1 << 8;
+        /// `X-Forwarded-For`.
+        const X_FORWARDED_FOR = 1 << 9;
+        /// `Cookie`.
+        const COOKIE = 1 << 10;
+        /// `Host`.
+        const HOST = 1 << 11;
+        /// `Date`.
+        const DATE = 1 << 12;
+        /// What ends at each hop whatever `Connection` names (RFC 9110 section 7.6.1).
+        const HOP_BY_HOP = Self::CONNECTION.bits() | Self::KEEP_ALIVE.bits() | Self::PROXY_CONNECTION.bits()
+            | Self::TE.bits() | Self::TRANSFER_ENCODING.bits() | Self::UPGRADE.bits();
+        /// What HTTP/2 and 3 do not allow (RFC 9113 section 8.2.2).
+        const OF_HTTP1 = Self::HOP_BY_HOP.bits() & !Self::TE.bits();
+    }
+}
+
+impl Special {
+    /// Those that these fields have.
+    pub fn of(fields: &HeaderMap) -> Self {
+        fields.keys().fold(Self::empty(), |found, name| found | Self::one(name))
+    }
+
+    /// Whether there is one of these.
+    pub fn has(self, any: Self) -> bool {
+        self.intersects(any)
+    }
+
+    fn one(name: &HeaderName) -> Self {
+        match *name {
+            CONNECTION => Self::CONNECTION,
+            TE => Self::TE,
+            TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
+            UPGRADE => Self::UPGRADE,
+            CONTENT_LENGTH => Self::CONTENT_LENGTH,
+            EXPECT => Self::EXPECT,
+            COOKIE => Self::COOKIE,
+            HOST => Self::HOST,
+            DATE => Self::DATE,
+            _ => match name.as_str() {
+                "keep-alive" => Self::KEEP_ALIVE,
+                "proxy-connection" => Self::PROXY_CONNECTION,
+                "proxy" => Self::PROXY,
+                "x-forwarded-for" => Self::X_FORWARDED_FOR,
+                _ => Self::empty(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn each_is_found_among_others() {
+        let names = [
+            ("connection", Special::CONNECTION),
+            ("keep-alive", Special::KEEP_ALIVE),
+            ("proxy-connection", Special::PROXY_CONNECTION),
+            ("te", Special::TE),
+            ("transfer-encoding", Special::TRANSFER_ENCODING),
+            ("upgrade", Special::UPGRADE),
+            ("content-length", Special::CONTENT_LENGTH),
+            ("expect", Special::EXPECT),
+            ("proxy", Special::PROXY),
+            ("x-forwarded-for", Special::X_FORWARDED_FOR),
+            ("cookie", Special::COOKIE),
+            ("host", Special::HOST),
+            ("date", Special::DATE),
+        ];
+        let mut fields = HeaderMap::new();
+        fields.insert("x-forwarded", HeaderValue::from_static("a"));
+        fields.insert("accept", HeaderValue::from_static("b"));
+        let mut all = Special::empty();
+        for (name, one) in names {
+            assert_eq!(Special::of(&fields), all, "before {name}");
+            fields.insert(name, HeaderValue::from_static("c"));
+            all |= one;
+        }
+        assert_eq!((Special::of(&fields), all), (all, Special::all()));
+        assert!(!Special::OF_HTTP1.has(Special::TE) && Special::HOP_BY_HOP.has(Special::TE));
+    }
+}
