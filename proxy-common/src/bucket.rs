@@ -1,12 +1,13 @@
 //! Token buckets in one word each: the generic cell rate algorithm (ITU-T I.371).
 //!
 //! The word is the time at which all tokens that were taken would have come in one by one; the bucket is full when that
-//! time has passed, and empty when it lies a whole burst ahead. Time is an argument. One word is one aligned store:
-//! where CPUs take from a bucket at the same moment, the last store undoes what the others took since its CPU read the word. That
-//! is one packet of each other CPU at the most, for a CPU's own packets lie further apart than its read and its store do; only
-//! one that the hypervisor stops between the two undoes all that came by meanwhile, once. So N CPUs let through at most N times
-//! the limit, if they meet at every packet, and never less than it.
+//! time has passed, and empty when it lies a whole burst ahead. Time is an argument. One word is one compare-and-exchange: of the
+//! CPUs that take from a bucket at the same moment one succeeds, and the others look again, at most [`TRIES`] times. So the limit
+//! holds over all of them.
 
+/// How often a packet asks a bucket that other CPUs take from at the same moment. It is refused then: each time, another one got
+/// what it had asked for.
+pub const TRIES: u32 = 8;
 /// Fraction bits of [`Limit::step_q16`].
 const FRACTION: u32 = 16;
 /// Least burst: the clock of the packet path moves once a tick, ten milliseconds at the slowest (`CONFIG_HZ_100`). A

@@ -131,13 +131,16 @@ fn take<T: Tables>(index: u32, limit: Limit, tables: &T) -> bool {
     if !limit.is_set() {
         return true;
     }
-    match bucket::take(tables.bucket(index), tables.now_ns(), limit, 1) {
-        Some(word) => {
-            tables.set_bucket(index, word);
-            true
+    let mut tried = 0;
+    while tried < bucket::TRIES {
+        let word = tables.bucket(index);
+        let Some(next) = bucket::take(word, tables.now_ns(), limit, 1) else { return false };
+        if tables.advance_bucket(index, word, next) {
+            return true;
         }
-        None => false,
+        tried += 1;
     }
+    false
 }
 
 /// Keeps what became of a first fragment, for those that come later.

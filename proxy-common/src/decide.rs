@@ -37,6 +37,11 @@ pub trait Tables {
     fn verdict(&self, key: &HostKey) -> Option<Self::Verdict>;
     /// `(expires_ns, rule, flags)` of a verdict on `source`; zeros where it went since it was found.
     fn verdict_terms(&self, verdict: Self::Verdict, source: Addr) -> (u64, u32, u32);
+    /// Both at once, for a host; `None` also where the verdict takes more than a look to find.
+    #[inline(always)]
+    fn verdict_at_home(&self, source: Addr) -> Option<(Self::Verdict, (u64, u32, u32))> {
+        self.verdict(&source.host_key()).map(|verdict| (verdict, self.verdict_terms(verdict, source)))
+    }
     /// `CLOCK_MONOTONIC` in nanoseconds; may lag by a tick. Asked only where a verdict was found.
     fn now_ns(&self) -> u64;
     /// Word of the prefix hint of a side.
@@ -106,8 +111,8 @@ pub trait Tables {
     fn set_fragment(&self, slot: u32, word: u64);
     /// Word of a bucket, one of [`crate::abi::bucket_index`].
     fn bucket(&self, index: u32) -> u64;
-    /// Writes a bucket's word.
-    fn set_bucket(&self, index: u32, word: u64);
+    /// Writes a bucket's word, where it is `from` still: reads and writes it as one step. False where another CPU was faster.
+    fn advance_bucket(&self, index: u32, from: u64, to: u64) -> bool;
     /// [`rates::run`], in the kernel as a function of its own too.
     #[inline(always)]
     fn limit_rates<F: Frame + ?Sized>(&self, frame: &F, packet: &Packet) -> u64
@@ -140,8 +145,8 @@ pub trait Tables {
     fn rate_limit(&self, index: u32) -> Option<RateLimit>;
     /// Word of a rate limit's bucket.
     fn rate_bucket(&self, index: u32) -> u64;
-    /// Writes a word of a rate limit's bucket.
-    fn set_rate_bucket(&self, index: u32, word: u64);
+    /// As [`Tables::advance_bucket`], for a word of a rate limit's bucket.
+    fn advance_rate_bucket(&self, index: u32, from: u64, to: u64) -> bool;
     /// Word of the table of known sources.
     fn known(&self, slot: u32) -> u64;
     /// Word of the table of UDP flows.

@@ -24,6 +24,19 @@ const FRAGMENT: u32 = 0x3fff;
 /// The packet in a plain frame, `None` for all others.
 #[inline(always)]
 pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Packet> {
+    read(frame, false)
+}
+
+/// [`plain`] once more, for a frame in which it found a packet: reads without asking again whether it is a plain one. What was
+/// read the first time need not be kept until then.
+#[inline(always)]
+pub fn plain_again<F: Frame + ?Sized>(frame: &F) -> Option<Packet> {
+    read(frame, true)
+}
+
+/// `known` where the frame is a plain one for sure.
+#[inline(always)]
+fn read<F: Frame + ?Sized>(frame: &F, known: bool) -> Option<Packet> {
     let [_, _, kind, version_length, id_fragment, ttl_proto, src, dst, ports, udp_length]: [u32; WORDS] =
         frame.words(FIRST_WORD)?;
     let [version, _, total @ ..] = version_length.to_ne_bytes();
@@ -34,7 +47,7 @@ pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Packet> {
         && u32::from_be(id_fragment) & FRAGMENT == 0
         && usize::from(total) >= IPV4_HEADER + UDP_HEADER
         && frame.len() >= NETWORK + usize::from(total);
-    if !whole {
+    if !known && !whole {
         return None;
     }
     let room = usize::from(total) - IPV4_HEADER;
@@ -42,7 +55,7 @@ pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Packet> {
         proto::TCP => {
             let [offset, flags, window @ ..]: [u8; 4] = frame.bytes(UPPER + 12)?;
             let header = usize::from(offset >> 4) * 4;
-            if header < TCP_HEADER || header > room {
+            if !known && (header < TCP_HEADER || header > room) {
                 return None;
             }
             (header, flags, u16::from_be_bytes(window), 0)
@@ -107,6 +120,7 @@ mod tests {
             let packet = plain(&frame[..]);
             assert_eq!(packet.map(|p| (p.sport, p.dport, p.ttl, p.proto)), Some((1025, 443, 61, proto)));
             assert_eq!(packet.map(Parsed::Ip), Some(parse_any(&frame[..])));
+            assert_eq!(plain_again(&frame[..]), packet);
             // SAFETY: both are 64 bytes without padding.
             let words = packet.map(|packet| unsafe { std::mem::transmute::<Packet, [u64; 8]>(packet) });
             assert_eq!(packet.map(|packet| packet.words()), words);
@@ -127,6 +141,7 @@ mod tests {
                     for frame in [&frame[..], &frame[..at]] {
                         let Some(packet) = plain(frame) else { continue };
                         plain_ones += 1;
+                        assert_eq!(plain_again(frame), Some(packet), "byte {at} is {value}");
                         assert_eq!(Parsed::Ip(packet), parse_any(frame), "byte {at} is {value}");
                     }
                 }

@@ -7,7 +7,7 @@
 use crate::abi::{GATE_FAIL_OPEN, GATE_HAS_ALLOW, GATE_HAS_RULES, GATE_OWN_ONLY, GateConfig, VERDICT_OWN_ONLY};
 use crate::addr::{Addr, port_bits_of, port_place};
 use crate::decide::Tables;
-use crate::standing::{hinted, in_force};
+use crate::standing::hinted;
 
 /// Settings under which something may spare a packet that a verdict is on, or has its say about it.
 const UNSURE: u32 = GATE_HAS_ALLOW | GATE_HAS_RULES | GATE_FAIL_OPEN;
@@ -39,8 +39,10 @@ pub fn prompt<T: Tables>(
     if config.flags & UNSURE != 0 {
         return Prompt::Unsure;
     }
-    let found = tables.verdict(&src.host_key());
-    let Some((verdict, rule, flags)) = in_force(found, src, tables, &mut false) else { return Prompt::Unsure };
+    let Some((verdict, (expires_ns, rule, flags))) = tables.verdict_at_home(src) else { return Prompt::Unsure };
+    if tables.now_ns() >= expires_ns {
+        return Prompt::Unsure;
+    }
     if (config.flags & GATE_OWN_ONLY) | (flags & VERDICT_OWN_ONLY) != 0 {
         // Services at single addresses are looked up by `decide`.
         let (word, shift) = port_place(dport);

@@ -208,24 +208,29 @@ pub fn take<T: Tables>(packet: &Packet, index: u32, units: u32, service: u32, ta
     };
     let first = limit.base + (place as u32 & limit.row_mask);
     let second = limit.base + limit.second + ((place >> 32) as u32 & limit.row_mask);
-    let (in_first, in_second) = (tables.rate_bucket(first), tables.rate_bucket(second));
-    let full_at = if in_first < in_second { in_first } else { in_second };
     let count = if limit.unit == rate_unit::BYTES { u32::from(packet.len) } else { 1 };
     let now_ns = tables.now_ns();
-    let taken = match bucket::take(full_at, now_ns, Limit { burst_ns: limit.new_ns, ..limit.limit }, count) {
-        None if limit.new_ns != limit.limit.burst_ns && is_known(packet.src, tables, now_ns) => {
-            bucket::take(full_at, now_ns, limit.limit, count)
+    let mut depth = Limit { burst_ns: limit.new_ns, ..limit.limit };
+    let mut tried = 0;
+    while tried < bucket::TRIES {
+        let (in_first, in_second) = (tables.rate_bucket(first), tables.rate_bucket(second));
+        let full_at = if in_first < in_second { in_first } else { in_second };
+        if let Some(next) = bucket::take(full_at, now_ns, depth, count) {
+            // Both words are brought up to what was reckoned from both, or neither counts: two packets of a source that meet
+            // here differ in at least one, whichever of them is first.
+            if (in_first >= next || tables.advance_rate_bucket(first, in_first, next))
+                && (in_second >= next || second == first || tables.advance_rate_bucket(second, in_second, next))
+            {
+                return 0;
+            }
+        } else if depth.burst_ns != limit.limit.burst_ns && is_known(packet.src, tables, now_ns) {
+            depth = limit.limit;
+        } else {
+            break;
         }
-        taken => taken,
-    };
-    let Some(next) = taken else { return limit.reason | if limit.enforce != 0 { DROPS } else { 0 } };
-    if in_first < next {
-        tables.set_rate_bucket(first, next);
+        tried += 1;
     }
-    if in_second < next && second != first {
-        tables.set_rate_bucket(second, next);
-    }
-    0
+    limit.reason | if limit.enforce != 0 { DROPS } else { 0 }
 }
 
 /// The service that the packet is for, as `BINDINGS` numbers it, or [`NO_SERVICE`].

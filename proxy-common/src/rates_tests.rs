@@ -75,8 +75,13 @@ impl Tables for Gate {
     fn rate_bucket(&self, index: u32) -> u64 {
         self.buckets.borrow()[index as usize]
     }
-    fn set_rate_bucket(&self, index: u32, word: u64) {
-        self.buckets.borrow_mut()[index as usize] = word;
+    fn advance_rate_bucket(&self, index: u32, from: u64, to: u64) -> bool {
+        let word = &mut self.buckets.borrow_mut()[index as usize];
+        let same = *word == from;
+        if same {
+            *word = to;
+        }
+        same
     }
     fn known(&self, slot: u32) -> u64 {
         self.known.borrow().get(&slot).copied().unwrap_or(0)
@@ -145,7 +150,9 @@ impl Tables for Gate {
     fn bucket(&self, _: u32) -> u64 {
         0
     }
-    fn set_bucket(&self, _: u32, _: u64) {}
+    fn advance_bucket(&self, _: u32, _: u64, _: u64) -> bool {
+        true
+    }
 }
 
 /// A limit that drops, with the whole table to itself.

@@ -14,7 +14,7 @@ pub const PROBES: u32 = 128;
 /// Binary logarithm of the slots, from the `verdict_bits` of [`crate::abi::GateConfig`]: a quarter of the filter's bits.
 #[inline(always)]
 pub const fn slot_bits(verdict_bits: u32) -> u32 {
-    verdict_bits.saturating_sub(2)
+    verdict_bits.wrapping_sub(2)
 }
 
 /// Multipliers of xxHash64's final mix (Collet): odd, their bits evenly set.
@@ -27,7 +27,7 @@ pub const fn home(key: Addr, seed: u64, bits: u32) -> u32 {
     let Addr { hi, lo } = key;
     let mut mixed = (lo ^ seed).wrapping_mul(MIX);
     mixed ^= mixed >> 29;
-    ((mixed ^ hi).wrapping_mul(MIX_AGAIN) >> ((64 - bits) & 63)) as u32
+    ((mixed ^ hi).wrapping_mul(MIX_AGAIN) >> (64_u32.wrapping_sub(bits) & 63)) as u32
 }
 
 /// Whether a verdict with this key is one on a source.

@@ -12,7 +12,7 @@ use proxy_common::abi::{MAX_RULE_SLOTS, Reason, VerdictSlot, proto};
 use proxy_common::addr::Addr;
 use proxy_common::decide::{Decision, Tables as _, decide};
 use proxy_common::parse::{Frame, Packet as IpPacket, Parsed, parse_any};
-use proxy_common::plain::plain;
+use proxy_common::plain::{plain, plain_again};
 use proxy_common::prompt::{Prompt, prompt};
 
 use crate::checks::count_checks;
@@ -43,8 +43,8 @@ pub fn judge(ctx: &XdpContext) -> Outcome {
     // a place of its own on the stack otherwise, and fills these places for every packet. Made here, where every way comes
     // by: a register that is set on some ways only must not be put aside on the others.
     let place: *mut IpPacket = black_box(headers.0.as_mut_ptr());
-    let parsed = if let Some(plain) = plain(&everyday) {
-        headers.set(plain.words());
+    let mut known_plain = plain(&everyday);
+    if let Some(plain) = &known_plain {
         let known = if logs() {
             Prompt::Unsure
         } else {
@@ -59,6 +59,11 @@ pub fn judge(ctx: &XdpContext) -> Outcome {
             Prompt::Clear => maps.clear = true,
             Prompt::Unsure => {}
         }
+        // Written down for those that go on, and read anew for it: what is kept meanwhile costs those, too, that stop here.
+        known_plain = plain_again(&Everyday(Packet(black_box(ctx))));
+    }
+    let parsed = if let Some(plain) = known_plain {
+        headers.set(plain.words());
         // SAFETY: the address of `headers`, a packet now.
         Parsed::Ip(unsafe { &*place })
     } else {

@@ -1,6 +1,7 @@
 //! Entry points of the kernel programs. They translate: context → `proxy-common` → action; nothing is decided here.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![allow(missing_docs, reason = "the program macros generate undocumented entry points")]
 
 mod checks;

@@ -71,6 +71,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn verdict_at_home(&self, source: Addr) -> Option<(Self::Verdict, (u64, u32, u32))> {
+        verdicts::at_home(source, self.gate?)
+    }
+
+    #[inline(always)]
     fn now_ns(&self) -> u64 {
         let Some(clock) = CLOCK.get_ptr_mut(0) else { return 0 };
         // SAFETY: helpers without arguments, and a value of a per-CPU array that only this program on this CPU writes.
@@ -182,8 +187,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn set_bucket(&self, index: u32, word: u64) {
-        store(BUCKETS.get_ptr_mut(index), word);
+    fn advance_bucket(&self, index: u32, from: u64, to: u64) -> bool {
+        advance(BUCKETS.get_ptr_mut(index), from, to)
     }
 
     #[inline(always)]
@@ -223,8 +228,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn set_rate_bucket(&self, index: u32, word: u64) {
-        store(RATE_BUCKETS.get_ptr_mut(index), word);
+    fn advance_rate_bucket(&self, index: u32, from: u64, to: u64) -> bool {
+        advance(RATE_BUCKETS.get_ptr_mut(index), from, to)
     }
 
     #[inline(always)]
@@ -255,6 +260,35 @@ impl TrieKey {
     fn new(addr: Addr) -> Self {
         Self { pad: 0, key: Key::new(128, addr.to_bytes()) }
     }
+}
+
+/// Compares and exchanges; false where there is no such word, too, for nothing can be taken from it.
+#[inline(always)]
+fn advance(place: Option<*mut u64>, from: u64, to: u64) -> bool {
+    let Some(place) = place else { return false };
+    // SAFETY: a value of an array, eight bytes and aligned, which the programs touch only by this and by whole loads.
+    unsafe { exchange(place, from, to) == from }
+}
+
+/// Writes `to` where `from` stands, in one step; returns what stood there. Rust's own atomics have none for this target, whose
+/// oldest machine lacks it; the kernel has the instruction since 5.12 (`BPF_CMPXCHG`).
+///
+/// # Safety
+/// `place` is a word of a map, aligned.
+#[inline(always)]
+unsafe fn exchange(place: *mut u64, from: u64, to: u64) -> u64 {
+    let found;
+    // SAFETY: the caller's; the instruction takes and returns what is compared in `r0`.
+    unsafe {
+        core::arch::asm!(
+            "r0 = cmpxchg_64({place} + 0, r0, {to})",
+            place = in(reg) place,
+            to = in(reg) to,
+            inout("r0") from => found,
+            options(nostack),
+        );
+    }
+    found
 }
 
 #[inline(always)]

@@ -28,6 +28,27 @@ pub fn find(key: &HostKey, gate: &GateConfig) -> Option<NonNull<VerdictSlot>> {
     if expires_ns == 0 { None } else { NonNull::new(slot) }
 }
 
+/// The verdict on a host with its `(expires_ns, rule, flags)`, where it stands in the first slot that is looked at: that slot is
+/// gone through once.
+#[inline(always)]
+pub fn at_home(source: Addr, gate: &GateConfig) -> Option<(NonNull<VerdictSlot>, (u64, u32, u32))> {
+    let slot = VERDICTS.get_ptr_mut(slots::home(source, gate.verdict_seed, slots::slot_bits(gate.verdict_bits)))?;
+    // SAFETY: as in `find`. The expiry is cleared before the slot is given away and written last: where it is the same before
+    // and after, what was read between is of one verdict.
+    let (key, terms, after) = unsafe {
+        let value = &raw const (*slot).value;
+        let expires_ns = (&raw const (*value).expires_ns).read_volatile();
+        let rule = (&raw const (*value).rule).read_volatile();
+        let Head { key, flags } = head(slot);
+        (key, (expires_ns, rule, flags), (&raw const (*value).expires_ns).read_volatile())
+    };
+    // A free slot may hold any key, and has no expiry.
+    if key != source || terms.0 == 0 || terms.0 != after {
+        return None;
+    }
+    NonNull::new(slot).map(|slot| (slot, terms))
+}
+
 /// `(expires_ns, rule, flags)` of a verdict on `source`; zeros where the slot was given to another source since.
 #[inline(always)]
 pub fn terms(verdict: NonNull<VerdictSlot>, source: Addr, v6_mask: u64) -> (u64, u32, u32) {

@@ -48,6 +48,11 @@ const SECONDS: u64 = 5;
 const CLIENTS: u32 = 16;
 /// Rounds; medians are printed.
 const ROUNDS: usize = 3;
+/// Seconds without a byte after which h2load gives a connection up: longer than the load, so that it ends those that hang when
+/// the load is over, and no other.
+const HUNG: u64 = 10;
+/// How often a measurement is taken whose load generator does not end; the last time it is an error.
+const TAKES: u32 = 3;
 /// The generator ends by itself after this, whatever happens.
 const LONGEST_FLOOD: Duration = Duration::from_secs(30);
 /// How long servers may take to start.
@@ -77,6 +82,8 @@ pub struct Line {
     pub cookies_per_second: f64,
     /// Requests of the good clients that failed, in all rounds.
     pub failed: u64,
+    /// Measurements that were taken once more, because h2load did not end.
+    pub repeated: u32,
 }
 
 /// All three, and what they amount to.
@@ -265,31 +272,44 @@ impl Town {
         expressions.into_iter().find_map(|expr| expr["counter"]["packets"].as_u64()).context("nft counts nothing")
     }
 
-    /// One measurement: load and flood side by side.
+    /// One measurement: load and flood side by side. It is taken once more where h2load did not end by itself and so told of
+    /// nothing, which the sample says.
     fn measure(&self, flood: &mut Flood, rate: u32, counts: &dyn Fn() -> Result<(u64, u64)>) -> Result<Sample> {
+        for repeated in 0..TAKES {
+            if let Some(sample) = self.take(flood, rate, counts)? {
+                return Ok(Sample { repeated, ..sample });
+            }
+        }
+        bail!("h2load did not end, {TAKES} times in a row")
+    }
+
+    /// As [`Town::measure`], once; `None` where h2load did not end.
+    fn take(&self, flood: &mut Flood, rate: u32, counts: &dyn Fn() -> Result<(u64, u64)>) -> Result<Option<Sample>> {
         let stop = AtomicBool::new(false);
         let url = format!("https://{SITE}/page");
         let time = format!("--duration={SECONDS}");
         let clients = format!("-c{CLIENTS}");
-        let mut h2load = self.client().h2load(&url, &["-m4", "-t1", &clients, &time])?;
+        let hung = format!("--connection-inactivity-timeout={HUNG}s");
+        let mut h2load = self.client().h2load(&url, &["-m4", "-t1", &clients, &time, &hung])?;
         std::thread::scope(|scope| {
             let attack = scope.spawn(|| flood.run(&self.attacker, rate, LONGEST_FLOOD, &stop));
             let before = counts();
-            let report = process::run(&mut h2load, Duration::from_secs(SECONDS + 40)).and_then(process::Finished::ok);
+            let report = process::run_unless_hung(&mut h2load, Duration::from_secs(SECONDS + HUNG + 5));
             let after = counts();
             stop.store(true, Ordering::Relaxed);
             let (sent, seconds) = attack.join().map_err(|_| anyhow::anyhow!("the generator panicked"))??;
-            let (report, before, after) = (report.context("h2load")?, before?, after?);
-            let load = Load::parse(&report)?;
+            let (Some(report), before, after) = (report?, before?, after?) else { return Ok(None) };
+            let load = Load::parse(&report.ok().context("h2load")?)?;
             // From the first look to the second is a little longer than the load: rates are told over the flood's time.
             let rate = |count: u64| count as f64 / seconds;
-            Ok(Sample {
+            Ok(Some(Sample {
                 requests: load.succeeded as f64 / SECONDS as f64,
                 flood: rate(sent),
                 dropped: rate(after.0.saturating_sub(before.0)),
                 cookies: rate(after.1.saturating_sub(before.1)),
                 failed: load.failed,
-            })
+                repeated: 0,
+            }))
         })
     }
 }
@@ -302,6 +322,7 @@ struct Sample {
     dropped: f64,
     cookies: f64,
     failed: u64,
+    repeated: u32,
 }
 
 /// An interface's hardware address as text.
@@ -374,25 +395,28 @@ fn line(case: &'static str, samples: &[Sample]) -> Line {
         dropped_per_second: median(|sample| sample.dropped),
         cookies_per_second: median(|sample| sample.cookies),
         failed: samples.iter().map(|sample| sample.failed).sum(),
+        repeated: samples.iter().map(|sample| sample.repeated).sum(),
     }
 }
 
 /// The report as a table for people.
 pub fn table(report: &Report) -> String {
-    let mut text =
-        String::from("case                          requests/s      MB/s    flood/s  dropped/s  cookies/s  failed\n");
+    let mut text = String::from(
+        "case                          requests/s      MB/s    flood/s  dropped/s  cookies/s  failed  repeated\n",
+    );
     for line in &report.lines {
         let megabytes = line.goodput_bytes_per_second / 1e6;
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{:<28} {:>11.0} {megabytes:>9.1} {:>10.0} {:>10.0} {:>10.0} {:>7}",
+            "{:<28} {:>11.0} {megabytes:>9.1} {:>10.0} {:>10.0} {:>10.0} {:>7} {:>9}",
             line.case,
             line.requests_per_second,
             line.flood_per_second,
             line.dropped_per_second,
             line.cookies_per_second,
-            line.failed
+            line.failed,
+            line.repeated
         );
     }
     let _ = write!(text, "Tidegate under the flood / control: {:.2} (target {TARGET})", report.ratio);

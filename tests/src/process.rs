@@ -144,6 +144,21 @@ impl Finished {
 
 /// Runs a program to its end, killing it after `at_most`.
 pub fn run(command: &mut Command, at_most: Duration) -> Result<Finished> {
+    match run_to(command, at_most)? {
+        Ok(finished) => Ok(finished),
+        Err(said) => {
+            bail!("{} did not end within {at_most:?}: {said}", command.get_program().to_string_lossy())
+        }
+    }
+}
+
+/// As [`run`]; `None` where it did not end in time, and was ended.
+pub fn run_unless_hung(command: &mut Command, at_most: Duration) -> Result<Option<Finished>> {
+    Ok(run_to(command, at_most)?.ok())
+}
+
+/// What it came to, or what it said until it was ended.
+fn run_to(command: &mut Command, at_most: Duration) -> Result<std::result::Result<Finished, String>> {
     let name = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("could not start {name}"))?;
@@ -165,8 +180,8 @@ pub fn run(command: &mut Command, at_most: Duration) -> Result<Finished> {
         };
         let (stdout, stderr) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
         match status {
-            Some(status) => Ok(Finished { status, stdout, stderr }),
-            None => bail!("{name} did not end within {at_most:?}: {stdout}{stderr}"),
+            Some(status) => Ok(Ok(Finished { status, stdout, stderr })),
+            None => Ok(Err(stdout + &stderr)),
         }
     })
 }

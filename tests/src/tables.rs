@@ -266,8 +266,8 @@ impl Tables for World {
         self.buckets.borrow().get(&index).copied().unwrap_or(0)
     }
 
-    fn set_bucket(&self, index: u32, word: u64) {
-        self.buckets.borrow_mut().insert(index, word);
+    fn advance_bucket(&self, index: u32, from: u64, to: u64) -> bool {
+        self.buckets.borrow_mut().insert(index, to).unwrap_or(0) == from
     }
 
     fn service(&self, key: &ServiceKey) -> Option<u32> {
@@ -287,8 +287,8 @@ impl Tables for World {
         self.rate_buckets.borrow().get(&index).copied().unwrap_or(0)
     }
 
-    fn set_rate_bucket(&self, index: u32, word: u64) {
-        self.rate_buckets.borrow_mut().insert(index, word);
+    fn advance_rate_bucket(&self, index: u32, from: u64, to: u64) -> bool {
+        self.rate_buckets.borrow_mut().insert(index, to).unwrap_or(0) == from
     }
 
     fn known(&self, slot: u32) -> u64 {

@@ -180,7 +180,9 @@ impl Tables for Planned {
         0
     }
 
-    fn set_bucket(&self, _: u32, _: u64) {}
+    fn advance_bucket(&self, _: u32, _: u64, _: u64) -> bool {
+        true
+    }
 
     fn service(&self, key: &ServiceKey) -> Option<u32> {
         self.services.iter().find(|(service, _)| service == key).map(|(_, number)| *number)
@@ -198,7 +200,9 @@ impl Tables for Planned {
         0
     }
 
-    fn set_rate_bucket(&self, _: u32, _: u64) {}
+    fn advance_rate_bucket(&self, _: u32, _: u64, _: u64) -> bool {
+        true
+    }
 
     fn known(&self, _: u32) -> u64 {
         0

@@ -125,7 +125,9 @@ impl Tables for Live<'_> {
         self.read(self.maps.buckets.get(&index)).unwrap_or(0)
     }
 
-    fn set_bucket(&self, _: u32, _: u64) {}
+    fn advance_bucket(&self, _: u32, _: u64, _: u64) -> bool {
+        true
+    }
 
     fn service(&self, key: &ServiceKey) -> Option<u32> {
         self.read(self.maps.bindings.get(key)).map(|binding| binding.service)
@@ -143,7 +145,9 @@ impl Tables for Live<'_> {
         self.read(self.maps.rate_buckets.get(&index)).unwrap_or(0)
     }
 
-    fn set_rate_bucket(&self, _: u32, _: u64) {}
+    fn advance_rate_bucket(&self, _: u32, _: u64, _: u64) -> bool {
+        true
+    }
 
     fn known(&self, slot: u32) -> u64 {
         self.read(self.maps.known.get(&slot)).unwrap_or(0)

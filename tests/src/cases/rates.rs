@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Failed, Trial};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use proxy_common::abi::Reason;
 use proxy_core::explain::to_hex;
 use proxy_user::kernel::{frags_supported, now_ns};
 use serde_json::json;
@@ -17,7 +20,7 @@ use crate::clients::Version;
 use crate::differential;
 use crate::edge::Edge;
 use crate::gate::Gate;
-use crate::halves::Bench;
+use crate::halves::{Bench, Counts};
 use crate::packets::tcp;
 use crate::process::Daemon;
 use crate::rate_rows::{Row, Step, rows};
@@ -40,7 +43,48 @@ pub fn trials(skip: bool, seed: u64) -> Vec<Trial> {
         trial(format!("a slice of the search, scope {scope:?}"), Box::new(move || searched(scope, seed)));
     }
     trial("a million random sources".to_owned(), Box::new(a_million_sources));
+    trial("every CPU at one bucket".to_owned(), Box::new(every_cpu_at_once));
     trials
+}
+
+/// All CPUs take from one bucket at the same moment, under a clock that stands: together they get what one alone would, to the
+/// packet. A limit per source has two words a bucket, one in all a single one, half of it for sources that are known.
+fn every_cpu_at_once() -> Result<()> {
+    const BURST: u32 = 200_000;
+    const RUNS: u32 = 40;
+    let mut bench = bench(Scope::Own)?;
+    let frame = tcp("9.9.9.9", EDGE, 443).build();
+    for (per, wanted) in [("source", BURST), ("total", BURST / 2)] {
+        set_rates(&mut bench, &json!([]))?;
+        set_rates(&mut bench, &json!([{ "per": per, "of": "packets", "limit": BURST }]))?;
+        let before = bench.counts()?;
+        let kernel = &bench.gate.kernel;
+        // Each of them asks for all there is, and in parts: so they meet however late one of them begins.
+        on_every_cpu(|| (0..RUNS).try_for_each(|_| kernel.try_frame(&frame, BURST / RUNS).map(|_| ())))?;
+        let after = bench.counts()?;
+        let packets = |counts: &Counts| counts.get(Reason::Pass.name()).map_or(0, |count| count.0);
+        let passed = packets(&after) - packets(&before);
+        ensure!(passed.abs_diff(u64::from(wanted)) <= 1, "{passed} packets passed a limit per {per} of {wanted}");
+    }
+    Ok(())
+}
+
+/// Runs `work` on all CPUs that this process may have, each in a thread that stays there; at least twice.
+fn on_every_cpu(work: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    let this_thread = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this_thread)?;
+    let cpus: Vec<usize> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
+    let stay = |cpu: usize| -> Result<()> {
+        let mut one = CpuSet::new();
+        one.set(cpu)?;
+        sched_setaffinity(this_thread, &one)?;
+        work()
+    };
+    std::thread::scope(|scope| {
+        let cpus = cpus.iter().cycle().take(cpus.len().max(2));
+        let threads: Vec<_> = cpus.map(|cpu| scope.spawn(|| stay(*cpu))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))))
+    })
 }
 
 /// A million packets of random sources at one moment: the maps take as much memory as before, and a good source has nearly all

@@ -234,7 +234,9 @@ impl<T: Tables> Tables for Traced<'_, T> {
         word
     }
 
-    fn set_bucket(&self, _: u32, _: u64) {}
+    fn advance_bucket(&self, _: u32, _: u64, _: u64) -> bool {
+        true
+    }
 
     fn service(&self, key: &ServiceKey) -> Option<u32> {
         let found = self.tables.service(key);
@@ -260,7 +262,9 @@ impl<T: Tables> Tables for Traced<'_, T> {
         word
     }
 
-    fn set_rate_bucket(&self, _: u32, _: u64) {}
+    fn advance_rate_bucket(&self, _: u32, _: u64, _: u64) -> bool {
+        true
+    }
 
     fn known(&self, slot: u32) -> u64 {
         let word = self.tables.known(slot);
