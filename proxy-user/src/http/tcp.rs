@@ -30,11 +30,11 @@ pub async fn serve_clear(connection: Rc<Connection>, stream: ClientStream) {
 }
 
 /// Serves a TLS connection until it ends.
-pub async fn serve_tls(connection: Rc<Connection>, stream: TlsStream<ClientStream>) {
+pub async fn serve_tls(connection: Rc<Connection>, stream: Box<TlsStream<ClientStream>>) {
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         h2::serve(connection, stream).await;
     } else {
-        h1::serve(connection, h1::Io::Tls(Box::new(stream))).await;
+        h1::serve(connection, h1::Io::Tls(stream)).await;
     }
 }
 

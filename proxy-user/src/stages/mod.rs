@@ -139,7 +139,8 @@ static INSTALLED: OnceLock<Stages> = OnceLock::new();
 #[error("this process has its stages already: install them first of all")]
 pub struct AlreadyInstalled;
 
-/// Takes one request through the stages.
+/// Takes one request through the stages. In parts: what one of them holds while it waits is no other's burden, of which there are
+/// as many as requests.
 pub async fn run(exchange: Box<Exchange>, mut body: RequestBody) -> Response<ResponseBody> {
     let live = Rc::clone(&exchange.live);
     let stages = &live.snapshot.stages;
@@ -147,27 +148,41 @@ pub async fn run(exchange: Box<Exchange>, mut body: RequestBody) -> Response<Res
     let mut journey = Journey::new(exchange);
     let (before, behind) = stages.entry_parts();
     let mut entered = pass(&mut journey.exchange, before);
-    if let (None, Some(behind)) = (&entered, behind) {
+    if let (true, Some(behind)) = (entered.is_none(), behind) {
         policy::inspect(&mut journey.exchange, &mut body).await;
         entered = pass(&mut journey.exchange, behind);
     }
     let hooks = stages.of(journey.exchange.route);
-    let (mut head, mut payload) = match entered.or_else(|| decide(&mut journey.exchange, hooks)) {
-        Some(answer) => {
-            policy::end(&journey.exchange).await;
-            answer
-        }
-        None => match forward(&mut journey.exchange, hooks, body).await {
-            Ok(answer) => answer,
-            Err(fault) => local(journey.exchange.fail(fault)),
-        },
-    };
+    let decided = entered.or_else(|| decide(&mut journey.exchange, hooks));
+    let mut answer = answer(&mut journey.exchange, hooks, decided, body).await;
     if live.snapshot.policies.wants_response()
-        && let Some(answer) = policy::judge(&mut journey.exchange, &head)
+        && let Some(judged) = policy::judge(&mut journey.exchange, &answer.0)
     {
         policy::end(&journey.exchange).await;
-        (head, payload) = local(answer);
+        answer = local(judged);
     }
+    finish(journey, hooks, answer, wants_content)
+}
+
+/// What the stages have decided, or else what the upstream answers.
+async fn answer(exchange: &mut Exchange, hooks: &Hooks, decided: Option<Answer>, body: RequestBody) -> Answer {
+    if let Some(answer) = decided {
+        policy::end(exchange).await;
+        return answer;
+    }
+    match forward(exchange, hooks, body).await {
+        Ok(answer) => answer,
+        Err(fault) => local(exchange.fail(fault)),
+    }
+}
+
+/// The way back.
+fn finish(
+    mut journey: Journey,
+    hooks: &Hooks,
+    (mut head, mut payload): Answer,
+    wants_content: bool,
+) -> Response<ResponseBody> {
     for hook in hooks.response.iter().rev() {
         hook(&mut journey.exchange, &mut head);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use proxy_core::abuse::Kind;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::server::TlsStream;
 
 use super::Worker;
 use super::connection::{Connection, ListenerInfo};
@@ -100,12 +101,20 @@ fn serve(worker: &Rc<Worker>, info: &Rc<ListenerInfo>, stream: TcpStream, (clien
 
 /// TLS, and what is spoken within.
 async fn secured(connection: Rc<Connection>, stream: ClientStream) {
-    let Some(tls) = &connection.worker.shared.tls else { return };
+    // In a place of its own: what is left of the task idles for long, without the room that a handshake takes.
+    if let Some(stream) = Box::pin(shake(&connection, stream)).await {
+        tcp::serve_tls(connection, stream).await;
+    }
+}
+
+/// The handshake; none where it came to nothing.
+async fn shake(connection: &Rc<Connection>, stream: ClientStream) -> Option<Box<TlsStream<ClientStream>>> {
+    let tls = connection.worker.shared.tls.as_ref()?;
     let current = tls.current();
     let live = connection.worker.live();
     let limit = live.snapshot.config.timeouts.handshake.0;
-    if live.snapshot.policies.wants_hello() && !hello::admits(&connection, stream.tcp(), limit).await {
-        return;
+    if live.snapshot.policies.wants_hello() && !hello::admits(connection, stream.tcp(), limit).await {
+        return None;
     }
     drop(live);
     let done = tokio::time::timeout(limit, tls::accept(&current, stream)).await;
@@ -114,11 +123,12 @@ async fn secured(connection: Rc<Connection>, stream: ClientStream) {
     match done {
         Ok(Ok((stream, secured))) => {
             connection.secure(secured);
-            tcp::serve_tls(connection, stream).await;
+            return Some(Box::new(stream));
         }
-        Ok(Err(error)) => failed(&connection, &error.to_string()),
-        Err(_) => failed(&connection, "not done in time"),
+        Ok(Err(error)) => failed(connection, &error.to_string()),
+        Err(_) => failed(connection, "not done in time"),
     }
+    None
 }
 
 /// Counts a handshake that came to nothing.

@@ -14,7 +14,7 @@ pub(crate) mod window;
 mod wire;
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -44,6 +44,29 @@ const LOCAL_RESETS: usize = 128;
 
 /// Serves a connection until it ends.
 pub async fn serve<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Connection>, stream: I) {
+    // Boxed, and gone once the preface has come: an idle connection holds no room for it.
+    let outcome = match Box::pin(shake(&connection, stream)).await {
+        Ok(None) => Ok(()),
+        Ok(Some(mut serving)) => {
+            let outcome = (&mut *serving).await;
+            serving.leave();
+            outcome
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = outcome {
+        if let Some(kind) = abuse(&error, connection.calmed.get()) {
+            connection.abused(kind);
+        }
+        tracing::debug!(client = %connection.client, protocol = "HTTP/2", %error, "the connection ended with an error");
+    }
+}
+
+/// Waits for the preface; none where the connection is over before.
+async fn shake<I: AsyncRead + AsyncWrite + Unpin + 'static>(
+    connection: &Rc<Connection>,
+    stream: I,
+) -> Result<Option<Box<Serving<I>>>, Broken> {
     let live = connection.worker.live();
     let limits = &live.snapshot.config.limits;
     let mut builder = Builder::new();
@@ -58,10 +81,9 @@ pub async fn serve<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<C
         .enable_connect_protocol();
     let frames = Frames::new(limits.resets, connection.worker.deadlines.now());
     drop(live);
-    let wire = Wire::new(stream, frames, &connection);
-    // Boxed, and gone once the preface has come.
+    let wire = Wire::new(stream, frames, connection);
     let mut finish = false;
-    let mut shaking = Box::pin(builder.handshake(wire.clone()));
+    let mut shaking = pin!(builder.handshake(wire.clone()));
     let shaken = poll_fn(|cx| {
         let polled = shaking.as_mut().poll(cx);
         if let Poll::Ready(Err(error)) = wire.poll_drain(cx) {
@@ -79,26 +101,11 @@ pub async fn serve<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<C
         }
     })
     .await;
-    drop(shaking);
-    let outcome = match shaken {
-        None => Ok(()),
-        Some(Err(error)) => Err(error),
-        Some(Ok(mut server)) => {
-            if finish {
-                server.graceful_shutdown();
-            }
-            let mut serving = Serving::new(&connection, server, wire);
-            let outcome = (&mut serving).await;
-            serving.leave();
-            outcome
-        }
-    };
-    if let Err(error) = outcome {
-        if let Some(kind) = abuse(&error, connection.calmed.get()) {
-            connection.abused(kind);
-        }
-        tracing::debug!(client = %connection.client, protocol = "HTTP/2", %error, "the connection ended with an error");
+    let Some(mut server) = shaken.transpose()? else { return Ok(None) };
+    if finish {
+        server.graceful_shutdown();
     }
+    Ok(Some(Box::new(Serving::new(connection, server, wire))))
 }
 
 /// What a client did whose connection ended like this, and was told of it why. What was found in its bytes before has been told.
