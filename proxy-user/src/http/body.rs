@@ -16,7 +16,7 @@ use self::arriving::Arriving;
 use crate::http::fault::Fault;
 use crate::http::h1::body::H1RequestBody;
 use crate::http::h2::body::StreamBody;
-use crate::http::h3::H3RequestBody;
+use crate::http::h3::receive::H3RequestBody;
 use crate::stages::filter::{BodyFilter, Polled};
 use crate::worker::deadlines::Deadlines;
 

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use proxy_core::abuse::Kind;
 
@@ -67,4 +68,23 @@ impl Patience {
         })
         .await
     }
+}
+
+/// Waits for something of a client, but no longer than that; None where it took longer. What is there at once costs no clock and no
+/// deadline.
+pub async fn within<T>(connection: &Connection, time: Duration, what: impl Future<Output = T>) -> Option<T> {
+    let mut what = pin!(what);
+    let mut deadline: Option<Deadline> = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = what.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        let deadline = deadline.get_or_insert_with(|| {
+            let deadline = connection.worker.deadlines.add();
+            deadline.set(time);
+            deadline
+        });
+        deadline.poll_passed(cx).map(|()| None)
+    })
+    .await
 }

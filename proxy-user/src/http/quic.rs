@@ -1,17 +1,12 @@
 //! HTTP/3: a QUIC endpoint on this worker's UDP socket, its connections, and their requests. Connection ids come from
 //! the kernel half, so that packets keep reaching this worker.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
 
-use http::{Method, Response, StatusCode};
-use http_body_util::BodyExt as _;
 use nix::sys::socket::{setsockopt, sockopt};
+use proxy_core::http3::Code;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{
     Connecting, ConnectionError, EndpointConfig, IdleTimeout, Runtime as _, TokioRuntime, TransportConfig, VarInt,
@@ -19,25 +14,18 @@ use quinn::{
 };
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
-use tokio::time::Timeout;
 
-use super::body::{RequestBody, Source};
-use super::early;
-use super::h3::{self, Gone, H3RequestBody, Http3, PendingRequest, Reply};
-use super::h3_tunnel;
+use super::h3::{self, Gone};
 use super::initials::Hellos;
-use super::pace::Patience;
 use super::quic_servers::Servers;
 use super::quic_socket::Socket;
 use crate::kernel::Kernel;
-use crate::stages;
-use crate::stages::exchange::Exchange;
 use crate::stats::bump;
 use crate::tls::secured::Secured;
 use crate::tls::{Current, Tls};
 use crate::worker::Worker;
 use crate::worker::accept;
-use crate::worker::connection::{Connection, ListenerInfo, Order};
+use crate::worker::connection::{Connection, ListenerInfo};
 use crate::worker::hello::{self, Admission, Over};
 use crate::worker::hold::hold;
 
@@ -51,12 +39,6 @@ const SEND_WINDOW: u64 = 4 << 20;
 const UNI_STREAMS: u32 = 8;
 /// Handshakes that wait at one endpoint; beyond this, clients must prove their address first (Retry).
 const UNVALIDATED_HANDSHAKES: usize = 1_000;
-/// Shortest and longest time for the last packets to arrive before a connection is closed.
-const LAST_PACKETS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// `H3_REQUEST_REJECTED` (RFC 9114 section 8.1).
-const H3_REQUEST_REJECTED: VarInt = VarInt::from_u32(0x10b);
-/// `H3_NO_ERROR` (RFC 9114 section 8.1).
-const H3_NO_ERROR: VarInt = VarInt::from_u32(0x100);
 
 /// One worker's end of a QUIC listener.
 pub struct Endpoint {
@@ -198,12 +180,12 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
         Ok(secured) => connection.secure(secured),
         Err(why) => {
             accept::failed(&connection, why);
-            return quic.close(H3_REQUEST_REJECTED, b"");
+            return quic.close(h3::said(Code::RequestRejected), b"");
         }
     }
     drop(current);
     connection.set_early(rest.is_some());
-    let rest = rest.map(|rest| Box::pin(tokio::time::timeout(handshake, rest)));
+    let rest: h3::Rest = rest.map(|rest| Box::pin(tokio::time::timeout(handshake, rest)));
     if let Some(kernel) = &connection.worker.shared.kernel {
         // Its handshake is done, or a token has shown it: it receives what is sent to it; where it began may be elsewhere by now.
         kernel.note_known(quic.remote_address().ip());
@@ -211,11 +193,11 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
     connection.link.quic(quic.clone());
     connection.worker.followed.add(&connection, limits.snapshot.config.limits.resets);
     // A client that opens no window for the settings keeps HTTP/3 from starting.
-    let started = h3::Connection::start(quic.clone(), &connection, limits.snapshot.config.limits.header_bytes.0);
+    let started = h3::Shared::start(quic, &connection, limits.snapshot.config.limits.header_bytes.0);
     let started = tokio::time::timeout(limits.snapshot.config.timeouts.header.0, started).await;
     match started.unwrap_or_else(|_| Err(Gone("its streams did not open in time".to_owned()))) {
-        Ok(http3) => {
-            if let Err(Gone(error)) = requests(&connection, http3, &quic, rest).await {
+        Ok(shared) => {
+            if let Err(Gone(error)) = h3::serve(&shared, rest).await {
                 tracing::debug!(client = %connection.client, error, "HTTP/3 connection ended with an error");
             }
         }
@@ -223,9 +205,6 @@ async fn serve(connection: Rc<Connection>, incoming: quinn::Incoming, hellos: Ar
     }
     connection.link.forget();
 }
-
-/// The end of a handshake before which requests are taken.
-type Rest = Option<Pin<Box<Timeout<ZeroRttAccepted>>>>;
 
 /// Waits for the handshake's end, or with `early` only until it is known whom the client asks for: what it sent in early data
 /// can be read then.
@@ -243,15 +222,6 @@ async fn open(
     Ok((connecting.await?, None))
 }
 
-/// Whether the handshake was done in time; waits for ever where that is known.
-async fn ended(rest: &mut Rest) -> bool {
-    match rest {
-        // What it says means nothing on this side (quinn); where the connection is gone, the next request tells.
-        Some(rest) => rest.await.is_ok(),
-        None => std::future::pending().await,
-    }
-}
-
 /// What the handshake has shown. That it was for the name that its first packet said is checked here: anybody can send
 /// first packets in another's name.
 fn secured(current: &Current, index: usize, quic: &quinn::Connection) -> Result<Secured, &'static str> {
@@ -259,143 +229,4 @@ fn secured(current: &Current, index: usize, quic: &quinn::Connection) -> Result<
     let chain = quic.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
     let name = data.as_ref().and_then(|data| data.server_name.as_deref());
     Secured::new(current, index, name, chain.as_ref().map(|chain| chain.as_slice()))
-}
-
-/// Takes requests until the client leaves, idles too long, or the worker drains; then finishes what is open.
-async fn requests<C: Http3>(
-    connection: &Rc<Connection>,
-    mut http3: C,
-    quic: &quinn::Connection,
-    mut rest: Rest,
-) -> Result<(), Gone>
-where
-    C::Pending: 'static,
-{
-    let mut open = JoinSet::new();
-    let mut finishing = false;
-    while !(finishing && open.is_empty()) {
-        let order = poll_fn(|cx| match connection.poll_order(cx) {
-            Order::None => Poll::Pending,
-            order => Poll::Ready(order),
-        });
-        tokio::select! {
-            // What comes behind the handshake's end is not taken for early data.
-            biased;
-            done = ended(&mut rest) => {
-                rest = None;
-                connection.set_early(false);
-                if !done {
-                    accept::failed(connection, "not done after early data");
-                    connection.cut();
-                    break;
-                }
-            }
-            Some(ended) = open.join_next(), if !open.is_empty() => {
-                if let Ok(Err(Gone(error))) = ended {
-                    tracing::debug!(client = %connection.client, error, "HTTP/3 request broke off");
-                }
-            }
-            order = order => match order {
-                Order::Finish => {
-                    finishing = true;
-                    http3.refuse_more().await?;
-                }
-                Order::None | Order::Close => break,
-            },
-            accepted = http3.accept() => match accepted? {
-                Some(pending) => drop(open.spawn_local(one(Rc::clone(connection), pending))),
-                None => break,
-            },
-        }
-    }
-    if connection.is_cut() {
-        quic.close(H3_REQUEST_REJECTED, b"");
-        return Ok(());
-    }
-    while open.join_next().await.is_some() {}
-    // The last data may still be under way: closing now would cut it off. A client that knows it is over closes first.
-    let (shortest, longest) = LAST_PACKETS;
-    let wait = (quic.rtt() * 3).clamp(shortest, longest);
-    tokio::select! {
-        _ = quic.closed() => {}
-        () = tokio::time::sleep(wait) => quic.close(H3_NO_ERROR, b""),
-    }
-    Ok(())
-}
-
-/// One request of HTTP/3.
-async fn one<P: PendingRequest>(connection: Rc<Connection>, pending: P) -> Result<(), Gone> {
-    let live = connection.worker.live();
-    let config = &live.snapshot.config;
-    let header = tokio::time::timeout(config.timeouts.header.0, pending.header());
-    let (request, mut reply, body) =
-        header.await.map_err(|_| Gone("the request header did not come in time".to_owned()))??;
-    let (head, ()) = request.into_parts();
-    let (source, kept) = if head.method == Method::CONNECT {
-        // What the client sends is for the tunnel, if one comes of it.
-        (Source::Empty, Some(Box::new(body)))
-    } else {
-        (source(&head.method, body, config.timeouts.body.0).await?, None)
-    };
-    let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);
-    let mut exchange = Exchange::new(Rc::clone(&connection), head, body.progress());
-    let slow = || Gone("the client took nothing of its answer".to_owned());
-    let response = if live.snapshot.early_hints {
-        let (early, mut hints) = early::channel();
-        exchange.early = Some(early);
-        let mut response = std::pin::pin!(stages::run(exchange, body));
-        loop {
-            tokio::select! {
-                biased;
-                Some(headers) = hints.recv() => {
-                    let mut hint = Response::new(());
-                    *hint.status_mut() = StatusCode::EARLY_HINTS;
-                    *hint.headers_mut() = headers;
-                    let sent = Patience::new(&connection).send(reply.header(hint)).await;
-                    sent.ok_or_else(slow)??;
-                }
-                response = &mut response => break response,
-            }
-        }
-    } else {
-        stages::run(exchange, body).await
-    };
-    if connection.is_cut() {
-        return Err(Gone("cut by policy".to_owned()));
-    }
-    if response.body().is_malformed() {
-        reply.malformed();
-        return Err(Gone("a malformed request".to_owned()));
-    }
-    let (head, mut body) = response.into_parts();
-    let mut patience = Patience::new(&connection);
-    patience.send(reply.header(Response::from_parts(head, ()))).await.ok_or_else(slow)??;
-    if let Some((tunnel, client)) = body.take_tunnel().zip(kept) {
-        return Box::pin(h3_tunnel::run(tunnel, reply, client)).await;
-    }
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|fault| Gone(fault.to_string()))?;
-        match frame.into_data() {
-            Ok(data) => patience.send(reply.data(data)).await.ok_or_else(slow)??,
-            Err(frame) => {
-                if let Ok(trailers) = frame.into_trailers() {
-                    patience.send(reply.trailers(trailers)).await.ok_or_else(slow)??;
-                }
-            }
-        }
-    }
-    reply.finish().await
-}
-
-/// The body, or that there is none. Without a declared length only the stream's end tells; methods that rarely have a
-/// body wait for it, so that the origin gets such a request without one.
-async fn source(method: &Method, mut body: H3RequestBody, patience: Duration) -> Result<Source, Gone> {
-    let rarely = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
-    if body.is_declared_empty() || (rarely && !body.is_declared()) {
-        let absent = tokio::time::timeout(patience, body.is_absent());
-        if absent.await.map_err(|_| Gone("the request did not end in time".to_owned()))? {
-            return Ok(Source::Empty);
-        }
-    }
-    Ok(Source::H3(Box::new(body)))
 }

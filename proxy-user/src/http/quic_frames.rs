@@ -6,12 +6,10 @@ use std::rc::{Rc, Weak};
 use std::time::Instant;
 
 use proxy_core::abuse::quic::Frames;
-use quinn::VarInt;
+use proxy_core::http3::Code;
 
+use super::h3::said;
 use crate::worker::connection::Connection;
-
-/// `H3_EXCESSIVE_LOAD` (RFC 9114 section 8.1).
-pub(super) const H3_EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
 
 /// All of one worker's.
 #[derive(Default)]
@@ -38,7 +36,7 @@ impl Followed {
         });
         for (connection, kind) in found {
             connection.abused(kind);
-            connection.link.close(H3_EXCESSIVE_LOAD);
+            connection.link.close(said(Code::ExcessiveLoad));
         }
     }
 }

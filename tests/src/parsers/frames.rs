@@ -3,14 +3,19 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
-use proxy_core::abuse::{frames, h3};
-use proxy_core::http3::{Start, protocols, start};
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use proxy_core::abuse::frames;
+use proxy_core::http3::frames::{Frames, Part, Refused};
+use proxy_core::http3::one_way::{OneWay, Told};
+use proxy_core::http3::request;
 
 /// Resets a second that are allowed.
 const RESETS: u32 = 4;
 /// Longest frame of HTTP/3 other than DATA.
 const LONGEST: u64 = 64;
+/// What a message's fields may count for.
+const FIELDS: u64 = 256;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -57,6 +62,9 @@ pub(super) fn http3() -> Vec<Vec<u8>> {
         &[1, 2, 0x20, 0x20, 0x46, b'x'],
         &[1, 3, 0x44, 0x7f, 0x80, 1, 0x84],
         &[1, 0x40, 0, 0xc0, 0, 0, 0, 0, 0, 0, 4, 0xc0, 0, 0, 0, 1, 0, 0, 0],
+        &[1, 0, 4, 0, 0x80, 0x0f, 0x07, 0x00, 4, 8, b'u', b'=', b'1', 13, 1, 7],
+        b"\x00\x01\x22\0\0\xcf\x2f\x00\xb9\x5d\x87\x49\xc8\x7a\x3f\x87\xf0\x58\xd0\x72\x75\x2a\x7f\xd7\x51\x02\x2f\x78\x50\x87\x94\xd6\x21\x2b\xa4\xa8\x4f",
+        b"\x00\x01\x14\0\0\xd1\xd7\x50\x01a\xc1\x23abc\x82\x64\x02\x57\x01x\0\x02hi",
     ]
     .map(<[u8]>::to_vec)
     .into()
@@ -64,16 +72,42 @@ pub(super) fn http3() -> Vec<Vec<u8>> {
 
 pub(super) fn follow_http3(bytes: &[u8]) -> Result<()> {
     let Some((kind, bytes)) = bytes.split_first() else { return Ok(()) };
-    if let Start::Fields(range) = start(bytes) {
-        let block = bytes.get(range).context("a block that is not there")?;
-        ensure!(protocols(block).all(|(place, _)| place < block.len()), "a name that is not in its block");
-    }
-    let new = || if *kind == 0 { h3::Frames::of_request(LONGEST) } else { h3::Frames::of_one_way(LONGEST) };
-    let whole = new().feed(bytes);
     for size in [1, 3, 17] {
-        let mut cut = new();
-        let pieces = bytes.chunks(size).try_for_each(|piece| cut.feed(piece));
-        ensure!(pieces == whole, "in pieces of {size} bytes it is {pieces:?}, not {whole:?}");
+        if *kind == 0 {
+            let (whole, pieces) = (parts(bytes, usize::MAX), parts(bytes, size));
+            ensure!(pieces == whole, "in pieces of {size} bytes it is {pieces:?}, not {whole:?}");
+        } else {
+            let (whole, pieces) = (told(bytes, usize::MAX), told(bytes, size));
+            ensure!(pieces == whole, "in pieces of {size} bytes it is {pieces:?}, not {whole:?}");
+        }
     }
     Ok(())
+}
+
+/// What a request's stream brings: the blocks of fields, which are read too, the length of its content, and how it ended.
+fn parts(bytes: &[u8], size: usize) -> (Vec<Bytes>, usize, Result<bool, Refused>) {
+    let (mut frames, mut blocks, mut content) = (Frames::new(LONGEST), Vec::new(), 0);
+    for piece in bytes.chunks(size) {
+        let mut piece = Bytes::copy_from_slice(piece);
+        loop {
+            match frames.take(&mut piece) {
+                Ok(None) => break,
+                Ok(Some(Part::Data(data))) => content += data.len(),
+                Ok(Some(Part::Header(block) | Part::Trailers(block))) => {
+                    // Whatever it says, reading it must end.
+                    let _ = (request::header(&block, FIELDS), request::trailers(&block, FIELDS));
+                    blocks.push(block);
+                }
+                Err(refused) => return (blocks, content, Err(refused)),
+            }
+        }
+    }
+    (blocks, content, Ok(frames.may_end()))
+}
+
+/// What a stream that goes one way tells, and why it was refused.
+fn told(bytes: &[u8], size: usize) -> (Vec<Told>, Option<u16>) {
+    let (mut stream, mut told) = (OneWay::new(LONGEST), Vec::new());
+    let fed = bytes.chunks(size).try_for_each(|piece| stream.feed(piece, &mut |one| told.push(one)));
+    (told, fed.err().map(|refused| refused.code() as u16))
 }

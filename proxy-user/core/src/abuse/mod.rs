@@ -4,7 +4,6 @@
 
 pub mod bucket;
 pub mod frames;
-pub mod h3;
 pub mod ledger;
 pub mod memory;
 pub mod quic;

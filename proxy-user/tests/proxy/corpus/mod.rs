@@ -77,8 +77,6 @@ enum Expect {
     Refused,
     /// What is wrong comes behind the header: the origin is never sent a whole request, or nothing at all.
     Cut,
-    /// The implementation of the protocol takes it against the RFC and does not tell: the origin sees one reading of it.
-    Lenient,
     /// It is answered 200.
     Pass,
     /// Whatever becomes of it, the origin does not see what is hidden.
@@ -113,7 +111,7 @@ impl Entry {
             Expect::Refused => told == 0 || told >= 400,
             // The origin answers whole requests only: a 200 would say that it was sent one.
             Expect::Cut => told != 200,
-            Expect::Pass | Expect::Lenient => told == 200,
+            Expect::Pass => told == 200,
             Expect::Unseen => true,
         }
     }
@@ -126,7 +124,7 @@ impl Entry {
             return Some(format!("the origin saw {hidden:?}"));
         }
         match self.expect {
-            Expect::Pass | Expect::Lenient => {
+            Expect::Pass => {
                 let missing = self.sees.iter().find(|seen| !lower.contains(&seen.to_lowercase()));
                 if let Some(missing) = missing {
                     return Some(format!("the origin did not see {missing:?}"));

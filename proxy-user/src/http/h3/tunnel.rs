@@ -8,14 +8,16 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream, ReadBuf};
 
-use super::h3::{Gone, H3RequestBody, Reply};
-use super::upgrade::Tunnel;
+use super::Gone;
+use super::receive::H3RequestBody;
+use super::send::Sender;
+use crate::http::upgrade::Tunnel;
 
 /// Bytes on their way to the client's stream.
 const BUFFER: usize = 16 << 10;
 
-/// Runs it to its end, and ends the stream. The answer that opens it was sent.
-pub(super) async fn run<R: Reply>(tunnel: Box<Tunnel>, reply: R, body: Box<H3RequestBody>) -> Result<(), Gone> {
+/// Runs it to its end, and ends the stream. The answer that opens it may wait.
+pub(super) async fn run(tunnel: Box<Tunnel>, reply: Sender, body: Box<H3RequestBody>) -> Result<(), Gone> {
     let (pipe, outlet) = tokio::io::duplex(BUFFER);
     let mut client = ClientEnd { body, rest: Bytes::new(), pipe };
     let copying = async move {
@@ -27,13 +29,14 @@ pub(super) async fn run<R: Reply>(tunnel: Box<Tunnel>, reply: R, body: Box<H3Req
 }
 
 /// Hands on what the tunnel gives. Where the client takes no more, the tunnel learns of it by its next piece.
-async fn send<R: Reply>(mut outlet: DuplexStream, mut reply: R) -> Result<(), Gone> {
+async fn send(mut outlet: DuplexStream, mut reply: Sender) -> Result<(), Gone> {
+    reply.flush().await?;
     let mut bytes = BytesMut::with_capacity(BUFFER);
     while outlet.read_buf(&mut bytes).await.map_err(|error| Gone(error.to_string()))? > 0 {
         reply.data(bytes.split().freeze()).await?;
         bytes.reserve(BUFFER);
     }
-    reply.finish().await
+    reply.finish()
 }
 
 /// The client's stream: read as it is, written by way of [`send`].

@@ -1,0 +1,286 @@
+//! Blocks of fields as QPACK writes them (RFC 9204 section 4.5), by the static table alone.
+
+use bytes::{Bytes, BytesMut};
+
+use super::number::{prefixed, put_prefixed};
+use super::table::{self, FIELDS, Found};
+use super::{Code, huffman};
+
+/// What a field counts for beside its name and its value (RFC 9114 section 4.2.2).
+const OVERHEAD: u64 = 32;
+/// A text in Huffman's code becomes at most so many times as long: its shortest codes have five bits.
+const GROWTH: usize = 2;
+
+/// Why a block cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It cannot be read, or refers to a table that there is not: the connection ends.
+    Unreadable,
+    /// Its fields are more than is taken: 431.
+    TooLong,
+    /// The message is malformed: its stream is reset.
+    Malformed(&'static str),
+}
+
+impl Refused {
+    /// What the client is told of it.
+    pub fn code(self) -> Code {
+        match self {
+            Self::Unreadable => Code::DecompressionFailed,
+            Self::TooLong => Code::ExcessiveLoad,
+            Self::Malformed(_) => Code::MessageError,
+        }
+    }
+}
+
+/// A name as it stands in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name<'b> {
+    /// That of an entry of the static table.
+    Known(usize),
+    /// It is written out.
+    Said(&'b [u8]),
+}
+
+/// A value as it stands in a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// That of an entry of the static table.
+    Known(usize),
+    /// It is written out.
+    Said(Bytes),
+}
+
+impl Value {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Known(index) => FIELDS.get(*index).map_or(&[], |(_, value)| value.as_bytes()),
+            Self::Said(bytes) => bytes,
+        }
+    }
+
+    /// Its bytes, to be kept.
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Known(index) => Bytes::from_static(FIELDS.get(index).map_or(&[], |(_, value)| value.as_bytes())),
+            Self::Said(bytes) => bytes,
+        }
+    }
+}
+
+/// Hands each field of a block on, which together count for no more than `most`.
+///
+/// # Errors
+/// The block cannot be used, or `take` refuses a field.
+pub fn read(
+    block: &Bytes,
+    most: u64,
+    mut take: impl FnMut(Name<'_>, Value) -> Result<(), Refused>,
+) -> Result<(), Refused> {
+    let mut reader = Reader { block, at: begin(block).ok_or(Refused::Unreadable)?, text: BytesMut::new() };
+    let mut name = BytesMut::new();
+    let mut left = most;
+    while reader.at < block.len() {
+        let (known, value) = reader.line(&mut name).ok_or(Refused::Unreadable)?;
+        let name = known.map_or(Name::Said(&name), Name::Known);
+        let length = match name {
+            Name::Known(index) => FIELDS.get(index).ok_or(Refused::Unreadable)?.0.len(),
+            Name::Said(bytes) => bytes.len(),
+        };
+        let counts = (length + value.bytes().len()) as u64 + OVERHEAD;
+        left = left.checked_sub(counts).ok_or(Refused::TooLong)?;
+        take(name, value)?;
+    }
+    Ok(())
+}
+
+/// Where the lines of a block begin: behind the prefix, which says that it needs nothing of a dynamic table (section 4.5.1).
+fn begin(block: &[u8]) -> Option<usize> {
+    let (0, at) = prefixed(block, 0, 8)? else { return None };
+    let negative = *block.get(at)? & 0x80 != 0;
+    let (_, at) = prefixed(block, at, 7)?;
+    (!negative).then_some(at)
+}
+
+struct Reader<'b> {
+    block: &'b Bytes,
+    at: usize,
+    /// Where texts are decoded to.
+    text: BytesMut,
+}
+
+impl Reader<'_> {
+    /// The next line: the index of its name, or none where that was put into `name`; and its value. None where it cannot be read.
+    fn line(&mut self, name: &mut BytesMut) -> Option<(Option<usize>, Value)> {
+        let first = *self.block.get(self.at)?;
+        match first {
+            // Indexed, of the static table.
+            0xc0.. => {
+                let index = self.number(6)?;
+                FIELDS.get(index)?;
+                Some((Some(index), Value::Known(index)))
+            }
+            // A literal with a name of the static table.
+            0x50..0x60 | 0x70..0x80 => {
+                let index = self.number(4)?;
+                Some((Some(index), Value::Said(self.value()?)))
+            }
+            // A literal with a name of its own.
+            0x20..0x40 => {
+                let length = self.number(3)?;
+                let text = self.text(length)?;
+                let text = self.block.get(text)?;
+                name.clear();
+                if first & 0x08 == 0 {
+                    name.extend_from_slice(text);
+                } else {
+                    huffman::decode(text, name)?;
+                }
+                Some((None, Value::Said(self.value()?)))
+            }
+            // Of the dynamic table.
+            _ => None,
+        }
+    }
+
+    fn number(&mut self, bits: u32) -> Option<usize> {
+        let (number, at) = prefixed(self.block, self.at, bits)?;
+        self.at = at;
+        Some(number)
+    }
+
+    fn text(&mut self, length: usize) -> Option<std::ops::Range<usize>> {
+        let range = self.at..self.at.checked_add(length)?;
+        self.at = range.end;
+        (range.end <= self.block.len()).then_some(range)
+    }
+
+    fn value(&mut self) -> Option<Bytes> {
+        let coded = *self.block.get(self.at)? & 0x80 != 0;
+        let length = self.number(7)?;
+        let text = self.text(length)?;
+        if !coded {
+            return Some(self.block.slice(text));
+        }
+        if self.text.capacity() == 0 {
+            // Once, for all that is behind.
+            self.text.reserve((self.block.len() - text.start) * GROWTH);
+        }
+        huffman::decode(self.block.get(text)?, &mut self.text)?;
+        Some(self.text.split().freeze())
+    }
+}
+
+/// Writes what a block begins with: it needs nothing of a dynamic table.
+pub fn put_begin(out: &mut BytesMut) {
+    out.extend_from_slice(&[0, 0]);
+}
+
+/// Writes a field, its name in lower case.
+pub fn put(name: &[u8], value: &[u8], out: &mut BytesMut) {
+    match table::find(name, value) {
+        Found::Field(index) => return put_prefixed(0xc0, 6, index, out),
+        Found::Name(index) => put_prefixed(0x50, 4, index, out),
+        Found::Nothing => put_text(0x20, 3, name, out),
+    }
+    put_text(0, 7, value, out);
+}
+
+/// Writes a text whose length has a prefix of so many bits, in Huffman's code where that is shorter, which the bit above the prefix
+/// says.
+fn put_text(first: u8, bits: u32, text: &[u8], out: &mut BytesMut) {
+    let coded = huffman::length(text);
+    if coded < text.len() {
+        put_prefixed(first | 1 << bits, bits, coded, out);
+        huffman::encode(text, out);
+    } else {
+        put_prefixed(first, bits, text.len(), out);
+        out.extend_from_slice(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(block: &[u8], most: u64) -> Result<Vec<(String, String)>, Refused> {
+        let mut found = Vec::new();
+        read(&Bytes::copy_from_slice(block), most, |name, value| {
+            let name = match name {
+                Name::Known(index) => FIELDS[index].0.as_bytes(),
+                Name::Said(bytes) => bytes,
+            };
+            found.push((String::from_utf8_lossy(name).into(), String::from_utf8_lossy(value.bytes()).into()));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    fn hex(hex: &str) -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn blocks_of_others_are_read() {
+        // RFC 9204 appendix B.1.
+        let block = hex("0000510b2f696e6465782e68746d6c");
+        assert_eq!(fields(&block, 100).unwrap(), [(":path".into(), "/index.html".into())]);
+        // As the `pylsqpack` package writes it.
+        let block = hex("0000cf2f00b95d8749c87a3f87f058d072752a7fd751022f78508794d6212ba4a84f");
+        let read = fields(&block, 1_000).unwrap();
+        let names: Vec<_> = read.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let expected = [":method CONNECT", ":protocol websocket", ":scheme https", ":path /x", ":authority first.test"];
+        assert_eq!(names, expected);
+        for end in 2..block.len() {
+            if let Ok(some) = fields(&block[..end], 1_000) {
+                assert!(some.len() < 5);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_block_may_not_be() {
+        for wrong in [
+            &[][..],
+            &[0],
+            // Something of a dynamic table is needed; a base before its beginning.
+            &[2, 0, 0x80],
+            &[0, 0x80],
+            // Indexed, by name and post-base; no such entry; a name that ends behind the block.
+            &[0, 0, 0x80],
+            &[0, 0, 0x40, 0],
+            &[0, 0, 0x10],
+            &[0, 0, 0x00, 0],
+            &[0, 0, 0xff, 36],
+            &[0, 0, 0x5f, 84, 0],
+            &[0, 0, 0x22, b'x'],
+            &[0, 0, 0x27, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+            &[0, 0, 0x51, 0x81, 0xfe],
+        ] {
+            assert_eq!(fields(wrong, 1_000), Err(Refused::Unreadable), "{wrong:?}");
+        }
+        // GET counts for 7 + 3 + 32.
+        assert!(fields(&[0, 0, 0xd1], 42).is_ok());
+        assert_eq!(fields(&[0, 0, 0xd1], 41), Err(Refused::TooLong));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            written in proptest::collection::vec(("[a-z:][a-z0-9-]{0,40}|date|:status|vary", "[ -~]{0,300}|200|origin"), 0..12)
+        ) {
+            let mut out = BytesMut::new();
+            put_begin(&mut out);
+            for (name, value) in &written {
+                put(name.as_bytes(), value.as_bytes(), &mut out);
+            }
+            proptest::prop_assert_eq!(fields(&out, u64::MAX), Ok(written));
+        }
+
+        #[test]
+        fn any_bytes_will_do(block in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = fields(&[&[0, 0], &block[..]].concat(), 5_000);
+        }
+    }
+}
