@@ -166,3 +166,17 @@ async fn a_drain_finishes_open_streams() {
     .await
     .unwrap();
 }
+
+#[tokio::test]
+async fn a_client_that_says_that_it_leaves_is_let_go() {
+    let origin = Origin::start("a");
+    let edge = Edge::start(origin.address, |config| config["timeouts"] = serde_json::json!({ "idle": "10m" }));
+    let (_endpoint, quic) = quic(&edge, "first.test", None).await.unwrap();
+    let mut control = quic.open_uni().await.unwrap();
+    // GOAWAY behind the settings.
+    control.write_all(&[0, 4, 0, 7, 1, 0]).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), quic.closed()).await.expect("its end in time");
+    let quinn::ConnectionError::ApplicationClosed(close) = ended else { panic!("{ended}") };
+    // `H3_NO_ERROR` (RFC 9114 section 8.1).
+    assert_eq!(close.error_code, 0x100_u32.into());
+}

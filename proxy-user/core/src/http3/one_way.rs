@@ -38,6 +38,8 @@ pub enum Told {
     Type(Type),
     /// How urgent a request is by now: its stream, and that (RFC 9218 section 7.2).
     Priority(u64, Urgency),
+    /// The client is about to leave (RFC 9114 section 5.2).
+    Leaves,
 }
 
 /// What a stream must not bring; the connection ends.
@@ -190,7 +192,11 @@ impl OneWay {
             kind::GOAWAY => {
                 let id = alone()?;
                 let before = self.goaway.replace(id);
-                if before.is_some_and(|before| before < id) { Err(Code::IdError) } else { Ok(()) }
+                if before.is_some_and(|before| before < id) {
+                    return Err(Code::IdError);
+                }
+                tell(Told::Leaves);
+                Ok(())
             }
             kind::MAX_PUSH_ID => {
                 let id = alone()?;
@@ -305,6 +311,7 @@ mod tests {
         }
         let told = judged(&[0, 4, 0, 0x80, 0x0f, 0x07, 0x00, 4, 8, b'u', b'=', b'1']);
         assert_eq!(told, Ok(vec![Told::Type(Type::Control), Told::Priority(8, Urgency::of(b"u=1"))]));
+        assert_eq!(judged(&[0, 4, 0, 7, 1, 0]), Ok(vec![Told::Type(Type::Control), Told::Leaves]));
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub struct Shared {
     next: Cell<u64>,
     /// No more requests are taken.
     refusing: Cell<bool>,
+    /// The client has said that it is about to leave.
+    left: Cell<bool>,
     /// The client's streams of which it may have one each.
     single: RefCell<Vec<Type>>,
     /// Requests that have become more or less urgent, and how many such changes there were.
@@ -91,6 +93,7 @@ impl Shared {
             fields,
             next: Cell::new(0),
             refusing: Cell::new(false),
+            left: Cell::new(false),
             single: RefCell::default(),
             updates: RefCell::default(),
             updated: Cell::new(0),

@@ -24,6 +24,7 @@ pub(super) async fn follow(shared: Rc<Shared>, mut stream: quinn::RecvStream) {
         let fed = reader.feed(&chunk.bytes, &mut |told| match told {
             Told::Type(what) => begins = Some(what),
             Told::Priority(stream, urgency) => shared.update(stream, urgency),
+            Told::Leaves => shared.left.set(true),
         });
         if let Some(what) = begins {
             if what == Type::Other {

@@ -73,14 +73,15 @@ pub(in crate::http) async fn serve(shared: &Rc<Shared>, mut rest: Rest) -> Resul
             match connection.poll_order(cx) {
                 Order::None => break,
                 Order::Close => return Poll::Ready(Ok(Leaving::Close)),
-                Order::Finish => {
-                    finishing = true;
-                    shared.refusing.set(true);
-                    beside.push(Box::pin(Rc::clone(shared).refuse_more()));
-                }
+                Order::Finish => finishing = true,
             }
         }
         while let Poll::Ready(Some(())) = beside.poll_next_unpin(cx) {}
+        finishing |= shared.left.get() && open.is_empty();
+        if finishing && !shared.refusing.replace(true) {
+            beside.push(Box::pin(Rc::clone(shared).refuse_more()));
+            while let Poll::Ready(Some(())) = beside.poll_next_unpin(cx) {}
+        }
         if finishing && open.is_empty() { Poll::Ready(Ok(Leaving::Finished)) } else { Poll::Pending }
     });
     let leaving = leaving.await?;
