@@ -3,9 +3,7 @@
 
 use bitflags::bitflags;
 use http::HeaderMap;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 
 bitflags! {
     /// A set of such fields.
@@ -33,10 +31,6 @@ bitflags! {
         const X_FORWARDED_FOR = 1 << 9;
         /// `Cookie`.
         const COOKIE = 1 << 10;
-        /// `Host`.
-        const HOST = 1 << 11;
-        /// `Date`.
-        const DATE = 1 << 12;
         /// What ends at each hop whatever `Connection` names (RFC 9110 section 7.6.1).
         const HOP_BY_HOP = Self::CONNECTION.bits() | Self::KEEP_ALIVE.bits() | Self::PROXY_CONNECTION.bits()
             | Self::TE.bits() | Self::TRANSFER_ENCODING.bits() | Self::UPGRADE.bits();
@@ -65,8 +59,6 @@ impl Special {
             CONTENT_LENGTH => Self::CONTENT_LENGTH,
             EXPECT => Self::EXPECT,
             COOKIE => Self::COOKIE,
-            HOST => Self::HOST,
-            DATE => Self::DATE,
             _ => match name.as_str() {
                 "keep-alive" => Self::KEEP_ALIVE,
                 "proxy-connection" => Self::PROXY_CONNECTION,
@@ -98,8 +90,6 @@ mod tests {
             ("proxy", Special::PROXY),
             ("x-forwarded-for", Special::X_FORWARDED_FOR),
             ("cookie", Special::COOKIE),
-            ("host", Special::HOST),
-            ("date", Special::DATE),
         ];
         let mut fields = HeaderMap::new();
         fields.insert("x-forwarded", HeaderValue::from_static("a"));

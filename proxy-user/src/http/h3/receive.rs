@@ -9,6 +9,7 @@ use h2::ext::Protocol;
 use http::{HeaderMap, Request, Version, header, request};
 use http_body::{Frame, SizeHint};
 use proxy_core::abuse::Kind;
+use proxy_core::http1::decimal;
 use proxy_core::http3::frames::{Frames, Part};
 use proxy_core::http3::qpack::Refused;
 use proxy_core::http3::{Code, request as read};
@@ -79,7 +80,7 @@ impl H3RequestBody {
         (parts.method, parts.uri, parts.headers, parts.version) =
             (head.method, head.uri, head.headers, Version::HTTP_3);
         let length = parts.headers.get(header::CONTENT_LENGTH);
-        self.length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        self.length = length.and_then(|length| decimal(length.as_bytes()));
         Ok(parts)
     }
 
