@@ -9,6 +9,7 @@ pub mod dial;
 pub mod digest;
 pub mod doctor;
 pub mod explain;
+pub mod fields;
 pub mod files;
 pub mod geo;
 pub mod hello;

@@ -2,6 +2,7 @@
 //! while it is kept, and takes no more once the origin has said that it goes.
 
 mod stream;
+mod window;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

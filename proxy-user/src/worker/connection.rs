@@ -114,12 +114,8 @@ pub struct Connection {
     stalled: OnceCell<Deadline>,
     /// Where its source is counted; none where the source has too many.
     place: Cell<Option<Place>>,
-    /// Why the client was told to calm down (HTTP/2).
-    pub(crate) calmed: Cell<Option<Kind>>,
     /// A request's header has begun to come and is not there yet.
     in_head: Cell<bool>,
-    /// Its socket takes nothing for now: TLS above it puts records together.
-    pub(crate) corked: Cell<bool>,
 }
 
 impl Connection {
@@ -147,9 +143,7 @@ impl Connection {
             deadline: worker.deadlines.add(),
             stalled: OnceCell::new(),
             place: Cell::new(None),
-            calmed: Cell::new(None),
             in_head: Cell::new(false),
-            corked: Cell::new(false),
         });
         let live = worker.live();
         let bound = live.snapshot.config.limits.connections_per_source;

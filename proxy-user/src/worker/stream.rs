@@ -50,9 +50,6 @@ impl AsyncRead for ClientStream {
 
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.connection.corked.get() {
-            return Poll::Pending;
-        }
         Pin::new(&mut self.tcp).poll_write(cx, buf)
     }
 
@@ -61,9 +58,6 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.connection.corked.get() {
-            return Poll::Pending;
-        }
         Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
     }
 

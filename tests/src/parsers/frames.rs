@@ -1,14 +1,16 @@
-//! Frames of HTTP/2 and HTTP/3 as the bounds on abuse follow them: what is said of a connection must not hang on how its bytes
-//! were cut.
+//! Frames of HTTP/2 and HTTP/3, and the blocks of fields in them: what is said of a connection must not hang on how its bytes were cut.
 
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use proxy_core::abuse::frames;
-use proxy_core::http3::frames::{Frames, Part, Refused};
+use proxy_core::abuse::frames::Flood;
+use proxy_core::fields::Refused;
+use proxy_core::http2::hpack::decode::Decoder;
+use proxy_core::http2::{Broken, frames as http2};
+use proxy_core::http3::frames::{self, Frames, Part};
 use proxy_core::http3::one_way::{OneWay, Told};
-use proxy_core::http3::request;
+use proxy_core::http3::qpack;
 
 /// Resets a second that are allowed.
 const RESETS: u32 = 4;
@@ -23,7 +25,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()
 }
 
-pub(super) fn http2() -> Vec<Vec<u8>> {
+pub(super) fn of_http2() -> Vec<Vec<u8>> {
     let get = frame(1, 5, 1, b"\x82\x86\x84\x41\x01a");
     let settings = frame(4, 0, 0, &[0, 3, 0, 0, 0, 100, 0, 4, 0x80, 0, 0, 0]);
     [
@@ -38,16 +40,73 @@ pub(super) fn http2() -> Vec<Vec<u8>> {
     .collect()
 }
 
-pub(super) fn follow_http2(bytes: &[u8]) -> Result<()> {
+/// What a connection's frames say, content put together, and how it ends. Blocks of fields are read too.
+fn said(bytes: &[u8], size: usize) -> (Vec<http2::Frame>, bool, Option<Broken>) {
     let now = Instant::now();
-    let mut whole = frames::Frames::new(RESETS, now);
-    let found = whole.feed(bytes, now);
+    let mut frames = http2::Frames::new(LONGEST as usize, Flood::new(RESETS, now));
+    let (mut decoder, mut said) = (Decoder::default(), Vec::new());
+    for piece in bytes.chunks(size) {
+        let mut piece = Bytes::copy_from_slice(piece);
+        loop {
+            match (frames.take(&mut piece, now), said.last_mut()) {
+                (Ok(None), _) => break,
+                (
+                    Ok(Some(http2::Frame::Data { stream, piece, counts, ends })),
+                    Some(http2::Frame::Data { stream: last, piece: so_far, counts: counted, ends: ended }),
+                ) if stream == *last && !*ended => {
+                    *so_far = [&so_far[..], &piece].concat().into();
+                    (*counted, *ended) = (*counted + counts, ends);
+                }
+                (Ok(Some(frame)), _) => {
+                    if let http2::Frame::Headers { block, .. } = &frame {
+                        // Whatever it says, reading it must end.
+                        let _ = decoder.header(block, FIELDS);
+                    }
+                    said.push(frame);
+                }
+                (Err(broken), _) => return (said, false, Some(broken)),
+            }
+        }
+    }
+    (said, frames.in_block(), None)
+}
+
+pub(super) fn follow_http2(bytes: &[u8]) -> Result<()> {
+    let whole = said(bytes, usize::MAX);
     for size in [1, 3, 17] {
-        let mut cut = frames::Frames::new(RESETS, now);
-        let pieces = bytes.chunks(size).find_map(|piece| cut.feed(piece, now));
-        ensure!(pieces == found, "in pieces of {size} bytes it is {pieces:?}, not {found:?}");
-        ensure!(cut.code() == whole.code(), "in pieces of {size} bytes: {:?}, not {:?}", cut.code(), whole.code());
-        ensure!(cut.in_block() == whole.in_block(), "in pieces of {size} bytes it ends elsewhere");
+        let pieces = said(bytes, size);
+        ensure!(pieces == whole, "in pieces of {size} bytes it is {pieces:?}, not {whole:?}");
+    }
+    Ok(())
+}
+
+pub(super) fn hpack() -> Vec<Vec<u8>> {
+    // Blocks of one connection, each behind its length.
+    [
+        &[&[0x0e][..], b"\x82\x86\x84\x41\x09example.a", &[4, 0x82, 0x86, 0x84, 0xbe]].concat()[..],
+        &[0x11, 0x82, 0x86, 0x84, 0x41, 0x8c, 0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff],
+        b"\x0c\x40\x04x-up\x03one\x10\x01\x04\xbe\x3f\x00\xbe",
+        b"\x08\x3f\xe1\x1f\x20\x40\x01a\x00\x02\xbe\xbe",
+        b"\x05\x40\x01X\x01v\x01\xbe\x06\x41\x04a b\x7f\x01\xbe",
+    ]
+    .map(<[u8]>::to_vec)
+    .into()
+}
+
+/// Blocks are read as headers and as trailers, and what one way leaves in the table is what the other does.
+pub(super) fn read_hpack(bytes: &[u8]) -> Result<()> {
+    let (mut headers, mut trailers) = (Decoder::default(), Decoder::default());
+    let mut rest = bytes;
+    while let Some((length, behind)) = rest.split_first() {
+        let (block, behind) = behind.split_at(usize::from(*length).min(behind.len()));
+        rest = behind;
+        let over = [headers.header(block, FIELDS).err(), trailers.trailers(block, FIELDS).err()]
+            .map(|refused| matches!(refused, Some(Refused::Unreadable | Refused::Bomb)));
+        ensure!(over[0] == over[1], "it can be read one way only");
+        if over[0] {
+            break;
+        }
+        ensure!(format!("{headers:?}") == format!("{trailers:?}"), "{headers:?} is not {trailers:?}");
     }
     Ok(())
 }
@@ -85,7 +144,7 @@ pub(super) fn follow_http3(bytes: &[u8]) -> Result<()> {
 }
 
 /// What a request's stream brings: the blocks of fields, which are read too, the length of its content, and how it ended.
-fn parts(bytes: &[u8], size: usize) -> (Vec<Bytes>, usize, Result<bool, Refused>) {
+fn parts(bytes: &[u8], size: usize) -> (Vec<Bytes>, usize, Result<bool, frames::Refused>) {
     let (mut frames, mut blocks, mut content) = (Frames::new(LONGEST), Vec::new(), 0);
     for piece in bytes.chunks(size) {
         let mut piece = Bytes::copy_from_slice(piece);
@@ -95,7 +154,7 @@ fn parts(bytes: &[u8], size: usize) -> (Vec<Bytes>, usize, Result<bool, Refused>
                 Ok(Some(Part::Data(data))) => content += data.len(),
                 Ok(Some(Part::Header(block) | Part::Trailers(block))) => {
                     // Whatever it says, reading it must end.
-                    let _ = (request::header(&block, FIELDS), request::trailers(&block, FIELDS));
+                    let _ = (qpack::header(&block, FIELDS), qpack::trailers(&block, FIELDS));
                     blocks.push(block);
                 }
                 Err(refused) => return (blocks, content, Err(refused)),

@@ -54,9 +54,15 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "http2",
-        about: "HTTP/2 frames that are followed",
-        corpus: frames::http2,
+        about: "HTTP/2 frames and what they say",
+        corpus: frames::of_http2,
         read: frames::follow_http2,
+    },
+    Target {
+        name: "hpack",
+        about: "blocks of fields of a connection of HTTP/2",
+        corpus: frames::hpack,
+        read: frames::read_hpack,
     },
     Target {
         name: "priority",

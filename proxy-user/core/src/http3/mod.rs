@@ -2,11 +2,9 @@
 //! table is offered and none is used, so that a block of fields stands for itself and no stream waits for another.
 
 pub mod frames;
-pub mod huffman;
 pub mod number;
 pub mod one_way;
 pub mod qpack;
-pub mod request;
 pub mod response;
 mod table;
 

@@ -1,10 +1,6 @@
-//! The two ways in which HTTP/3 writes numbers: those of QUIC, of one to eight bytes (RFC 9000 section 16), and those of HPACK and
-//! QPACK, behind a prefix of some bits (RFC 7541 section 5.1).
+//! The numbers of QUIC, of one to eight bytes (RFC 9000 section 16), which HTTP/3 writes outside of blocks of fields.
 
 use bytes::{BufMut as _, BytesMut};
-
-/// Most bytes of a number with a prefix behind its first; more of them are beyond what fits.
-const MORE_BYTES: usize = 9;
 
 /// A number of QUIC, as far as it has come.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,44 +51,12 @@ pub fn put(value: u64, out: &mut BytesMut) {
     }
 }
 
-/// A number behind a prefix of so many bits, and where it ends.
-pub fn prefixed(bytes: &[u8], at: usize, bits: u32) -> Option<(usize, usize)> {
-    let mask = u8::MAX >> (8 - bits);
-    let first = *bytes.get(at)? & mask;
-    if first < mask {
-        return Some((first.into(), at + 1));
-    }
-    let mut value = u64::from(mask);
-    for (more, byte) in bytes.get(at + 1..)?.iter().take(MORE_BYTES).enumerate() {
-        value = value.checked_add(u64::from(byte & 0x7f) << (7 * more))?;
-        if byte & 0x80 == 0 {
-            return Some((usize::try_from(value).ok()?, at + more + 2));
-        }
-    }
-    None
-}
-
-/// Writes a number behind a prefix of so many bits, whose byte has `first` in the others.
-pub fn put_prefixed(first: u8, bits: u32, value: usize, out: &mut BytesMut) {
-    let mask = usize::from(u8::MAX >> (8 - bits));
-    if value < mask {
-        return out.put_u8(first | value as u8);
-    }
-    out.put_u8(first | mask as u8);
-    let mut left = value - mask;
-    while left >= 0x80 {
-        out.put_u8(left as u8 | 0x80);
-        left >>= 7;
-    }
-    out.put_u8(left as u8);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn examples_of_the_standards() {
+    fn examples_of_the_standard() {
         // RFC 9000 appendix A.1; the last is longer than it need be.
         for (wire, value) in [
             (&[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c][..], 151_288_809_941_952_652),
@@ -108,27 +72,14 @@ mod tests {
             put(value, &mut out);
             assert!(out == wire || wire == [0x40, 0x25]);
         }
-        // RFC 7541 appendix C.1.
-        for (bits, value, wire) in [(5, 10, &[10][..]), (5, 1_337, &[31, 154, 10]), (8, 42, &[42])] {
-            let mut out = BytesMut::new();
-            put_prefixed(0, bits, value, &mut out);
-            assert_eq!(out, wire);
-            assert_eq!(prefixed(wire, 0, bits), Some((value, wire.len())));
-        }
-        assert_eq!(prefixed(&[0x7f; 12], 0, 7), Some((0x7f + 0x7f, 2)));
-        assert_eq!(prefixed(&[0xff; 12], 0, 7), None, "beyond any length");
     }
 
     proptest::proptest! {
         #[test]
-        fn what_is_written_is_read(value in 0_u64..1 << 62, bits in 1_u32..=8) {
+        fn what_is_written_is_read(value in 0_u64..1 << 62) {
             let mut out = BytesMut::new();
             put(value, &mut out);
             proptest::prop_assert_eq!(take(&mut &*out), Some(value));
-            out.clear();
-            let small = value as usize >> 8;
-            put_prefixed(0, bits, small, &mut out);
-            proptest::prop_assert_eq!(prefixed(&out, 0, bits), Some((small, out.len())));
         }
     }
 }

@@ -60,7 +60,6 @@ mod tests {
     use http::HeaderValue;
 
     use super::super::frames::{Frames, Part};
-    use super::super::request;
     use super::*;
 
     #[test]
@@ -76,7 +75,7 @@ mod tests {
             let mut wire: Bytes = out.freeze().slice(6..);
             let mut frames = Frames::new(1 << 20);
             let Ok(Some(Part::Header(block))) = frames.take(&mut wire) else { panic!("{length}") };
-            assert_eq!(request::trailers(&block, u64::MAX).unwrap(), headers);
+            assert_eq!(qpack::trailers(&block, u64::MAX).unwrap(), headers);
             assert_eq!(number::take(&mut &wire[1..]), Some(length as u64));
             assert_eq!(wire[0], 0);
         }

@@ -4,9 +4,9 @@
 use std::task::Context;
 use std::time::Duration;
 
-use h2::{Ping, PingPong};
+use proxy_core::http2::write::{self, Payload};
 
-use super::wire::Wire;
+use super::session::Session;
 use crate::worker::connection::Connection;
 use crate::worker::deadlines::Deadline;
 
@@ -14,10 +14,11 @@ use crate::worker::deadlines::Deadline;
 const ASK_AFTER: Duration = Duration::from_secs(20);
 /// And has this long to answer.
 const WAIT: Duration = Duration::from_secs(20);
+/// What it is asked.
+const ASKED: Payload = *b"are you?";
 
 /// What is known of one client.
 pub(super) struct Alive {
-    pings: Option<PingPong>,
     deadline: Deadline,
     /// A ping is under way.
     asked: bool,
@@ -25,26 +26,24 @@ pub(super) struct Alive {
 
 impl Alive {
     /// It has just said something.
-    pub(super) fn new(connection: &Connection, pings: Option<PingPong>) -> Self {
+    pub(super) fn new(connection: &Connection) -> Self {
         let deadline = connection.worker.deadlines.add();
         deadline.set(ASK_AFTER);
-        Self { pings, deadline, asked: false }
+        Self { deadline, asked: false }
     }
 
-    /// Whether the client is gone. Whatever it says is a sign of life.
-    pub(super) fn poll_lost<I>(&mut self, cx: &mut Context<'_>, wire: &Wire<I>) -> bool {
+    /// Whether the client is gone. Whatever it says is a sign of life; `heard` is whether it has said something since it was last
+    /// asked for, and is taken away.
+    pub(super) fn poll_lost(&mut self, cx: &Context<'_>, session: &Session, heard: &mut bool) -> bool {
         while self.deadline.poll_passed(cx).is_ready() {
-            let Some(pings) = &mut self.pings else { return false };
-            if wire.has_heard() {
-                // An answer that has not come yet keeps the next ping from being sent.
-                self.asked = self.asked && pings.poll_pong(cx).is_pending();
+            if std::mem::take(heard) {
+                self.asked = false;
                 self.deadline.set(ASK_AFTER);
             } else if self.asked {
                 return true;
             } else {
                 self.asked = true;
-                // Only a connection that ends takes none.
-                let _ = pings.send_ping(Ping::opaque());
+                session.write(|out| write::ping(ASKED, false, out));
                 self.deadline.set(WAIT);
             }
         }

@@ -1,5 +1,5 @@
-//! Wakes a connection's task, and not while that runs: its streams and `h2` wake each other all the time, and each such wake would
-//! have the runtime poll the task once more for nothing. Tells which of the two was woken, so that only that is polled.
+//! Wakes a connection's task, and not while that runs: its streams wake each other all the time, and each such wake would have the
+//! runtime poll the task once more for nothing. Tells whether the streams or the socket were woken, so that only those are polled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,10 +27,22 @@ pub(super) struct Signal {
     waker: Waker,
 }
 
+/// Wakes the task from outside, so that it sends what there is.
+pub(super) struct Outside(Arc<Task>);
+
+impl Outside {
+    /// Nothing is done where it runs: it looks before it pauses.
+    pub(super) fn wake(&self) {
+        if !self.0.running.load(Ordering::Acquire) {
+            self.0.waker.wake();
+        }
+    }
+}
+
 /// What the parts of a task are polled with.
 pub(super) struct Signals {
     task: Arc<Task>,
-    /// For `h2`, the socket and what else is not a stream.
+    /// For the socket and what else is not a stream.
     pub(super) server: Signal,
     /// For the streams.
     pub(super) streams: Signal,
@@ -77,6 +89,11 @@ impl Signals {
     pub(super) fn new() -> Self {
         let task = Arc::new(Task::default());
         Self { server: Signal::new(&task), streams: Signal::new(&task), task }
+    }
+
+    /// For those who hand in something to be sent.
+    pub(super) fn outside(&self) -> Outside {
+        Outside(Arc::clone(&self.task))
     }
 
     /// Whether any part is to be polled.
@@ -130,7 +147,10 @@ mod tests {
         signals.streams.waker().wake_by_ref();
         assert_eq!(count.0.load(Ordering::Relaxed), 1, "one poll is enough");
         signals.begin(&cx);
+        signals.outside().wake();
         signals.end(&cx);
         assert_eq!(count.0.load(Ordering::Relaxed), 2, "what was not polled is again");
+        signals.outside().wake();
+        assert_eq!(count.0.load(Ordering::Relaxed), 3, "there is something to be sent");
     }
 }

@@ -6,19 +6,15 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode, request};
 use http_body::Body as _;
-use proxy_core::http2::priority::Urgency;
+use proxy_core::http2::Code;
 use tokio::sync::mpsc;
 
 use super::body::StreamBody;
+use super::state::{Over, Stream};
 use super::tunnel::ClientEnd;
-use super::turns::Turns;
-use super::window;
 use crate::http::body::{RequestBody, Source};
 use crate::http::early;
 use crate::http::pace::Patience;
@@ -26,28 +22,34 @@ use crate::http::reply::ResponseBody;
 use crate::http::upgrade::Tunnel;
 use crate::stages;
 use crate::stages::exchange::Exchange;
-use crate::worker::connection::Connection;
 
-/// Serves a request. Dropped before its end, the stream is reset.
+/// An answer that is to come. Dropped before its end, the stream is reset.
+struct Answer(Rc<Stream>);
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if !self.0.is_said() {
+            self.0.reset(Code::Cancel);
+        }
+    }
+}
+
+/// Serves a request.
 ///
 /// What it begins with is made at once, and what its parts do not need any more is gone before the next one: as many of these
 /// lie side by side as streams are open.
-pub(super) fn serve(
-    connection: Rc<Connection>,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    turns: Rc<Turns>,
-    urgency: Urgency,
-) -> impl Future<Output = ()> + 'static {
-    let (head, stream) = request.into_parts();
-    let (source, kept) = if head.method == Method::CONNECT {
-        (Source::Empty, Some(stream))
+pub(super) fn serve(head: request::Parts, stream: Rc<Stream>) -> impl Future<Output = ()> + 'static {
+    let connection = Rc::clone(&stream.session().client);
+    let source = if head.method == Method::CONNECT {
+        // What the client sends is for the tunnel, if one comes of it.
+        Source::Empty
     } else {
-        (StreamBody::of(&head, stream).map_or(Source::Empty, |body| Source::H2(Box::new(body))), None)
+        StreamBody::of(&stream).map_or(Source::Empty, |body| Source::H2(Box::new(body)))
     };
     let live = connection.worker.live();
     let config = &live.snapshot.config;
     let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);
+    let is_connect = head.method == Method::CONNECT;
     let mut exchange = Exchange::new(Rc::clone(&connection), head, body.progress());
     let mut hints = None;
     if live.snapshot.early_hints {
@@ -56,23 +58,26 @@ pub(super) fn serve(
         hints = Some(receiver);
     }
     drop(live);
+    let answer = Answer(stream);
     async move {
+        let stream = &answer.0;
         let begun = {
             let mut running = pin!(stages::run(exchange, body));
-            let answered = poll_fn(|cx| poll_answer(running.as_mut(), hints.as_mut(), &mut respond, cx)).await;
-            answered.and_then(|response| begin(&connection, response, &mut respond))
+            let answered = poll_fn(|cx| poll_answer(running.as_mut(), hints.as_mut(), stream, cx)).await;
+            answered.and_then(|response| begin(stream, response))
         };
         match begun {
             None | Some(Begun::Ended) => {}
-            Some(Begun::Tunnel(tunnel, sender)) => {
-                if let Some(stream) = kept {
-                    Box::pin(tunnel.run(&mut ClientEnd::new(sender, stream))).await;
+            Some(Begun::Tunnel(tunnel)) => Box::pin(tunnel.run(&mut ClientEnd::new(Rc::clone(stream)))).await,
+            Some(Begun::Content(mut body)) => {
+                let mut patience = Patience::new(&stream.session().client);
+                if let Err(Over(code)) = content(stream, &mut body, &mut patience).await {
+                    tracing::debug!(code, "the client took no more of its answer");
                 }
             }
-            Some(Begun::Content(mut sending)) => {
-                let mut patience = Patience::new(&connection);
-                content(&mut sending, &mut patience, &turns, urgency).await;
-            }
+        }
+        if is_connect {
+            stream.unwant();
         }
     }
 }
@@ -81,23 +86,20 @@ pub(super) fn serve(
 fn poll_answer(
     running: Pin<&mut impl Future<Output = Response<ResponseBody>>>,
     hints: Option<&mut mpsc::Receiver<HeaderMap>>,
-    respond: &mut SendResponse<Bytes>,
+    stream: &Stream,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Response<ResponseBody>>> {
     let polled = running.poll(cx);
     if let Some(hints) = hints {
         while let Poll::Ready(Some(fields)) = hints.poll_recv(cx) {
-            let mut hint = Response::new(());
-            *hint.status_mut() = StatusCode::EARLY_HINTS;
-            *hint.headers_mut() = fields;
-            if let Err(error) = respond.send_informational(hint) {
-                tracing::debug!(%error, "an early hint could not be sent");
+            if stream.header(StatusCode::EARLY_HINTS, &fields, false).is_err() {
+                tracing::debug!("an early hint could not be sent");
             }
         }
     }
     match polled {
         Poll::Ready(response) => Poll::Ready(Some(response)),
-        Poll::Pending => respond.poll_reset(cx).map(|_| None),
+        Poll::Pending => stream.poll_over(cx).map(|_| None),
     }
 }
 
@@ -107,28 +109,18 @@ enum Begun {
     /// It has no content.
     Ended,
     /// Its content follows.
-    Content(Sending),
+    Content(ResponseBody),
     /// The stream goes on as this.
-    Tunnel(Box<Tunnel>, SendStream<Bytes>),
-}
-
-/// Content on its way.
-struct Sending {
-    sender: SendStream<Bytes>,
-    body: ResponseBody,
+    Tunnel(Box<Tunnel>),
 }
 
 /// Sends an answer's header; none where the stream or its connection is over.
-fn begin(
-    connection: &Connection,
-    response: Response<ResponseBody>,
-    respond: &mut SendResponse<Bytes>,
-) -> Option<Begun> {
-    if connection.is_cut() {
+fn begin(stream: &Stream, response: Response<ResponseBody>) -> Option<Begun> {
+    if stream.session().client.is_cut() {
         return None;
     }
     if response.body().is_malformed() {
-        respond.send_reset(Reason::PROTOCOL_ERROR);
+        stream.reset(Code::ProtocolError);
         return None;
     }
     let (mut head, mut body) = response.into_parts();
@@ -140,58 +132,53 @@ fn begin(
     {
         head.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
     }
-    let sender = match respond.send_response(Response::from_parts(head, ()), ends) {
-        Ok(sender) => sender,
-        Err(error) => {
-            tracing::debug!(%error, "an answer could not be sent");
-            respond.send_reset(Reason::INTERNAL_ERROR);
-            return None;
-        }
-    };
+    stream.header(head.status, &head.headers, ends).ok()?;
     Some(match tunnel {
-        Some(tunnel) => Begun::Tunnel(tunnel, sender),
+        Some(tunnel) => Begun::Tunnel(tunnel),
         None if ends => Begun::Ended,
-        None => Begun::Content(Sending { sender, body }),
+        None => Begun::Content(body),
     })
 }
 
 /// Sends an answer's content, to its end or until the client wants no more of it.
-async fn content(sending: &mut Sending, patience: &mut Patience, turns: &Turns, urgency: Urgency) {
-    let Sending { sender, body } = sending;
+async fn content(stream: &Stream, body: &mut ResponseBody, patience: &mut Patience) -> Result<(), Over> {
+    let turns = &stream.session().turns;
     loop {
         let next = poll_fn(|cx| {
-            if !turns.waits(urgency, cx)
-                && let Poll::Ready(next) = Pin::new(&mut *body).poll_frame(cx)
-            {
-                return Poll::Ready(Some(next));
+            if let Poll::Ready(next) = Pin::new(&mut *body).poll_frame(cx) {
+                return Poll::Ready(Ok(next));
             }
-            sender.poll_reset(cx).map(|_| None)
+            stream.poll_over(cx).map(Err)
         });
-        let Some(next) = next.await else { return };
-        let sent = match next {
-            None => sender.send_data(Bytes::new(), true),
-            Some(Err(_)) => return sender.send_reset(Reason::INTERNAL_ERROR),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => {
-                    let last = body.is_end_stream();
-                    let piece = turns.piece(urgency);
-                    let sent = patience.send(window::send(sender, data, last, || turns.hand())).await;
-                    drop(piece);
-                    match sent {
-                        None => return sender.send_reset(Reason::CANCEL),
-                        Some(Ok(())) if !last => continue,
-                        Some(sent) => sent,
-                    }
-                }
-                Err(frame) => match frame.into_trailers() {
-                    Ok(trailers) => sender.send_trailers(trailers),
-                    Err(_) => continue,
-                },
-            },
+        let Some(next) = next.await? else {
+            return poll_fn(|cx| stream.poll_data(cx, &mut bytes::Bytes::new(), true)).await;
         };
-        if let Err(error) = sent {
-            tracing::debug!(%error, "the client took no more of its answer");
+        let Ok(frame) = next else {
+            stream.reset(Code::InternalError);
+            return Ok(());
+        };
+        match frame.into_data() {
+            Ok(mut data) => {
+                let last = body.is_end_stream();
+                let piece = turns.piece(stream.urgency());
+                let sent = patience.send(poll_fn(|cx| stream.poll_data(cx, &mut data, last))).await;
+                drop(piece);
+                match sent {
+                    None => {
+                        stream.reset(Code::Cancel);
+                        return Ok(());
+                    }
+                    Some(sent) => sent?,
+                }
+                if last {
+                    return Ok(());
+                }
+            }
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    return stream.trailers(&trailers);
+                }
+            }
         }
-        return;
     }
 }

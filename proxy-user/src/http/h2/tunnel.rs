@@ -2,38 +2,46 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes};
-use h2::{Reason, RecvStream, SendStream};
+use proxy_core::http2::{Code, FRAME_MOST};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::window;
+use super::state::{Over, Stream};
 
 /// Both halves of the stream. Dropped, it ends as a connection that is closed does.
 pub(super) struct ClientEnd {
-    sender: SendStream<Bytes>,
-    receiver: RecvStream,
+    stream: Rc<Stream>,
     /// Came, and was not read.
     rest: Bytes,
-    ended: bool,
 }
 
 impl ClientEnd {
     /// Of a stream whose CONNECT was answered.
-    pub(super) fn new(sender: SendStream<Bytes>, receiver: RecvStream) -> Self {
-        Self { sender, receiver, rest: Bytes::new(), ended: false }
+    pub(super) fn new(stream: Rc<Stream>) -> Self {
+        Self { stream, rest: Bytes::new() }
     }
 
-    fn end(&mut self) -> Result<(), h2::Error> {
-        if std::mem::replace(&mut self.ended, true) { Ok(()) } else { self.sender.send_data(Bytes::new(), true) }
+    /// Ends our side.
+    fn poll_end(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if self.stream.is_said() {
+            return Poll::Ready(Ok(()));
+        }
+        self.stream.poll_data(cx, &mut Bytes::new(), true).map_err(broken)
     }
+}
+
+fn broken(Over(code): Over) -> io::Error {
+    io::Error::other(format!("the stream has ended with code {code}"))
 }
 
 impl Drop for ClientEnd {
     fn drop(&mut self) {
-        // A client that has reset the stream needs no end of it.
-        let _ = self.end();
+        self.stream.unwant();
+        // A client that has reset the stream needs no end of it; no window is needed for one.
+        let _ = self.poll_end(&Context::from_waker(Waker::noop()));
     }
 }
 
@@ -41,42 +49,40 @@ impl AsyncRead for ClientEnd {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         while this.rest.is_empty() {
-            match ready!(this.receiver.poll_data(cx)) {
-                Some(Ok(data)) => this.rest = data,
+            match ready!(this.stream.poll_coming(cx)) {
+                // Trailers have no meaning in it.
+                Some(Ok(frame)) => this.rest = frame.into_data().unwrap_or_default(),
                 None => return Poll::Ready(Ok(())),
                 // Left: RFC 8441 section 5 has that for a connection's end.
-                Some(Err(error)) if matches!(error.reason(), Some(Reason::NO_ERROR | Reason::CANCEL)) => {
-                    return Poll::Ready(Ok(()));
-                }
-                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                Some(Err(Over(code))) if code == Code::Cancel as u32 => return Poll::Ready(Ok(())),
+                Some(Err(over)) => return Poll::Ready(Err(broken(over))),
             }
         }
         let count = this.rest.len().min(buf.remaining());
         buf.put_slice(this.rest.get(..count).unwrap_or_default());
         this.rest.advance(count);
-        // The window opens by what was read; a stream that has ended needs none.
-        let _ = this.receiver.flow_control().release_capacity(count);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for ClientEnd {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0));
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let mut piece = Bytes::copy_from_slice(buf.get(..FRAME_MOST).unwrap_or(buf));
+        let whole = piece.len();
+        let polled = self.stream.poll_data(cx, &mut piece, false).map_err(broken)?;
+        match whole - piece.len() {
+            0 if polled.is_pending() => Poll::Pending,
+            // As much as there was room for.
+            count => Poll::Ready(Ok(count)),
         }
-        let room = ready!(window::poll_room(&mut self.sender, cx, buf.len())).map_err(io::Error::other)?;
-        let now = buf.get(..room).unwrap_or(buf);
-        self.sender.send_data(Bytes::copy_from_slice(now), false).map_err(io::Error::other)?;
-        Poll::Ready(Ok(now.len()))
     }
 
-    /// The connection's task writes all that there is.
+    /// The connection's task writes all that is handed in.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.end().map_err(io::Error::other))
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_end(cx)
     }
 }

@@ -1,6 +1,6 @@
 //! Whose turn it is to send where not all can (RFC 9218): what the most urgent streams have goes out first, and while the socket
-//! takes nothing more, those that are less urgent than one which has something to send hold theirs back. `h2` serves in turn
-//! what it is given, so that giving it less is all that can be done; what a stream has given it before goes out among the others'.
+//! takes nothing more, those that are less urgent than one which has something to send hold theirs back. Among equals who has sent
+//! nothing for longer is first.
 
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Waker};
@@ -12,9 +12,12 @@ use proxy_core::http2::priority::{LEVELS, Urgency};
 pub(super) struct Turns {
     /// The socket takes nothing now.
     blocked: Cell<bool>,
+    /// As much waits for it as may.
+    full: Cell<bool>,
     /// Streams of each urgency that have a piece in hand.
     sending: [Cell<u32>; LEVELS],
-    held: RefCell<Vec<Waker>>,
+    /// Those that wait without having sent, and those that have sent in this round.
+    held: RefCell<[Vec<Waker>; 2]>,
     /// Something was handed in since this was last asked.
     handed: Cell<bool>,
 }
@@ -32,13 +35,17 @@ impl Turns {
     /// Whether the socket takes anything; whether streams were woken that have waited for it.
     pub(super) fn socket(&self, blocked: bool) -> bool {
         self.blocked.set(blocked);
-        if blocked || self.held.borrow().is_empty() {
+        if blocked {
             return false;
         }
-        for waker in self.held.take() {
+        self.full.set(false);
+        let mut held = self.held.borrow_mut();
+        let mut any = false;
+        for waker in held.iter_mut().flat_map(std::mem::take) {
             waker.wake();
+            any = true;
         }
-        true
+        any
     }
 
     /// A stream has a piece in hand, until that is dropped.
@@ -48,9 +55,10 @@ impl Turns {
         Some(Piece(sending))
     }
 
-    /// A stream has given `h2` something to send.
-    pub(super) fn hand(&self) {
+    /// A stream has handed in something to be sent, and as much waits now as may or not.
+    pub(super) fn hand(&self, full: bool) {
         self.handed.set(true);
+        self.full.set(full);
     }
 
     /// Whether one has, since this was last asked.
@@ -58,11 +66,11 @@ impl Turns {
         self.handed.take()
     }
 
-    /// Whether a stream has to wait before it takes its next piece; it is woken then.
-    pub(super) fn waits(&self, urgency: Urgency, cx: &Context<'_>) -> bool {
-        let waits = self.blocked.get() && self.sending.iter().take(urgency.level()).any(|sending| sending.get() > 0);
-        if waits {
-            let mut held = self.held.borrow_mut();
+    /// Whether a stream has to wait before it hands in more; it is woken then. `sent` where it has handed something in before.
+    pub(super) fn waits(&self, urgency: Urgency, sent: bool, cx: &Context<'_>) -> bool {
+        let behind = || self.sending.iter().take(urgency.level()).any(|sending| sending.get() > 0);
+        let waits = self.full.get() || self.blocked.get() && behind();
+        if waits && let Some(held) = self.held.borrow_mut().get_mut(usize::from(sent)) {
             if !held.iter().any(|waker| waker.will_wake(cx.waker())) {
                 held.push(cx.waker().clone());
             }
@@ -73,6 +81,10 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
     use super::*;
 
     #[test]
@@ -81,11 +93,37 @@ mod tests {
         let (first, last) = (Urgency::of(b"u=0"), Urgency::default());
         let turns = Turns::default();
         let piece = turns.piece(first);
-        assert!(!turns.waits(last, &cx) && !turns.socket(true));
-        assert!(turns.waits(last, &cx) && !turns.waits(first, &cx));
+        assert!(!turns.waits(last, false, &cx) && !turns.socket(true));
+        assert!(turns.waits(last, false, &cx) && !turns.waits(first, false, &cx));
         assert!(turns.socket(false), "those that waited are woken");
         assert!(!turns.socket(true));
         drop(piece);
-        assert!(!turns.waits(last, &cx), "nothing more urgent is there");
+        assert!(!turns.waits(last, false, &cx), "nothing more urgent is there");
+        turns.hand(true);
+        assert!(turns.waits(first, true, &cx) && !turns.socket(true) && turns.waits(first, true, &cx));
+        assert!(turns.socket(false) && !turns.waits(first, true, &cx));
+    }
+
+    /// When it was woken.
+    struct Order(Arc<AtomicUsize>, AtomicUsize);
+
+    impl Wake for Order {
+        fn wake(self: Arc<Self>) {
+            self.1.store(self.0.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_has_sent_is_behind_who_has_not() {
+        let count = Arc::new(AtomicUsize::new(1));
+        let [sent, other] = [(); 2].map(|()| Arc::new(Order(Arc::clone(&count), AtomicUsize::new(0))));
+        let turns = Turns::default();
+        turns.hand(true);
+        let waits = |order: &Arc<Order>, sent| {
+            turns.waits(Urgency::default(), sent, &Context::from_waker(&Waker::from(Arc::clone(order))))
+        };
+        assert!(waits(&sent, true) && waits(&other, false));
+        assert!(turns.socket(false));
+        assert_eq!((sent.1.load(Ordering::Relaxed), other.1.load(Ordering::Relaxed)), (2, 1));
     }
 }

@@ -9,10 +9,10 @@ use h2::ext::Protocol;
 use http::{HeaderMap, Request, Version, header, request};
 use http_body::{Frame, SizeHint};
 use proxy_core::abuse::Kind;
+use proxy_core::fields::Refused;
 use proxy_core::http1::decimal;
 use proxy_core::http3::frames::{Frames, Part};
-use proxy_core::http3::qpack::Refused;
-use proxy_core::http3::{Code, request as read};
+use proxy_core::http3::{Code, qpack};
 
 use super::{Gone, Shared, said};
 
@@ -60,15 +60,15 @@ impl H3RequestBody {
         let Some(Part::Header(block)) = part else {
             return Err(Unusable::Wrong(Code::RequestIncomplete, "it ended before its header"));
         };
-        let head = read::header(&block, self.shared.fields).map_err(|refused| match refused {
-            Refused::Unreadable => Unusable::Gone(self.shared.refuse(refused.code())),
+        let head = qpack::header(&block, self.shared.fields).map_err(|refused| match refused {
+            Refused::Unreadable | Refused::Bomb => Unusable::Gone(self.shared.refuse(qpack::code(refused))),
             Refused::TooLong => {
                 self.shared.client.abused(Kind::LargeHeader);
                 Unusable::TooLong
             }
             Refused::Malformed(why) => {
                 self.shared.client.abused(Kind::Malformed);
-                Unusable::Wrong(refused.code(), why)
+                Unusable::Wrong(qpack::code(refused), why)
             }
         })?;
         let (mut parts, ()) = Request::new(()).into_parts();
@@ -143,12 +143,12 @@ impl H3RequestBody {
     }
 
     fn trailers(&mut self, block: &Bytes) -> Result<HeaderMap, Gone> {
-        read::trailers(block, self.shared.fields).map_err(|refused| {
+        qpack::trailers(block, self.shared.fields).map_err(|refused| {
             if refused == Refused::Unreadable {
-                return self.shared.refuse(refused.code());
+                return self.shared.refuse(qpack::code(refused));
             }
             // That it is gone already is as well.
-            let _ = self.stream.stop(said(refused.code()));
+            let _ = self.stream.stop(said(qpack::code(refused)));
             Gone(format!("its trailers cannot be used: {refused:?}"))
         })
     }

@@ -14,10 +14,9 @@ use http::{Request, Response, Uri, Version};
 use http_body::{Body as _, Frame};
 use tokio::task::JoinHandle;
 
-use super::Slot;
+use super::{Slot, window};
 use crate::http::body::RequestBody;
 use crate::http::fault::{Fault, Kind};
-use crate::http::h2::window;
 use crate::upstream::{CLOSED, OriginBody, Outgoing, Unanswered};
 
 /// A response body on a stream.
@@ -155,7 +154,7 @@ async fn pump(mut body: RequestBody, mut stream: SendStream<Bytes>) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(piece) => {
                     let last = body.is_end_stream();
-                    match window::send(&mut stream, piece, last, || ()).await {
+                    match window::send(&mut stream, piece, last).await {
                         Ok(()) if !last => continue,
                         sent => sent,
                     }

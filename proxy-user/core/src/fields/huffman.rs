@@ -1,7 +1,7 @@
 //! The Huffman code of HPACK and QPACK (RFC 7541 appendix B). It is canonical, codes of a length following each other by symbol, so
 //! that the lengths say all of it.
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::BufMut;
 
 /// Bits of each byte's code.
 #[rustfmt::skip]
@@ -74,7 +74,7 @@ pub fn length(text: &[u8]) -> usize {
 }
 
 /// Writes a text in the code.
-pub fn encode(text: &[u8], out: &mut BytesMut) {
+pub fn encode(text: &[u8], out: &mut impl BufMut) {
     let (mut held, mut count) = (0_u64, 0);
     for byte in text {
         let byte = usize::from(*byte);
@@ -96,7 +96,7 @@ pub fn encode(text: &[u8], out: &mut BytesMut) {
 }
 
 /// Reads a text that was written in the code; None where it was not.
-pub fn decode(coded: &[u8], out: &mut BytesMut) -> Option<()> {
+pub fn decode(coded: &[u8], out: &mut impl BufMut) -> Option<()> {
     let mut coded = coded.iter();
     // The bits to be read stand at the top.
     let (mut held, mut count) = (0_u64, 0_u32);
@@ -135,6 +135,8 @@ fn long(held: u64) -> Option<(u8, u8)> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
 
     fn decoded(coded: &[u8]) -> Option<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! Sending within the window that the other side has opened, on streams of clients and of origins.
+//! Sending within the window that an origin has opened.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -10,7 +10,7 @@ use h2::{Reason, SendStream};
 ///
 /// # Errors
 /// The stream takes nothing any more.
-pub(crate) fn poll_room(
+pub(super) fn poll_room(
     stream: &mut SendStream<Bytes>,
     cx: &mut Context<'_>,
     wanted: usize,
@@ -23,22 +23,16 @@ pub(crate) fn poll_room(
     Poll::Ready(Ok(room))
 }
 
-/// Hands a piece to `h2` as far as there is room, and waits for more until all of it is handed in; `handed` is told each time.
+/// Hands a piece to `h2` as far as there is room, and waits for more until all of it is handed in.
 ///
 /// # Errors
 /// The stream takes nothing any more.
-pub(crate) async fn send(
-    stream: &mut SendStream<Bytes>,
-    mut piece: Bytes,
-    last: bool,
-    handed: impl Fn(),
-) -> Result<(), h2::Error> {
+pub(super) async fn send(stream: &mut SendStream<Bytes>, mut piece: Bytes, last: bool) -> Result<(), h2::Error> {
     while !piece.is_empty() {
         let room = poll_fn(|cx| poll_room(stream, cx, piece.len())).await?;
         let now = piece.split_to(room.min(piece.len()));
         let whole = piece.is_empty();
         stream.send_data(now, last && whole)?;
-        handed();
         if whole {
             return Ok(());
         }

@@ -1,0 +1,21 @@
+//! Blocks of fields as HTTP/2 and 3 have them, without what HPACK (RFC 7541) and QPACK (RFC 9204) differ in: texts, static tables,
+//! single fields, and the requests that they make up.
+
+pub mod field;
+pub mod fixed;
+pub mod huffman;
+pub mod message;
+pub mod text;
+
+/// Why a block cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It cannot be read, or refers to what no table has: the connection ends.
+    Unreadable,
+    /// Its fields are more than is taken: 431.
+    TooLong,
+    /// They are so many times more that it was made for that: the connection ends.
+    Bomb,
+    /// The message is malformed: its stream is reset.
+    Malformed(&'static str),
+}

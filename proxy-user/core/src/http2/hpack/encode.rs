@@ -1,0 +1,233 @@
+//! Blocks of answers. What a connection says for the second time is put into the dynamic table, so that it is one byte from then on and
+//! what is said once takes nobody's room; secrets never are (RFC 7541 section 7.1).
+
+use std::collections::VecDeque;
+
+use http::header::{AUTHORIZATION, HeaderName, PROXY_AUTHENTICATE, SET_COOKIE, WWW_AUTHENTICATE};
+use http::{HeaderMap, StatusCode};
+
+use super::{TABLE, TABLE_SIZE};
+use crate::fields::field::counts;
+use crate::fields::fixed::Found;
+use crate::fields::text::{put_prefixed, put_text};
+
+/// Index of the first entry of the dynamic table.
+const DYNAMIC: usize = 62;
+/// Fields of which it is known that they were said once.
+const SEEN: usize = 32;
+/// Longest value that is put into the table.
+const LONGEST: usize = 512;
+/// What bytes are mixed with: an odd number whose bits are spread (that of Knuth's multiplicative hash, 2^64 over the golden ratio).
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What a connection's answers have said so far.
+#[derive(Debug)]
+pub struct Encoder {
+    /// The dynamic table, the newest first. None where nothing was said twice.
+    entries: VecDeque<Entry>,
+    size: usize,
+    most: usize,
+    /// The client has changed the table's size, which is to be taken note of: the smallest that it was.
+    resized: Option<usize>,
+    /// Hashes of fields that were said, by a part of them.
+    seen: Option<Box<[u32; SEEN]>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    hash: u64,
+    /// The name, and behind it the value.
+    text: Box<[u8]>,
+    name: usize,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), size: 0, most: TABLE_SIZE, resized: None, seen: None }
+    }
+}
+
+impl Encoder {
+    /// The client's table may have so many bytes from now on.
+    pub fn resize(&mut self, bytes: u32) {
+        let most = (bytes as usize).min(TABLE_SIZE);
+        if most == self.most && self.resized.is_none() {
+            return;
+        }
+        self.resized = Some(self.resized.unwrap_or(most).min(most));
+        self.most = most;
+        self.evict(0);
+    }
+
+    /// Writes a block: an answer's, or trailers where there is no status.
+    pub fn encode(&mut self, status: Option<StatusCode>, headers: &HeaderMap, out: &mut Vec<u8>) {
+        if let Some(smallest) = self.resized.take() {
+            // Section 4.2: the smallest, and what it is now.
+            put_prefixed(0x20, 5, smallest, out);
+            if smallest < self.most {
+                put_prefixed(0x20, 5, self.most, out);
+            }
+        }
+        if let Some(status) = status {
+            self.field(b":status", status.as_str().as_bytes(), false, out);
+        }
+        for (name, value) in headers {
+            self.field(name.as_str().as_bytes(), value.as_bytes(), value.is_sensitive() || is_secret(name), out);
+        }
+    }
+
+    fn field(&mut self, name: &[u8], value: &[u8], secret: bool, out: &mut Vec<u8>) {
+        let known = match TABLE.find(name, value) {
+            Found::Field(index) => return put_prefixed(0x80, 7, index + 1, out),
+            Found::Name(index) => index + 1,
+            Found::Nothing => 0,
+        };
+        if secret {
+            // Never to be kept, by who passes it on either (section 6.2.3).
+            return literal(0x10, 4, known, name, value, out);
+        }
+        let hash = hash(name, value);
+        if let Some(index) = self.entries.iter().position(|entry| entry.is(hash, name, value)) {
+            return put_prefixed(0x80, 7, DYNAMIC + index, out);
+        }
+        if !self.is_said_again(hash) || value.len() > LONGEST {
+            return literal(0, 4, known, name, value, out);
+        }
+        literal(0x40, 6, known, name, value, out);
+        let counts = counts(name.len(), value.len());
+        self.evict(counts);
+        if counts <= self.most {
+            self.size += counts;
+            self.entries.push_front(Entry { hash, text: [name, value].concat().into(), name: name.len() });
+        }
+    }
+
+    /// Whether it was said before, as far as is remembered.
+    fn is_said_again(&mut self, hash: u64) -> bool {
+        let seen = self.seen.get_or_insert_with(|| Box::new([0; SEEN]));
+        let rest = (hash >> 32) as u32;
+        seen.get_mut(hash as usize % SEEN).is_some_and(|seen| std::mem::replace(seen, rest) == rest)
+    }
+
+    fn evict(&mut self, counts: usize) {
+        while self.size + counts > self.most
+            && let Some(entry) = self.entries.pop_back()
+        {
+            self.size -= entry.counts();
+        }
+    }
+}
+
+impl Entry {
+    fn is(&self, hash: u64, name: &[u8], value: &[u8]) -> bool {
+        self.hash == hash && self.name == name.len() && self.text.split_at_checked(self.name) == Some((name, value))
+    }
+
+    fn counts(&self) -> usize {
+        counts(self.name, self.text.len() - self.name)
+    }
+}
+
+/// Whether a field's value may be something that others must not guess.
+fn is_secret(name: &HeaderName) -> bool {
+    matches!(*name, SET_COOKIE | AUTHORIZATION | WWW_AUTHENTICATE | PROXY_AUTHENTICATE)
+}
+
+fn literal(first: u8, bits: u32, known: usize, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    put_prefixed(first, bits, known, out);
+    if known == 0 {
+        put_text(0, 7, name, out);
+    }
+    put_text(0, 7, value, out);
+}
+
+/// A number that differs for most fields that do. Who makes two with the same has them compared, and no more.
+fn hash(name: &[u8], value: &[u8]) -> u64 {
+    let mut hash = name.len() as u64;
+    for text in [name, value] {
+        let (words, rest) = text.as_chunks::<8>();
+        let mut last = [0; 8];
+        if let Some(place) = last.get_mut(..rest.len()) {
+            place.copy_from_slice(rest);
+        }
+        for word in words.iter().chain([&last]) {
+            hash = (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(MIX);
+        }
+    }
+    hash ^ hash >> 29
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::super::decode::Decoder;
+    use super::*;
+
+    fn fields(written: &[(String, String)]) -> HeaderMap {
+        let field = |(name, value): &(String, String)| {
+            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+        };
+        HeaderMap::from_iter(written.iter().filter_map(field))
+    }
+
+    fn pairs(written: &[(&str, &str)]) -> HeaderMap {
+        let own: Vec<_> = written.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        fields(&own)
+    }
+
+    fn block(encoder: &mut Encoder, headers: &HeaderMap) -> Vec<u8> {
+        let mut out = Vec::new();
+        encoder.encode(None, headers, &mut out);
+        out
+    }
+
+    #[test]
+    fn what_is_said_again_becomes_short() {
+        let mut encoder = Encoder::default();
+        let headers = pairs(&[("server", "tidegate"), ("x-own", "some value"), ("set-cookie", "secret=1")]);
+        let lengths: Vec<_> = (0..4).map(|_| block(&mut encoder, &headers).len()).collect();
+        let cookie = block(&mut encoder, &pairs(&[("set-cookie", "secret=1")])).len();
+        assert!(lengths[0] > 25 && lengths[1] > 25, "{lengths:?}");
+        assert_eq!((lengths[2], lengths[3]), (cookie + 2, cookie + 2));
+        assert_eq!(encoder.entries.len(), 2, "the cookie is not kept");
+        let mut out = Vec::new();
+        encoder.encode(Some(StatusCode::OK), &HeaderMap::new(), &mut out);
+        assert_eq!(out, [0x88]);
+    }
+
+    #[test]
+    fn a_smaller_table_is_taken_note_of() {
+        let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
+        let headers = pairs(&[("server", "tidegate"), ("x-own", "some value")]);
+        for size in [4_096, 4_096, 0, 9_000, 50, 50, 4_096] {
+            encoder.resize(size);
+            for _ in 0..3 {
+                let block = block(&mut encoder, &headers);
+                assert_eq!(decoder.trailers(&block, 1_000).unwrap(), headers, "{size}");
+                assert!(encoder.size <= size as usize);
+            }
+        }
+        encoder.resize(0);
+        encoder.resize(100);
+        assert!(block(&mut encoder, &headers).starts_with(&[0x20, 0x3f, 69]));
+        assert!(!block(&mut encoder, &headers).starts_with(&[0x20]));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            blocks in proptest::collection::vec(proptest::collection::vec(("[a-c]{1,2}|date|vary|x-[a-z]{0,40}", "[ab]|[ -~]{0,300}|accept"), 0..12), 0..20),
+            sizes in proptest::collection::vec(0_u32..5_000, 20),
+        ) {
+            let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
+            for (written, size) in blocks.iter().zip(sizes) {
+                if size % 3 == 0 {
+                    encoder.resize(size);
+                }
+                let headers = fields(written);
+                proptest::prop_assert_eq!(decoder.trailers(&block(&mut encoder, &headers), 1 << 20), Ok(headers));
+            }
+        }
+    }
+}

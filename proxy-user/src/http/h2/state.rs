@@ -1,0 +1,369 @@
+//! One stream as its connection, its request's body and its answer share it: windows both ways, what came and was not read, and
+//! whether it is over.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use http_body::Frame;
+use proxy_core::http2::priority::Urgency;
+use proxy_core::http2::{Code, FRAME_MOST, MOST, write};
+
+use super::session::{STREAM_WINDOW, Session};
+
+/// Pieces of content that are put together: each would hold the room that it was read into.
+const SMALL: usize = 2 << 10;
+
+/// A stream that is over before its time: the client or we have ended it, with this code, or its connection has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Over(pub u32);
+
+/// A client's stream.
+pub struct Stream {
+    session: Rc<Session>,
+    number: u32,
+    urgency: Cell<Urgency>,
+    /// What the client lets us send.
+    window: Cell<i64>,
+    /// Something of the answer's content was handed in since it had to wait for its turn.
+    sent: Cell<bool>,
+    /// The answer has ended.
+    said: Cell<bool>,
+    over: Cell<Option<Over>>,
+    /// Of the one who answers.
+    waker: RefCell<Option<Waker>>,
+    /// What the client sends besides its header; none where that is nothing.
+    coming: RefCell<Option<Box<Coming>>>,
+}
+
+/// A request's body on its way.
+struct Coming {
+    pieces: VecDeque<Bytes>,
+    /// Small pieces behind those.
+    small: BytesMut,
+    trailers: Option<HeaderMap>,
+    ended: bool,
+    /// There is somebody to read it.
+    wanted: bool,
+    /// What the client may still send, and what was taken of that and not given back.
+    room: u32,
+    taken: u32,
+    /// What it has declared and not sent.
+    length: Option<u64>,
+    waker: Option<Waker>,
+}
+
+impl Stream {
+    /// One whose header has come; nothing follows where it has ended. `length` is what the client declared.
+    pub(super) fn new(session: &Rc<Session>, number: u32, urgency: Urgency, ended: bool, length: Option<u64>) -> Self {
+        let coming = (!ended).then(|| {
+            Box::new(Coming {
+                pieces: VecDeque::new(),
+                small: BytesMut::new(),
+                trailers: None,
+                ended: false,
+                wanted: true,
+                room: STREAM_WINDOW,
+                taken: 0,
+                length,
+                waker: None,
+            })
+        });
+        Self {
+            session: Rc::clone(session),
+            number,
+            urgency: Cell::new(urgency),
+            window: Cell::new(session.initial()),
+            sent: Cell::new(false),
+            said: Cell::new(false),
+            over: Cell::new(None),
+            waker: RefCell::default(),
+            coming: RefCell::new(coming),
+        }
+    }
+
+    /// Its connection.
+    pub(super) fn session(&self) -> &Rc<Session> {
+        &self.session
+    }
+
+    /// Whether the client has ended its side.
+    pub(super) fn has_ended(&self) -> bool {
+        self.coming.borrow().as_ref().is_none_or(|coming| coming.ended)
+    }
+
+    /// How urgent it is.
+    pub(super) fn urgency(&self) -> Urgency {
+        self.urgency.get()
+    }
+
+    /// It has become so urgent.
+    pub(super) fn set_urgency(&self, urgency: Urgency) {
+        self.urgency.set(urgency);
+    }
+
+    /// It is over: whoever works on it learns of it.
+    pub(super) fn fail(&self, over: Over) {
+        if self.over.get().is_none() {
+            self.over.set(Some(over));
+        }
+        if let Some(coming) = &mut *self.coming.borrow_mut() {
+            if let Some(waker) = coming.waker.take() {
+                waker.wake();
+            }
+        }
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The client's window has become larger by so much, or smaller; whether it may.
+    pub(super) fn widen(&self, by: i64) -> bool {
+        let window = self.window.get() + by;
+        self.window.set(window);
+        if window > 0 {
+            self.wake();
+        }
+        window <= MOST.into()
+    }
+
+    /// Some content has come, which counts for so much; the code of what is wrong with that.
+    pub(super) fn take(&self, piece: Bytes, counts: u32, ends: bool) -> Result<(), Code> {
+        let coming = &mut *self.coming.borrow_mut();
+        let Some(coming) = coming else { return Err(Code::StreamClosed) };
+        coming.room = coming.room.checked_sub(counts).ok_or(Code::FlowControlError)?;
+        let length = piece.len();
+        if let Some(left) = &mut coming.length {
+            *left = left.checked_sub(length as u64).filter(|left| !ends || *left == 0).ok_or(Code::ProtocolError)?;
+        }
+        let padding = counts.saturating_sub(length as u32);
+        coming.taken += padding;
+        coming.ended = ends;
+        if !coming.wanted {
+            self.session.give_back(counts);
+        } else {
+            coming.push(piece);
+            self.session.give_back(padding);
+        }
+        if let Some(waker) = coming.waker.take() {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Trailers have come, and nothing more does; the code of what is wrong with that.
+    pub(super) fn end(&self, trailers: HeaderMap) -> Result<(), Code> {
+        let coming = &mut *self.coming.borrow_mut();
+        let Some(coming) = coming else { return Err(Code::StreamClosed) };
+        if coming.length.is_some_and(|left| left > 0) {
+            return Err(Code::ProtocolError);
+        }
+        coming.ended = true;
+        coming.trailers = Some(trailers);
+        if let Some(waker) = coming.waker.take() {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// The next piece of the request's body, or its trailers.
+    pub(super) fn poll_coming(&self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Over>>> {
+        let coming = &mut *self.coming.borrow_mut();
+        let Some(coming) = coming else { return Poll::Ready(None) };
+        if let Some(piece) = coming.pop() {
+            let count = piece.len() as u32;
+            self.session.give_back(count);
+            coming.taken += count;
+            if !coming.ended && coming.taken >= STREAM_WINDOW / 2 && self.over.get().is_none() {
+                let taken = std::mem::take(&mut coming.taken);
+                coming.room += taken;
+                self.session.write(|out| write::window(self.number, taken, out));
+            }
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        if let Some(trailers) = coming.trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        if coming.ended {
+            return Poll::Ready(None);
+        }
+        if let Some(over) = self.over.get() {
+            // Who needs no more of its own request ends it (RFC 9113 section 8.1).
+            return Poll::Ready((over.0 != Code::NoError as u32).then_some(Err(over)));
+        }
+        coming.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether all of the request's body was read.
+    pub(super) fn is_read(&self) -> bool {
+        let coming = self.coming.borrow();
+        coming.as_ref().is_none_or(|coming| coming.ended && coming.is_empty() && coming.trailers.is_none())
+    }
+
+    /// What the client has declared of its body and nobody has read.
+    pub(super) fn left(&self) -> Option<u64> {
+        let coming = self.coming.borrow();
+        let coming = coming.as_ref()?;
+        Some(coming.length? + coming.held() as u64)
+    }
+
+    /// Nobody reads the request's body any more.
+    pub(super) fn unwant(&self) {
+        if let Some(coming) = &mut *self.coming.borrow_mut() {
+            coming.wanted = false;
+            self.session.give_back(coming.held() as u32);
+            (coming.pieces, coming.small) = Default::default();
+        }
+        self.settle();
+    }
+
+    /// An answer has ended whose client need not send the rest of its request (RFC 9113 section 8.1).
+    fn settle(&self) {
+        if !self.said.get() || self.over.get().is_some() {
+            return;
+        }
+        if self.has_ended() {
+            self.session.close(self.number, false);
+        } else if self.coming.borrow().as_ref().is_some_and(|coming| !coming.wanted) {
+            self.over.set(Some(Over(Code::NoError as u32)));
+            self.session.reset(self.number, Code::NoError, false);
+        }
+    }
+
+    /// The client's side has ended while nobody looked at it.
+    pub(super) fn has_come(&self) {
+        self.settle();
+    }
+
+    /// Sends a header, an interim one too; whether the stream takes one.
+    pub(super) fn header(&self, status: StatusCode, headers: &HeaderMap, ends: bool) -> Result<(), Over> {
+        self.takes()?;
+        self.session.header(self.number, Some(status), headers, ends);
+        self.said(ends);
+        Ok(())
+    }
+
+    /// Sends trailers, which end the answer.
+    pub(super) fn trailers(&self, headers: &HeaderMap) -> Result<(), Over> {
+        self.takes()?;
+        self.session.header(self.number, None, headers, true);
+        self.said(true);
+        Ok(())
+    }
+
+    fn takes(&self) -> Result<(), Over> {
+        match self.over.get() {
+            Some(over) => Err(over),
+            None if self.said.get() => Err(Over(Code::StreamClosed as u32)),
+            None => Ok(()),
+        }
+    }
+
+    fn said(&self, ends: bool) {
+        if ends {
+            self.said.set(true);
+            self.settle();
+        }
+    }
+
+    /// Sends content as far as it is this stream's turn and the windows let it in; ready when all of it is handed in, with the end
+    /// behind it where it is the last.
+    pub(super) fn poll_data(&self, cx: &Context<'_>, piece: &mut Bytes, last: bool) -> Poll<Result<(), Over>> {
+        loop {
+            self.takes()?;
+            if piece.is_empty() {
+                if last {
+                    self.session.data(self.number, Bytes::new(), true);
+                    self.said(true);
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if self.session.turns.waits(self.urgency.get(), self.sent.get(), cx) {
+                self.sent.set(false);
+                self.park(cx);
+                return Poll::Pending;
+            }
+            let window = usize::try_from(self.window.get()).unwrap_or(0);
+            let room = match window {
+                0 => 0,
+                _ => self.session.window(cx.waker()).min(window).min(FRAME_MOST).min(piece.len()),
+            };
+            if room == 0 {
+                self.park(cx);
+                return Poll::Pending;
+            }
+            let now = piece.split_to(room);
+            self.window.set(self.window.get() - room as i64);
+            self.sent.set(true);
+            let ends = last && piece.is_empty();
+            self.session.data(self.number, now, ends);
+            if piece.is_empty() {
+                self.said(ends);
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Whether it is over before the answer has ended; the task is woken when it is.
+    pub(super) fn poll_over(&self, cx: &Context<'_>) -> Poll<Over> {
+        if let Some(over) = self.over.get() {
+            return Poll::Ready(over);
+        }
+        self.park(cx);
+        Poll::Pending
+    }
+
+    fn park(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Ends it before its time.
+    pub(super) fn reset(&self, code: Code) {
+        if self.over.get().is_none() && !(self.said.get() && self.has_ended()) {
+            self.over.set(Some(Over(code as u32)));
+            self.session.reset(self.number, code, self.has_ended());
+            self.fail(Over(code as u32));
+        }
+    }
+
+    /// Whether nothing more is to be answered.
+    pub(super) fn is_said(&self) -> bool {
+        self.said.get() || self.over.get().is_some()
+    }
+}
+
+impl Coming {
+    fn push(&mut self, piece: Bytes) {
+        if piece.len() < SMALL {
+            return self.small.extend_from_slice(&piece);
+        }
+        if !self.small.is_empty() {
+            self.pieces.push_back(self.small.split().freeze());
+        }
+        self.pieces.push_back(piece);
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        self.pieces.pop_front().or_else(|| (!self.small.is_empty()).then(|| self.small.split().freeze()))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.small.is_empty()
+    }
+
+    /// Bytes that nobody has read.
+    fn held(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum::<usize>() + self.small.len()
+    }
+}
