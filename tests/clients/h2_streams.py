@@ -3,10 +3,13 @@
     h2_streams.py hints HOST:PORT PATH        prints the link of each interim answer as it comes, then the status and the content
     h2_streams.py urgent HOST:PORT PATH       asks for PATH three times, and once more as the most urgent; what came of the others while
                                               that answer did, as JSON
+    h2_streams.py updated HOST:PORT PATH      the same, but that the last one becomes so by PRIORITY_UPDATE
+    h2_streams.py equal HOST:PORT PATH        the same, but that all are alike
 """
 
 import json
 import socket
+import struct
 import sys
 
 import h2.config
@@ -67,11 +70,12 @@ def hints(authority, path):
             return print(status, content.decode(), flush=True)
 
 
-def urgent(authority, path):
+def urgent(authority, path, last="u=0", update=b""):
     stream, client = connect(authority, ROOM)
     for number in (1, 3, 5):
         client.send_headers(number, fields(path, ("priority", "u=5, i")), end_stream=True)
-    client.send_headers(7, fields(path, ("priority", "u=0")), end_stream=True)
+    client.send_headers(7, fields(path, ("priority", last)), end_stream=True)
+    stream.sendall(client.data_to_send() + update)
     ended, meanwhile, begun, came = [], 0, False, {}
     for event in events(stream, client):
         if isinstance(event, h2.events.DataReceived):
@@ -87,6 +91,16 @@ def urgent(authority, path):
     return print(json.dumps({"ended": ended, "meanwhile": meanwhile, "came": sorted(came.values())}))
 
 
+def updated(authority, path):
+    # RFC 9218 section 7.1: a frame of type 16 on stream 0.
+    payload = struct.pack("!I", 7) + b"u=0"
+    urgent(authority, path, "u=5", struct.pack("!I", len(payload))[1:] + bytes([16, 0, 0, 0, 0, 0]) + payload)
+
+
+def equal(authority, path):
+    urgent(authority, path, "u=5")
+
+
 if __name__ == "__main__":
     mode, authority, path = sys.argv[1:4]
-    {"hints": hints, "urgent": urgent}[mode](authority, path)
+    {"hints": hints, "urgent": urgent, "updated": updated, "equal": equal}[mode](authority, path)

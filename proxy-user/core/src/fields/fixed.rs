@@ -61,7 +61,8 @@ impl<const N: usize> Fixed<N> {
         for index in self.sorted.get(usize::from(*begin)..usize::from(*end)).unwrap_or_default() {
             let index = usize::from(*index);
             let Some((known, with)) = self.texts.get(index) else { continue };
-            if known.as_bytes() == name {
+            // Most that are as long begin with another byte.
+            if known.as_bytes().first() == name.first() && known.as_bytes() == name {
                 if with.as_bytes() == value {
                     return Found::Field(index);
                 }

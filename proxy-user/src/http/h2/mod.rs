@@ -4,6 +4,7 @@
 
 mod alive;
 pub mod body;
+mod coming;
 mod out;
 mod receive;
 mod serving;

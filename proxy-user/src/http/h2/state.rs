@@ -2,20 +2,17 @@
 //! whether it is over.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use proxy_core::http2::priority::Urgency;
 use proxy_core::http2::{Code, FRAME_MOST, MOST, write};
 
+use super::coming::Coming;
 use super::session::{STREAM_WINDOW, Session};
-
-/// Pieces of content that are put together: each would hold the room that it was read into.
-const SMALL: usize = 2 << 10;
 
 /// A stream that is over before its time: the client or we have ended it, with this code, or its connection has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,39 +36,10 @@ pub struct Stream {
     coming: RefCell<Option<Box<Coming>>>,
 }
 
-/// A request's body on its way.
-struct Coming {
-    pieces: VecDeque<Bytes>,
-    /// Small pieces behind those.
-    small: BytesMut,
-    trailers: Option<HeaderMap>,
-    ended: bool,
-    /// There is somebody to read it.
-    wanted: bool,
-    /// What the client may still send, and what was taken of that and not given back.
-    room: u32,
-    taken: u32,
-    /// What it has declared and not sent.
-    length: Option<u64>,
-    waker: Option<Waker>,
-}
-
 impl Stream {
     /// One whose header has come; nothing follows where it has ended. `length` is what the client declared.
     pub(super) fn new(session: &Rc<Session>, number: u32, urgency: Urgency, ended: bool, length: Option<u64>) -> Self {
-        let coming = (!ended).then(|| {
-            Box::new(Coming {
-                pieces: VecDeque::new(),
-                small: BytesMut::new(),
-                trailers: None,
-                ended: false,
-                wanted: true,
-                room: STREAM_WINDOW,
-                taken: 0,
-                length,
-                waker: None,
-            })
-        });
+        let coming = (!ended).then(|| Box::new(Coming::new(length)));
         Self {
             session: Rc::clone(session),
             number,
@@ -220,7 +188,7 @@ impl Stream {
         if let Some(coming) = &mut *self.coming.borrow_mut() {
             coming.wanted = false;
             self.session.give_back(coming.held() as u32);
-            (coming.pieces, coming.small) = Default::default();
+            coming.clear();
         }
         self.settle();
     }
@@ -340,30 +308,5 @@ impl Stream {
     /// Whether nothing more is to be answered.
     pub(super) fn is_said(&self) -> bool {
         self.said.get() || self.over.get().is_some()
-    }
-}
-
-impl Coming {
-    fn push(&mut self, piece: Bytes) {
-        if piece.len() < SMALL {
-            return self.small.extend_from_slice(&piece);
-        }
-        if !self.small.is_empty() {
-            self.pieces.push_back(self.small.split().freeze());
-        }
-        self.pieces.push_back(piece);
-    }
-
-    fn pop(&mut self) -> Option<Bytes> {
-        self.pieces.pop_front().or_else(|| (!self.small.is_empty()).then(|| self.small.split().freeze()))
-    }
-
-    fn is_empty(&self) -> bool {
-        self.pieces.is_empty() && self.small.is_empty()
-    }
-
-    /// Bytes that nobody has read.
-    fn held(&self) -> usize {
-        self.pieces.iter().map(Bytes::len).sum::<usize>() + self.small.len()
     }
 }

@@ -11,6 +11,8 @@ use crate::fields::field::counts;
 use crate::fields::fixed::Found;
 use crate::fields::text::{put_prefixed, put_text};
 
+/// `:status` 200, which most answers begin with, as the static table has it.
+const OK: u8 = 0x88;
 /// Index of the first entry of the dynamic table.
 const DYNAMIC: usize = 62;
 /// Fields of which it is known that they were said once.
@@ -68,8 +70,10 @@ impl Encoder {
                 put_prefixed(0x20, 5, self.most, out);
             }
         }
-        if let Some(status) = status {
-            self.field(b":status", status.as_str().as_bytes(), false, out);
+        match status {
+            Some(StatusCode::OK) => out.push(OK),
+            Some(status) => self.field(b":status", status.as_str().as_bytes(), false, out),
+            None => {}
         }
         for (name, value) in headers {
             self.field(name.as_str().as_bytes(), value.as_bytes(), value.is_sensitive() || is_secret(name), out);
@@ -77,23 +81,19 @@ impl Encoder {
     }
 
     fn field(&mut self, name: &[u8], value: &[u8], secret: bool, out: &mut Vec<u8>) {
-        let known = match TABLE.find(name, value) {
-            Found::Field(index) => return put_prefixed(0x80, 7, index + 1, out),
-            Found::Name(index) => index + 1,
-            Found::Nothing => 0,
-        };
         if secret {
             // Never to be kept, by who passes it on either (section 6.2.3).
-            return literal(0x10, 4, known, name, value, out);
+            return literal(0x10, 4, name, value, out);
         }
+        // What was said before is more common than what the static table has besides status codes.
         let hash = hash(name, value);
         if let Some(index) = self.entries.iter().position(|entry| entry.is(hash, name, value)) {
             return put_prefixed(0x80, 7, DYNAMIC + index, out);
         }
         if !self.is_said_again(hash) || value.len() > LONGEST {
-            return literal(0, 4, known, name, value, out);
+            return literal(0, 4, name, value, out);
         }
-        literal(0x40, 6, known, name, value, out);
+        literal(0x40, 6, name, value, out);
         let counts = counts(name.len(), value.len());
         self.evict(counts);
         if counts <= self.most {
@@ -102,7 +102,7 @@ impl Encoder {
         }
     }
 
-    /// Whether it was said before, as far as is remembered.
+    /// Whether it was said before, as far as is remembered; it is from now on.
     fn is_said_again(&mut self, hash: u64) -> bool {
         let seen = self.seen.get_or_insert_with(|| Box::new([0; SEEN]));
         let rest = (hash >> 32) as u32;
@@ -133,7 +133,14 @@ fn is_secret(name: &HeaderName) -> bool {
     matches!(*name, SET_COOKIE | AUTHORIZATION | WWW_AUTHENTICATE | PROXY_AUTHENTICATE)
 }
 
-fn literal(first: u8, bits: u32, known: usize, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+/// Writes a field that the dynamic table does not have.
+fn literal(first: u8, bits: u32, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    let known = match TABLE.find(name, value) {
+        // All of it, but for secrets, of which the table has none.
+        Found::Field(index) => return put_prefixed(0x80, 7, index + 1, out),
+        Found::Name(index) => index + 1,
+        Found::Nothing => 0,
+    };
     put_prefixed(first, bits, known, out);
     if known == 0 {
         put_text(0, 7, name, out);
@@ -143,18 +150,23 @@ fn literal(first: u8, bits: u32, known: usize, name: &[u8], value: &[u8], out: &
 
 /// A number that differs for most fields that do. Who makes two with the same has them compared, and no more.
 fn hash(name: &[u8], value: &[u8]) -> u64 {
-    let mut hash = name.len() as u64;
+    let mut hash = (name.len() as u64) << 32 | value.len() as u64;
     for text in [name, value] {
         let (words, rest) = text.as_chunks::<8>();
-        let mut last = [0; 8];
-        if let Some(place) = last.get_mut(..rest.len()) {
-            place.copy_from_slice(rest);
+        for word in words {
+            hash = mix(hash, u64::from_le_bytes(*word));
         }
-        for word in words.iter().chain([&last]) {
-            hash = (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(MIX);
+        if !rest.is_empty() {
+            // The last eight bytes, of which some were mixed in before; or those that there are.
+            let last = text.last_chunk().map(|word| u64::from_le_bytes(*word));
+            hash = mix(hash, last.unwrap_or_else(|| rest.iter().fold(0, |last, byte| last << 8 | u64::from(*byte))));
         }
     }
     hash ^ hash >> 29
+}
+
+fn mix(hash: u64, word: u64) -> u64 {
+    (hash.rotate_left(5) ^ word).wrapping_mul(MIX)
 }
 
 #[cfg(test)]
