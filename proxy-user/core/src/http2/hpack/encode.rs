@@ -31,8 +31,9 @@ pub struct Encoder {
     most: usize,
     /// The client has changed the table's size, which is to be taken note of: the smallest that it was.
     resized: Option<usize>,
-    /// Hashes of fields that were said, by a part of them.
+    /// Parts of the hashes of fields that were said once, and where the next one goes.
     seen: Option<Box<[u32; SEEN]>>,
+    next: usize,
 }
 
 #[derive(Debug)]
@@ -45,7 +46,7 @@ struct Entry {
 
 impl Default for Encoder {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), size: 0, most: TABLE_SIZE, resized: None, seen: None }
+        Self { entries: VecDeque::new(), size: 0, most: TABLE_SIZE, resized: None, seen: None, next: 0 }
     }
 }
 
@@ -104,9 +105,14 @@ impl Encoder {
 
     /// Whether it was said before, as far as is remembered; it is from now on.
     fn is_said_again(&mut self, hash: u64) -> bool {
+        let part = (hash >> 32) as u32;
         let seen = self.seen.get_or_insert_with(|| Box::new([0; SEEN]));
-        let rest = (hash >> 32) as u32;
-        seen.get_mut(hash as usize % SEEN).is_some_and(|seen| std::mem::replace(seen, rest) == rest)
+        let found = seen.contains(&part);
+        if !found && let Some(place) = seen.get_mut(self.next % SEEN) {
+            *place = part;
+            self.next += 1;
+        }
+        found
     }
 
     fn evict(&mut self, counts: usize) {
@@ -203,6 +209,14 @@ mod tests {
         assert!(lengths[0] > 25 && lengths[1] > 25, "{lengths:?}");
         assert_eq!((lengths[2], lengths[3]), (cookie + 2, cookie + 2));
         assert_eq!(encoder.entries.len(), 2, "the cookie is not kept");
+        // However many there are, and whatever else is said once.
+        let many: Vec<_> = (0..20).map(|name| (format!("x-{name}"), "value".to_owned())).collect();
+        for round in 0..3 {
+            let mut fields = fields(&many);
+            fields.insert("x-once", HeaderValue::from(round));
+            block(&mut encoder, &fields);
+        }
+        assert_eq!(encoder.entries.len(), 22);
         let mut out = Vec::new();
         encoder.encode(Some(StatusCode::OK), &HeaderMap::new(), &mut out);
         assert_eq!(out, [0x88]);
