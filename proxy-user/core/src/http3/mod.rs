@@ -9,6 +9,7 @@ pub mod qpack;
 pub mod request;
 pub mod response;
 mod table;
+pub mod turns;
 
 /// Types of frames (section 7.2).
 pub mod kind {
