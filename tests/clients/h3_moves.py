@@ -1,8 +1,7 @@
 """HTTP/3 connections whose life is not quiet, on aioquic. Each prints one JSON object.
 
     h3_moves.py migrate HOST:PORT      asks, goes on from another address and port, and asks again
-    h3_moves.py retry HOST:PORT COUNT  begins COUNT handshakes that it does not go on with, then asks, if need be several times;
-                                       with `once` behind it, once
+    h3_moves.py retry HOST:PORT COUNT  begins COUNT handshakes that it does not go on with, then asks
     h3_moves.py drain HOST:PORT        asks for `/first-then-wait=1500`, says `open`, and waits for the GOAWAY; then asks for more
 """
 
@@ -19,6 +18,11 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, StreamDataReceived, StreamReset
 
 PATIENCE = 60
+# An idle connection and a handshake that hangs live longer than any of this takes.
+IDLE = 600
+# Handshakes that are begun at once, and seconds after which those that nobody answered are begun again.
+BATCH = 16
+AGAIN = 1
 NAME = "first.test"
 # The server's control stream is the first that it opens.
 CONTROL = 3
@@ -28,7 +32,7 @@ GOAWAY = 7
 def configuration():
     config = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, server_name=NAME)
     config.verify_mode = ssl.CERT_NONE
-    config.idle_timeout = PATIENCE
+    config.idle_timeout = IDLE
     return config
 
 
@@ -129,24 +133,43 @@ async def migrate(host, port):
         return {"before": before, "after": answers, "received": elsewhere.received}
 
 
-async def retry(host, port, count, once=None):
+class Hanging(asyncio.DatagramProtocol):
+    """Handshakes that are begun and not gone on with."""
+
+    def __init__(self):
+        self.unanswered, self.answered = {}, asyncio.Event()
+
+    def datagram_received(self, data, address):
+        # To the id that a client has chosen for itself (RFC 9000 section 17.2): by a handshake or a Retry.
+        self.unanswered.pop(data[6:6 + data[5]], None)
+        if not self.unanswered:
+            self.answered.set()
+
+    async def begin(self, count, transport, server):
+        """Begins so many, which are few enough for any buffer of packets, and waits until the server has seen each."""
+        now = asyncio.get_running_loop().time()
+        for _ in range(count):
+            quic = QuicConnection(configuration=configuration())
+            quic.connect(server, now=now)
+            self.unanswered[quic.host_cid] = [data for data, _ in quic.datagrams_to_send(now=now)]
+        self.answered.clear()
+        while self.unanswered:
+            for data in [data for packets in self.unanswered.values() for data in packets]:
+                transport.sendto(data)
+            try:
+                await asyncio.wait_for(self.answered.wait(), AGAIN)
+            except asyncio.TimeoutError:
+                continue
+
+
+async def retry(host, port, count):
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=(host, port))
-    for at in range(int(count)):
-        quic = QuicConnection(configuration=configuration())
-        quic.connect((host, port), now=loop.time())
-        for data, _ in quic.datagrams_to_send(now=loop.time()):
-            transport.sendto(data)
-        if at % 16 == 15:
-            await asyncio.sleep(0)
-    for _ in range(PATIENCE):
-        async with connect(host, port, configuration=configuration(), create_protocol=Client) as client:
-            answer = await client.whole(client.ask("/name"))
-            answer["retried"] = client._quic._retry_source_connection_id is not None
-        if answer["retried"] or once:
-            break
-        # What was sent may not have been read yet.
-        await asyncio.sleep(0.1)
+    transport, hanging = await loop.create_datagram_endpoint(Hanging, remote_addr=(host, port))
+    for at in range(0, int(count), BATCH):
+        await hanging.begin(min(BATCH, int(count) - at), transport, (host, port))
+    async with connect(host, port, configuration=configuration(), create_protocol=Client) as client:
+        answer = await client.whole(client.ask("/name"))
+        answer["retried"] = client._quic._retry_source_connection_id is not None
     transport.close()
     return answer
 

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -230,21 +231,20 @@ impl Drop for Socket {
 
 /// Starts a program that does not outlive this one: its input ends with it, or the ward ends it.
 fn guarded(mut command: impl std::borrow::BorrowMut<Command>) -> Result<Child> {
-    let child = command.borrow_mut().spawn().context("could not start a client")?;
-    if let Some(item) = crate::ward::Item::process(child.id()) {
+    let child = command.borrow_mut().process_group(0).spawn().context("could not start a client")?;
+    if let Some(item) = crate::ward::Item::group(child.id()) {
         crate::ward::guard(item);
     }
     Ok(child)
 }
 
 fn end(child: &mut Child) {
-    let item = crate::ward::Item::process(child.id());
+    if let Some(item) = crate::ward::Item::group(child.id()) {
+        let _ = crate::ward::release(item);
+    }
     // It may have ended already.
     let _ = child.kill();
     let _ = child.wait();
-    if let Some(item) = item {
-        let _ = crate::ward::release(item);
-    }
 }
 
 /// The report for people.

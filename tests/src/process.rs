@@ -39,7 +39,8 @@ pub fn in_netns(command: &mut Command, netns: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A process that runs beside the test; killed when dropped.
+/// A process that runs beside the test; killed when dropped, and with it those it started. It leads a process group: what Ctrl-C
+/// sends to the runner's does not reach it.
 #[derive(Debug)]
 pub struct Daemon {
     child: std::process::Child,
@@ -53,9 +54,9 @@ impl Daemon {
     pub fn spawn(mut command: Command, log: &Path) -> Result<Self> {
         let file = File::options().create(true).append(true).open(log)?;
         let name = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
         let child = command.spawn().with_context(|| format!("could not start {name}"))?;
-        let item = Item::process(child.id());
+        let item = Item::group(child.id());
         if let Some(item) = item.clone() {
             ward::guard(item);
         }
@@ -67,7 +68,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Sends a signal.
+    /// Sends it a signal, and not those that it started.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)
             .with_context(|| format!("{signal} to {}", self.name))
@@ -108,12 +109,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        // Before it is waited for: until then its number, which is its group's, is nobody else's.
+        if let Some(Err(error)) = self.item.take().map(ward::release) {
+            eprintln!("{error:#}");
+        }
         // Already ended is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Some(item) = self.item.take() {
-            let _ = ward::release(item);
-        }
     }
 }
 

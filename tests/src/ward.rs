@@ -12,7 +12,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 const STOPPED: i32 = 130;
 /// How long killed processes may take to go.
 const KILL_WAIT: Duration = Duration::from_secs(5);
+/// How often it is looked whether they have.
+const POLL: Duration = Duration::from_millis(2);
 
 /// Something that must not be left behind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,10 +39,11 @@ const KILL_WAIT: Duration = Duration::from_secs(5);
 pub enum Item {
     /// A named network namespace and every process inside.
     Netns(String),
-    /// A process; its start time tells it from a later one with the same number.
-    Process {
-        /// Process id.
-        pid: i32,
+    /// A process that leads a group, and whom it started that did not leave it; the start time tells it from a later one with the
+    /// same number.
+    Group {
+        /// Process id, and the group's.
+        leader: i32,
         /// Clock ticks after boot.
         started: u64,
     },
@@ -51,23 +54,18 @@ pub enum Item {
 }
 
 impl Item {
-    /// The process with this id, as it runs now.
-    pub fn process(pid: u32) -> Option<Self> {
-        let pid = i32::try_from(pid).ok()?;
-        Some(Self::Process { pid, started: start_time(pid)? })
+    /// The group of the process with this id, which leads it, as it runs now.
+    pub fn group(leader: u32) -> Option<Self> {
+        let leader = i32::try_from(leader).ok()?;
+        let state = State::of(leader).filter(|state| state.group == leader)?;
+        Some(Self::Group { leader, started: state.started })
     }
 
     /// Removes it; what is already gone is fine.
     pub fn remove(&self) -> Result<()> {
         match self {
             Self::Netns(name) => remove_netns(name),
-            Self::Process { pid, started } => {
-                if start_time(*pid) == Some(*started) {
-                    // It may have ended since: then there is nothing to do.
-                    let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
-                }
-                Ok(())
-            }
+            Self::Group { leader, started } => end_group(*leader, *started),
             Self::Pins(dir) | Self::Dir(dir) => match remove_tree(dir) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     Err(error).with_context(|| format!("could not remove {}", dir.display()))
@@ -80,7 +78,7 @@ impl Item {
     /// Processes go first, then what they hold.
     fn order(&self) -> u8 {
         match self {
-            Self::Process { .. } => 0,
+            Self::Group { .. } => 0,
             Self::Netns(_) => 1,
             Self::Pins(_) => 2,
             Self::Dir(_) => 3,
@@ -88,8 +86,9 @@ impl Item {
     }
 }
 
+/// What the ward is told, each in a line of JSON.
 #[derive(Serialize, Deserialize)]
-enum Note {
+pub(crate) enum Note {
     Guard(Item),
     Release(Item),
 }
@@ -273,9 +272,44 @@ fn remove_tree(dir: &Path) -> std::io::Result<()> {
     std::fs::remove_dir(dir)
 }
 
-/// Field 22 of `/proc/<pid>/stat`, proc(5).
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name, in parentheses, may hold spaces.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+/// Kills a group, and returns when nobody of it runs any more.
+fn end_group(leader: i32, started: u64) -> Result<()> {
+    // Nobody gets a number that a group still has: where another process has it, the group is empty.
+    if State::of(leader).is_some_and(|state| state.started != started) {
+        return Ok(());
+    }
+    let deadline = Instant::now() + KILL_WAIT;
+    // That there is no such group is an error of `killpg`. Again each time: one may have been about to start another.
+    while killpg(Pid::from_raw(leader), Signal::SIGKILL).is_ok() && runs(leader) {
+        anyhow::ensure!(Instant::now() < deadline, "the group of process {leader} does not end");
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Whether anybody of a group runs. Those who ended and whose parent does not know yet do not.
+fn runs(group: i32) -> bool {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(State::of).any(|state| state.group == group && !state.ended)
+}
+
+/// What `/proc/<pid>/stat` says (proc(5)).
+struct State {
+    /// It is a zombie, or about to go.
+    ended: bool,
+    /// Its process group.
+    group: i32,
+    /// When it started: clock ticks after boot.
+    started: u64,
+}
+
+impl State {
+    fn of(pid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Fields 3, 5 and 22. The command's name, in parentheses, may hold spaces.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let (state, group, started) = (fields.first()?, fields.get(2)?, fields.get(19)?);
+        Some(Self { ended: matches!(*state, "Z" | "X"), group: group.parse().ok()?, started: started.parse().ok()? })
+    }
 }

@@ -1,37 +1,34 @@
 //! The admin API: what each [`Call`] reads or asks of the supervisor, and its answer. Paths and bodies are `api`'s.
 
-use std::collections::BTreeMap;
+mod asking;
+mod refusals;
+mod status;
+
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
 use proxy_common::parse::LOOPBACK;
 use proxy_core::explain::Snapshot;
-use proxy_core::policy::PolicySet;
 use proxy_core::store::Who;
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
 
 use super::api::{Call, EditedList, Policies, Refusal, max_body};
 use super::openapi;
-use super::serve::{self, ACCEPT_PAUSE, Answer, BodyError};
-use super::wire::{
-    Count, Counters, Done, Fault, GateState, ListenerState, LogFilter, PoliciesApplied, Reloaded, Rules, ServerState,
-    Status, UpstreamState, Verdicts, WorkerState, Workers,
-};
+use super::serve::{self, ACCEPT_PAUSE, Answer};
+use super::wire::{Done, Fault, LogFilter, PoliciesApplied, Reloaded, Rules, Workers};
 use crate::events::ask::Ask;
 use crate::events::hub::{Hub, MAX_READERS, SubscribeError};
 use crate::kernel::Kernel;
 use crate::logging;
 use crate::shared::{Command, ListChange, Proposal, Shared};
 use crate::stages::policy::seen::{MAX_SEEN, SAMPLE};
-use crate::stats::{HttpVersion, WorkerStats};
+use asking::{command, with_kernel};
+use refusals::{body_refusal, internal, no_kernel, no_list, not_done, not_kept, refused_by_supervisor, unreadable};
+use status::{count, list, status, workers};
 
-/// The supervisor must have answered a command by then.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Type of a stream of JSON objects, one a line.
 const JSON_LINES: &str = "application/x-ndjson";
 /// Type of every other answer.
@@ -120,24 +117,6 @@ fn events(shared: &Shared, hub: &Hub, ask: Ask) -> Result<Answer, Refusal> {
             format!("end one of them; at most {MAX_READERS} are served, so that following cannot slow the daemon down"),
         )),
         Err(error) => Err(internal(&error.to_string())),
-    }
-}
-
-fn body_refusal(error: BodyError, most: usize) -> Refusal {
-    match error {
-        BodyError::TooLarge => Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is longer than {most} bytes"),
-            "send less at once; /v1/verdicts/load takes many sources",
-        ),
-        BodyError::TooSlow => {
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time", "send it at once")
-        }
-        BodyError::Broken => Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "the body broke off",
-            "send as many bytes as Content-Length says, or well-formed chunks",
-        ),
     }
 }
 
@@ -274,187 +253,10 @@ fn set_log(filter: &str, time: Option<Duration>) -> Result<Vec<u8>, Refusal> {
     json(&now)
 }
 
-fn no_list(error: String) -> Refusal {
-    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error, "nothing was changed; `tidegate list show` shows the lists")
-}
-
-fn not_kept(error: String) -> Refusal {
-    Refusal::new(
-        StatusCode::NOT_FOUND,
-        error,
-        "`tidegate policy history` shows what is kept; see `state_dir` in the config",
-    )
-}
-
 fn json(value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
     serde_json::to_vec(value).map_err(|e| internal(&format!("the answer could not be written: {e}")))
 }
 
 fn done(sentence: String) -> Result<Vec<u8>, Refusal> {
     json(&Done { done: sentence })
-}
-
-fn internal(error: &str) -> Refusal {
-    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error, "the daemon's log says more; please report it")
-}
-
-fn refused_by_supervisor(error: String) -> Refusal {
-    Refusal::new(StatusCode::CONFLICT, error, "`tidegate worker list` shows the workers")
-}
-
-/// Sends a command to the supervisor and waits for its reply.
-async fn command<T>(shared: &Shared, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refusal> {
-    let (reply, answer) = oneshot::channel();
-    let exchange = async {
-        shared.commands.send(make(reply)).await.ok()?;
-        answer.await.ok()
-    };
-    match tokio::time::timeout(COMMAND_TIMEOUT, exchange).await {
-        Ok(Some(answer)) => Ok(answer),
-        Ok(None) => Err(Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the daemon is shutting down",
-            "wait until it runs again",
-        )),
-        Err(_) => Err(Refusal::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            format!("the supervisor has not answered within {} s", COMMAND_TIMEOUT.as_secs()),
-            "it may still carry the command out: look at `tidegate status` and the daemon's log",
-        )),
-    }
-}
-
-/// Runs map work on a thread of its own: a full verdict table takes a while to read, and signals shall not wait.
-async fn with_kernel<T: Send + 'static>(
-    shared: &Shared,
-    refusal: fn(&anyhow::Error) -> Refusal,
-    work: impl FnOnce(&Kernel) -> anyhow::Result<T> + Send + 'static,
-) -> Result<T, Refusal> {
-    let kernel = shared.kernel.clone().ok_or_else(|| no_kernel(shared))?;
-    match tokio::task::spawn_blocking(move || work(&kernel)).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(refusal(&error)),
-        Err(error) => Err(internal(&format!("the work on the maps was broken off: {error}"))),
-    }
-}
-
-fn no_kernel(shared: &Shared) -> Refusal {
-    let why = shared.kernel_missing.as_deref().unwrap_or("it is not enabled");
-    Refusal::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        format!("the kernel half is not loaded: {why}"),
-        "verdicts, packet counters and events need it; see `gate` in the config, and run as root or with CAP_BPF and CAP_NET_ADMIN",
-    )
-}
-
-/// The maps could not be read: nothing that the client could do otherwise.
-fn unreadable(error: &anyhow::Error) -> Refusal {
-    internal(&format!("{error:#}"))
-}
-
-/// The kernel half would not: a prefix of another length, a full table. Its error names the setting.
-fn not_done(error: &anyhow::Error) -> Refusal {
-    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}"), "nothing was changed")
-}
-
-fn list(kernel: &Kernel, limit: usize) -> anyhow::Result<Verdicts> {
-    let mut verdicts = kernel.verdicts()?;
-    let total = verdicts.len();
-    verdicts.sort_unstable_by(|a, b| a.source.cmp(&b.source));
-    verdicts.truncate(limit);
-    Ok(Verdicts { truncated: verdicts.len() < total, total: total as u64, verdicts })
-}
-
-fn count(kernel: &Kernel) -> anyhow::Result<Counters> {
-    let as_count = |c: proxy_common::abi::Counter| Count { packets: c.packets, bytes: c.bytes };
-    let reasons = kernel.counters()?.into_iter().map(|(name, c)| (name.to_owned(), as_count(c))).collect();
-    let rules = kernel.rule_hits()?.into_iter().map(|(name, c)| (name, as_count(c))).collect();
-    let would = kernel.shadow_hits()?.into_iter().map(|(name, c)| (name, as_count(c))).collect();
-    let checks = kernel.would_counters()?.into_iter().map(|(name, c)| (name.to_owned(), as_count(c))).collect();
-    Ok(Counters { reasons, rules, would, checks })
-}
-
-async fn status(shared: &Arc<Shared>) -> Result<Status, Refusal> {
-    let snapshot = shared.snapshot.load_full();
-    let kept = shared.kept.load_full();
-    let verdicts = match &shared.kernel {
-        Some(_) => Some(with_kernel(shared, unreadable, |kernel| Ok(kernel.verdicts()?.len() as u64)).await?),
-        None => None,
-    };
-    Ok(Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        uptime_seconds: shared.started.elapsed().as_secs_f64(),
-        generation: snapshot.generation,
-        kernel: shared.kernel.as_ref().map(|kernel| GateState {
-            rates: snapshot.config.gate.rates.iter().map(ToString::to_string).collect(),
-            ..GateState::from(kernel.status())
-        }),
-        kernel_missing: shared.kernel_missing.clone(),
-        listeners: snapshot.config.listeners.iter().map(listener).collect(),
-        workers: workers(shared),
-        upstreams: upstreams(shared),
-        verdicts,
-        policies: snapshot.config.policies.clone(),
-        revision: kept.current.revision,
-        held: kept.current.held,
-        aborted: aborted(&snapshot.policies),
-        not_kept: kept.missing.clone(),
-    })
-}
-
-fn aborted(policies: &PolicySet) -> Vec<String> {
-    policies.rule_counts().into_iter().filter(|rule| rule.aborted).map(|rule| rule.rule).collect()
-}
-
-fn listener(listener: &proxy_core::config::Listener) -> ListenerState {
-    ListenerState {
-        name: listener.name.clone(),
-        address: listener.address.to_string(),
-        protocol: listener.protocol.name().to_owned(),
-        http3: listener.http3,
-    }
-}
-
-/// What the workers see of the upstreams, put together.
-fn upstreams(shared: &Shared) -> Vec<UpstreamState> {
-    let mut all: BTreeMap<String, UpstreamState> = BTreeMap::new();
-    for seen in shared.stats.iter().flat_map(|stats| stats.upstreams()) {
-        let upstream = all.entry(seen.name).or_insert_with_key(|name| UpstreamState {
-            name: name.clone(),
-            waiting: 0,
-            servers: Vec::new(),
-        });
-        upstream.waiting += seen.waiting;
-        for seen in seen.servers {
-            let place = upstream.servers.iter().position(|server| server.server == seen.server);
-            let place = place.unwrap_or_else(|| {
-                let server = seen.server;
-                upstream.servers.push(ServerState { server, standing: BTreeMap::new(), requests: 0, connections: 0 });
-                upstream.servers.len() - 1
-            });
-            if let Some(server) = upstream.servers.get_mut(place) {
-                *server.standing.entry(seen.standing.name().to_owned()).or_default() += 1;
-                server.requests += seen.requests;
-                server.connections += seen.connections;
-            }
-        }
-    }
-    all.into_values().collect()
-}
-
-fn workers(shared: &Shared) -> Vec<WorkerState> {
-    (0..).zip(&shared.stats).map(|(number, stats)| worker(number, stats)).collect()
-}
-
-fn worker(worker: u32, stats: &WorkerStats) -> WorkerState {
-    let requests = HttpVersion::ALL.iter().zip(&stats.requests);
-    WorkerState {
-        worker,
-        accepting: stats.accepting.load(Ordering::Relaxed),
-        accepted: stats.accepted.load(Ordering::Relaxed),
-        active: stats.active.load(Ordering::Relaxed),
-        requests: requests.map(|(version, n)| (version.name().to_owned(), n.load(Ordering::Relaxed))).collect(),
-        forwarded: stats.forwarded.load(Ordering::Relaxed),
-    }
 }

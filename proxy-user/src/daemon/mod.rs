@@ -7,35 +7,33 @@ mod lists;
 pub mod load;
 mod notify;
 pub mod policies;
+mod reload;
 mod revisions;
+mod supervision;
 mod watched_lists;
 mod workers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
-use proxy_core::config::{Config, needs_restart};
+use proxy_core::config::Config;
 use proxy_core::policy::{Edits, PolicySet};
-use proxy_core::store::Who;
-use proxy_core::store::audit::Act;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::mpsc;
 
 use crate::control;
-use crate::kernel::{Applied, Kernel};
-use crate::shared::{Command, ListFileCounts, Reloaded, Shared};
+use crate::kernel::Kernel;
+use crate::shared::{Command, ListFileCounts, Shared};
 use crate::stages::access_log::LogWriter;
 use crate::stats::WorkerStats;
 use crate::tls::acme::{self, Asking};
 use crate::tls::files::files as tls_files;
-use crate::tls::{self, Tls, key_log};
+use crate::tls::{Tls, key_log};
 use crate::watch::{Stamps, Watch};
 use history::History;
-use load::{Loaded, load_after};
+use load::load_after;
 use policies::Sources;
 use revisions::{First, first_load};
 use watched_lists::WatchedLists;
@@ -43,17 +41,6 @@ use workers::Workers;
 
 /// Commands that may wait for the supervisor.
 const COMMANDS: usize = 64;
-/// How often expired verdicts are taken out of the map.
-const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// How often the daemon looks whether services answer SYNs with cookies.
-const SYN_EVERY: Duration = Duration::from_millis(200);
-/// Certificate files are read this long after their last change: chain and key come as two.
-const CERTIFICATES_SETTLE: Duration = Duration::from_millis(300);
-/// Beyond the drain limit, how long the workers' threads may take to end.
-const END_GRACE: Duration = Duration::from_secs(2);
-
-/// Shortest pause between two rounds of expiring rules.
-const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How the daemon is started.
 #[derive(Clone, Debug)]
@@ -191,204 +178,6 @@ impl Daemon {
             _control: control,
         })
     }
-
-    async fn supervise(mut self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut sweep = tokio::time::interval(SWEEP_EVERY);
-        let mut syn = tokio::time::interval(SYN_EVERY);
-        syn.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            let due = self.workers.next_due();
-            tokio::select! {
-                Some(command) = self.commands.recv() => match command {
-                    Command::Drain(reply) => {
-                        // Whoever asked may have left.
-                        let _ = reply.send(());
-                        break;
-                    }
-                    other => self.obey(other),
-                },
-                Some(index) = self.exits.recv() => self.workers.ended(index),
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => drop(self.reload(Who::default())),
-                Some(()) = self.changed.1.recv() => {
-                    tokio::time::sleep(CERTIFICATES_SETTLE).await;
-                    while self.changed.1.try_recv().is_ok() {}
-                    self.reload_certificates();
-                }
-                () = self.lists.settled() => self.look_at_lists(),
-                _ = sweep.tick() => self.sweep(),
-                _ = syn.tick() => self.tick_syn(),
-                () = until(due) => self.workers.start_due(),
-                () = expiry(self.shared.snapshot.load().policies.next_expiry(), self.expired + EXPIRY_PAUSE) => {
-                    self.expired = Instant::now();
-                    self.expire();
-                }
-            }
-        }
-
-        notify::tell("STOPPING=1");
-        // The kernel can take seconds to let go of a watch while it is busy elsewhere: it does so during the drain.
-        self.watch = None;
-        self.lists.end();
-        let within = self.shared.snapshot.load().config.timeouts.drain.0;
-        tracing::info!(within_s = within.as_secs_f64(), "draining; a second signal ends at once");
-        self.workers.stop_all(within);
-        let limit = tokio::time::sleep(within + END_GRACE);
-        let mut limit = std::pin::pin!(limit);
-        while self.workers.any_left() {
-            tokio::select! {
-                Some(index) = self.exits.recv() => self.workers.ended(index),
-                Some(command) = self.commands.recv() => refuse(command),
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                () = &mut limit => break,
-            }
-        }
-        if let Some(log) = &self.log {
-            log.finish(END_GRACE);
-        }
-        if let Some(kernel) = &self.shared.kernel {
-            kernel.end_syn();
-        }
-        tracing::info!("tidegate has ended");
-        Ok(())
-    }
-
-    fn obey(&mut self, command: Command) {
-        let drain = self.shared.snapshot.load().config.timeouts.drain.0;
-        match command {
-            // Whoever asked may have left.
-            Command::Reload(who, reply) => drop(reply.send(self.reload(who))),
-            Command::Apply(who, proposal, reply) => drop(reply.send(self.apply(who, proposal))),
-            Command::EditList(who, change, reply) => drop(reply.send(self.edit_list(who, &change))),
-            Command::Lists(name, reply) => drop(reply.send(self.lists(name.as_deref()))),
-            Command::History(reply) => drop(reply.send(self.history())),
-            Command::Texts(number, reply) => drop(reply.send(self.texts(number))),
-            Command::StopWorker(index, reply) => self.workers.stop(index, drain, Some(reply)),
-            Command::StartWorker(index, reply) => self.workers.restart(index, reply),
-            Command::Drain(_) => {}
-        }
-    }
-
-    /// All or nothing: whatever is faulty, the old snapshot stays.
-    fn reload(&mut self, who: Who) -> Result<Reloaded, String> {
-        let result = self.try_reload(who);
-        match &result {
-            Ok(reloaded) => {
-                tracing::info!(generation = reloaded.generation, kernel = ?reloaded.kernel, "reloaded");
-                for pointer in &reloaded.needs_restart {
-                    tracing::warn!(pointer, "this change takes effect at the next start");
-                }
-            }
-            Err(faults) => tracing::error!("not reloaded, the old config stays in force:\n{faults}"),
-        }
-        self.tell(Act::Reload, who, result.as_ref().map(|_| ()).map_err(String::as_str));
-        result
-    }
-
-    fn try_reload(&mut self, who: Who) -> Result<Reloaded, String> {
-        let known = self.rule_slots()?;
-        let before = self.shared.snapshot.load_full();
-        let current = self.history.current();
-        let held = current.held.then(|| self.sources.clone());
-        let mut loaded = load_after(&self.path, &known, Some(&before.policies), held, &self.edits)?;
-        if current.held {
-            self.sources.may_stay(&loaded.config)?;
-        }
-        self.history.follows(&loaded.sources).or_else(|fault| if current.held { Ok(()) } else { Err(fault) })?;
-        let kernel = match &self.shared.kernel {
-            Some(kernel) => apply(kernel, &loaded).map_err(|error| format!("{error:#}"))?,
-            None => Applied::default(),
-        };
-        let needs_restart = needs_restart(&self.boot, &loaded.config);
-        warn_of(&loaded.policies);
-        challenge_key::keep(&loaded.config, &loaded.policies);
-        if !current.held {
-            self.history.reloaded(&mut loaded.sources, loaded.policies.rules().len(), who);
-        }
-        let Loaded { config, base, tls, sources, mut snapshot, .. } = loaded;
-        let stamps = tls.stamps.clone();
-        let generation = before.generation + 1;
-        snapshot.generation = generation;
-        if let Some(in_force) = &self.shared.tls {
-            in_force.replace(tls)?;
-        }
-        self.shared.snapshot.store(Arc::new(snapshot));
-        self.follow(sources);
-        self.stamps = stamps;
-        if let (Some(log), Some(file)) = (&self.log, &config.access_log.file) {
-            log.reopen(&base.join(file));
-        }
-        let prepared = acme::prepare(&config, &base);
-        self.watch = Some(watch_tls(&config, &base, self.changed.0.clone()));
-        if let Some(tls) = &self.shared.tls {
-            let before = self.acme.take();
-            let asking = prepared.and_then(|()| Asking::start(&config, &base, tls.challenges(), before));
-            self.acme = asking.unwrap_or_else(|error| {
-                tracing::error!(error = format!("{error:#}"), "no certificates are asked for; reload to try again");
-                None
-            });
-        }
-        Ok(Reloaded { generation, kernel, needs_restart, held: current.revision.filter(|_| current.held) })
-    }
-
-    /// After a change of the files; a broken one keeps what is in force.
-    fn reload_certificates(&mut self) {
-        let config = Arc::clone(&self.shared.snapshot.load().config);
-        let base = self.path.parent().map(std::path::Path::to_path_buf).unwrap_or_default();
-        let stamps = Stamps::take(tls_files(&config, &base));
-        if stamps == self.stamps {
-            return;
-        }
-        let Some(in_force) = &self.shared.tls else { return };
-        match tls::Loaded::read(&config, &base).and_then(|loaded| in_force.replace(loaded)) {
-            Ok(()) => tracing::info!("certificates read again"),
-            Err(faults) => tracing::error!("certificates not read again, the old ones stay in force:\n{faults}"),
-        }
-        self.stamps = stamps;
-        // The files may lie behind other links now.
-        self.watch = Some(watch_tls(&config, &base, self.changed.0.clone()));
-    }
-
-    /// A rule's time has come: the same texts are compiled again, without it.
-    fn expire(&self) {
-        match self.compiled(&self.sources).and_then(|policies| self.swap(policies)) {
-            Ok((generation, ..)) => tracing::info!(generation, "rules or items of lists have expired"),
-            Err(faults) => tracing::error!("expired rules stay in force, reload to try again:\n{faults}"),
-        }
-    }
-
-    /// Rule slots that the kernel maps name.
-    fn rule_slots(&self) -> Result<Vec<(u32, String)>, String> {
-        match &self.shared.kernel {
-            Some(kernel) => kernel.rule_names().map_err(|error| format!("{error:#}")),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    fn tick_syn(&self) {
-        for rule in self.shared.snapshot.load().policies.newly_aborted() {
-            tracing::warn!(rule, "the rule matches more than its abort_if lets it: it only counts from now on");
-        }
-        if let Some(kernel) = &self.shared.kernel
-            && let Err(error) = kernel.tick_syn()
-        {
-            tracing::warn!(error = format!("{error:#}"), "the mode of SYN cookies could not be followed");
-        }
-    }
-
-    fn sweep(&self) {
-        if let Some(kernel) = &self.shared.kernel {
-            kernel.sweep();
-        }
-        if let Some(tls) = &self.shared.tls {
-            tls.tick();
-        }
-    }
 }
 
 /// The kernel half, or why there is none.
@@ -411,26 +200,6 @@ fn load_kernel(config: &Config) -> anyhow::Result<(Option<Arc<Kernel>>, Option<S
     }
 }
 
-/// Takes a loaded config into the kernel half: interfaces that come in first, those that go last. Where it fails, none
-/// came in.
-fn apply(kernel: &Kernel, loaded: &Loaded) -> anyhow::Result<Applied> {
-    let gate = &loaded.config.gate;
-    let added = kernel.add_interfaces(gate)?;
-    let applied = kernel
-        .apply(loaded.policies.kernel_image())
-        .and_then(|applied| kernel.set_checks(&loaded.config).map(|()| applied))
-        .and_then(|applied| kernel.set_rates(&loaded.config).map(|()| applied))
-        .and_then(|applied| kernel.set_fail(gate).map(|()| applied));
-    match &applied {
-        Ok(_) => {
-            kernel.drop_interfaces(gate, None)?;
-            kernel.set_syn(gate)?;
-        }
-        Err(_) => kernel.drop_interfaces(gate, Some(&added))?,
-    }
-    applied
-}
-
 /// Watches the files that TLS is made of.
 fn watch_tls(config: &Config, base: &Path, changed: mpsc::Sender<()>) -> Watch {
     Watch::start(&tls_files(config, base), "certificate files", changed)
@@ -446,34 +215,5 @@ fn cpus() -> u32 {
 fn warn_of(policies: &PolicySet) {
     for warning in policies.warnings() {
         tracing::warn!("{warning}");
-    }
-}
-
-/// Completes at `at`, and not before `earliest`. It is asked for anew at each turn of the loop, and a turn is short: what it
-/// waits for has to be points in time.
-async fn expiry(at: Option<jiff::Timestamp>, earliest: Instant) {
-    let Some(at) = at else { return std::future::pending().await };
-    let wait = Duration::try_from(at.duration_since(jiff::Timestamp::now())).unwrap_or_default();
-    tokio::time::sleep_until((Instant::now() + wait).max(earliest).into()).await;
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn refuse(command: Command) {
-    const DRAINING: &str = "the daemon is draining";
-    match command {
-        Command::Reload(_, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
-        Command::Apply(_, _, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
-        Command::EditList(_, _, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
-        Command::Lists(_, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
-        Command::History(reply) => drop(reply.send(Err(DRAINING.to_owned()))),
-        Command::Texts(_, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
-        Command::StopWorker(_, reply) | Command::StartWorker(_, reply) => drop(reply.send(Err(DRAINING.to_owned()))),
-        Command::Drain(reply) => drop::<Result<(), ()>>(oneshot::Sender::send(reply, ())),
     }
 }

@@ -11,8 +11,9 @@ use proxy_core::store::Who;
 use proxy_core::store::audit::Act;
 use tokio::sync::mpsc;
 
+use super::Daemon;
 use super::policies::Sources;
-use super::{Daemon, until};
+use super::supervision::until;
 use crate::watch::{Stamps, Watch};
 
 /// How long a file must have been left alone.

@@ -6,5 +6,6 @@
 
 pub mod ask;
 pub mod hub;
+mod lines;
 pub mod packet_file;
 pub mod record;

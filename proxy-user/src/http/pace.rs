@@ -43,9 +43,13 @@ impl Patience {
         }
     }
 
-    /// Whether it is at its end, which is an abuse.
-    fn poll_lost(&self, cx: &Context<'_>) -> bool {
-        let lost = self.deadline.as_ref().is_some_and(|deadline| deadline.poll_passed(cx).is_ready());
+    /// Whether it is at its end, which is an abuse, unless others had the time.
+    fn poll_lost(&mut self, cx: &Context<'_>, passed_over: impl Fn() -> bool) -> bool {
+        let passed = |this: &Self| this.deadline.as_ref().is_some_and(|deadline| deadline.poll_passed(cx).is_ready());
+        if passed(self) && passed_over() {
+            self.begin();
+        }
+        let lost = passed(self);
         if lost {
             self.connection.abused(Kind::SlowRead);
         }
@@ -54,6 +58,16 @@ impl Patience {
 
     /// Sends a piece; None where it was not taken in time.
     pub async fn send<T>(&mut self, sending: impl Future<Output = T>) -> Option<T> {
+        self.send_behind(sending, || false).await
+    }
+
+    /// The same, where the client may take other answers first: it has the time anew where one of them went, which `passed_over`
+    /// says, since that was last asked.
+    pub async fn send_behind<T>(
+        &mut self,
+        sending: impl Future<Output = T>,
+        passed_over: impl Fn() -> bool,
+    ) -> Option<T> {
         let mut sending = pin!(sending);
         let mut waits = false;
         poll_fn(|cx| {
@@ -64,7 +78,7 @@ impl Patience {
             if !std::mem::replace(&mut waits, true) {
                 self.begin();
             }
-            if self.poll_lost(cx) { Poll::Ready(None) } else { Poll::Pending }
+            if self.poll_lost(cx, &passed_over) { Poll::Ready(None) } else { Poll::Pending }
         })
         .await
     }

@@ -52,10 +52,21 @@ pub async fn quic(
     name: &str,
     pair: Option<&Pair>,
 ) -> Result<(quinn::Endpoint, quinn::Connection), quinn::ConnectionError> {
+    quic_over(edge, name, pair, quinn::TransportConfig::default()).await
+}
+
+/// The same over a transport with such bounds.
+pub async fn quic_over(
+    edge: &Edge,
+    name: &str,
+    pair: Option<&Pair>,
+    transport: quinn::TransportConfig,
+) -> Result<(quinn::Endpoint, quinn::Connection), quinn::ConnectionError> {
     let mut tls = rustls::ClientConfig::clone(&client(edge, pair));
     tls.alpn_protocols = vec![b"h3".to_vec()];
     let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    config.transport_config(Arc::new(transport));
     endpoint.set_default_client_config(config);
     let quic = endpoint.connect(edge.https, name).unwrap().await?;
     Ok((endpoint, quic))

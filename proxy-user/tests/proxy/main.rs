@@ -37,5 +37,6 @@ mod routing;
 mod strictness;
 mod tls;
 mod upstreams;
+mod urgency;
 mod versions;
 mod websockets;

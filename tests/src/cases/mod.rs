@@ -5,6 +5,7 @@ mod attach;
 mod bodies;
 pub mod checks;
 mod diagnosis;
+mod endings;
 mod events;
 mod files;
 mod filter;
@@ -49,7 +50,7 @@ pub struct Case {
 }
 
 /// All cases, by group.
-const GROUPS: [(&str, &[Case]); 19] = [
+const GROUPS: [(&str, &[Case]); 20] = [
     ("protocols", protocols::CASES),
     ("bodies", bodies::CASES),
     ("verdicts", verdicts::CASES),
@@ -69,6 +70,7 @@ const GROUPS: [(&str, &[Case]); 19] = [
     ("lists", lists::CASES),
     ("policies", policies::CASES),
     ("attach", attach::CASES),
+    ("endings", endings::CASES),
 ];
 
 /// All cases as trials. `skip` ignores them: [`cannot_run`] says why.

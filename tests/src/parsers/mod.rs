@@ -5,6 +5,7 @@
 mod answers;
 mod asked;
 mod frames;
+mod packets;
 mod requests;
 mod targets;
 mod tls;

@@ -7,6 +7,7 @@ pub mod one_way;
 pub mod qpack;
 pub mod response;
 mod table;
+pub mod turns;
 
 /// Types of frames (section 7.2).
 pub mod kind {

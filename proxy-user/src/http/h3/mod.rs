@@ -9,13 +9,14 @@ mod stream;
 mod tunnel;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
+use std::task::Waker;
 
 use bytes::{BufMut as _, BytesMut};
 use proxy_core::abuse::Kind;
 use proxy_core::http2::priority::Urgency;
 use proxy_core::http3::one_way::Type;
+use proxy_core::http3::turns::Turns;
 use proxy_core::http3::{Code, kind, number};
 use quinn::VarInt;
 
@@ -30,8 +31,6 @@ const MAX_FIELD_SECTION_SIZE: u64 = 6;
 const ENABLE_CONNECT_PROTOCOL: u64 = 8;
 /// Type of the control stream (RFC 9114 section 6.2.1).
 const CONTROL: u8 = 0;
-/// Most requests of a connection of which it is remembered how urgent they have become.
-const UPDATES: usize = 64;
 /// How far the number of a request's stream is from that of the next (RFC 9000 section 2.1).
 const STEP: u64 = 4;
 
@@ -66,9 +65,8 @@ pub struct Shared {
     left: Cell<bool>,
     /// The client's streams of which it may have one each.
     single: RefCell<Vec<Type>>,
-    /// Requests that have become more or less urgent, and how many such changes there were.
-    updates: RefCell<VecDeque<(u64, Urgency)>>,
-    updated: Cell<u32>,
+    /// Which of the answers is written first.
+    turns: RefCell<Turns<Waker>>,
     /// Where answers' headers are written.
     room: RefCell<BytesMut>,
 }
@@ -95,8 +93,7 @@ impl Shared {
             refusing: Cell::new(false),
             left: Cell::new(false),
             single: RefCell::default(),
-            updates: RefCell::default(),
-            updated: Cell::new(0),
+            turns: RefCell::default(),
             room: RefCell::default(),
         }))
     }
@@ -146,18 +143,13 @@ impl Shared {
 
     /// A request has become so urgent.
     fn update(&self, stream: u64, urgency: Urgency) {
-        let mut updates = self.updates.borrow_mut();
-        updates.retain(|(known, _)| *known != stream);
-        if updates.len() >= UPDATES {
-            updates.pop_front();
-        }
-        updates.push_back((stream, urgency));
-        self.updated.set(self.updated.get().wrapping_add(1));
+        self.turns.borrow_mut().update(stream, urgency, self.next.get());
     }
 
-    /// How urgent a request has become, where its client said so.
-    fn urgency(&self, stream: u64) -> Option<Urgency> {
-        self.updates.borrow().iter().find(|(known, _)| *known == stream).map(|(_, urgency)| *urgency)
+    /// Wakes the one whose turn it is to write. Whether there is one.
+    fn give_turn(&self) -> bool {
+        let turn = self.turns.borrow_mut().give();
+        turn.map(Waker::wake).is_some()
     }
 }
 

@@ -1,6 +1,9 @@
 //! The sending half of a request stream. A header waits for what comes first behind it, so that both leave at once.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -22,8 +25,8 @@ pub(super) struct Sender {
     shared: Rc<Shared>,
     /// Written, and not sent.
     waiting: BytesMut,
-    /// Changes of urgency that were looked at.
-    updated: u32,
+    /// As urgent as quinn knows it to be.
+    urgency: Urgency,
     finished: bool,
 }
 
@@ -32,13 +35,21 @@ impl Drop for Sender {
         if !self.finished {
             self.reset(Code::InternalError);
         }
+        self.shared.turns.borrow_mut().close(self.id());
     }
 }
 
 impl Sender {
     /// A stream on which nothing was sent.
     pub(super) fn new(stream: quinn::SendStream, shared: &Rc<Shared>) -> Self {
-        Self { stream, shared: Rc::clone(shared), waiting: BytesMut::new(), updated: 0, finished: false }
+        let urgency = Urgency::default();
+        let this = Self { stream, shared: Rc::clone(shared), waiting: BytesMut::new(), urgency, finished: false };
+        shared.turns.borrow_mut().open(this.id());
+        this
+    }
+
+    fn id(&self) -> u64 {
+        VarInt::from(self.stream.id()).into_inner()
     }
 
     /// The response's header, or that of an informational one.
@@ -69,7 +80,7 @@ impl Sender {
     pub(super) async fn flush(&mut self) -> Result<(), Gone> {
         if self.waits() {
             let waiting = self.waiting.split().freeze();
-            self.stream.write_all_chunks(&mut [waiting]).await.map_err(Gone::of)?;
+            self.send(&mut [waiting]).await?;
         }
         Ok(())
     }
@@ -79,10 +90,27 @@ impl Sender {
         if piece.is_empty() {
             return Ok(());
         }
-        self.look_up();
         self.write(|out| response::put_data_head(piece.len(), out));
         let waiting = self.waiting.split().freeze();
-        self.stream.write_all_chunks(&mut [waiting, piece]).await.map_err(Gone::of)
+        self.send(&mut [waiting, piece]).await
+    }
+
+    /// Sends all of this, each time there is room for some of it when it has its turn.
+    async fn send(&mut self, mut pieces: &mut [Bytes]) -> Result<(), Gone> {
+        poll_fn(|cx| {
+            if !self.shared.turns.borrow_mut().take(self.id(), || cx.waker().clone()) {
+                return Poll::Pending;
+            }
+            self.prefer();
+            while !pieces.is_empty() {
+                // Dropped before its end, it has written nothing.
+                let written = ready!(pin!(self.stream.write_chunks(pieces)).poll(cx)).map_err(Gone::of)?;
+                self.shared.turns.borrow_mut().wrote(self.id());
+                pieces = std::mem::take(&mut pieces).get_mut(written.chunks..).unwrap_or_default();
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
     }
 
     /// Trailers, after the body.
@@ -107,26 +135,24 @@ impl Sender {
     /// How urgent the request is to its client.
     pub(super) fn heed(&mut self, request: &HeaderMap) {
         if let Some(field) = request.get(PRIORITY) {
-            self.prefer(Urgency::of(field.as_bytes()));
-        }
-        self.look_up();
-    }
-
-    /// Looks whether that has changed.
-    fn look_up(&mut self) {
-        let updated = self.shared.updated.get();
-        if updated != self.updated {
-            self.updated = updated;
-            if let Some(urgency) = self.shared.urgency(VarInt::from(self.stream.id()).into_inner()) {
-                self.prefer(urgency);
-            }
+            self.shared.turns.borrow_mut().says(self.id(), Urgency::of(field.as_bytes()));
         }
     }
 
-    /// Its packets go out before those of less urgent streams.
-    fn prefer(&self, urgency: Urgency) {
-        let level = |urgency: Urgency| i32::try_from(urgency.level()).unwrap_or_default();
-        // quinn begins with 0, and sends higher ones first. A stream that is gone has no use for it.
-        let _ = self.stream.set_priority(level(Urgency::default()) - level(urgency));
+    /// What says whether more urgent answers were sent since it was last asked.
+    pub(super) fn passed_over(&self) -> impl Fn() -> bool + use<> {
+        let (shared, id) = (Rc::clone(&self.shared), self.id());
+        move || shared.turns.borrow_mut().passed_over(id)
+    }
+
+    /// Its packets go out before those of less urgent streams. (quinn looks at this when it next sends of the stream: one that has
+    /// become more urgent is passed over until then.)
+    fn prefer(&mut self) {
+        let urgency = self.shared.turns.borrow().urgency(self.id());
+        if std::mem::replace(&mut self.urgency, urgency) != urgency {
+            let level = |urgency: Urgency| i32::try_from(urgency.level()).unwrap_or_default();
+            // quinn begins with 0, and sends higher ones first. A stream that is gone has no use for it.
+            let _ = self.stream.set_priority(level(Urgency::default()) - level(urgency));
+        }
     }
 }

@@ -54,11 +54,7 @@ pub(in crate::http) async fn serve(shared: &Rc<Shared>, mut rest: Rest) -> Resul
             }
         }
         loop {
-            while let Poll::Ready(Some(ended)) = open.poll_next_unpin(cx) {
-                if let Err(Gone(error)) = ended {
-                    tracing::debug!(client = %connection.client, error, "HTTP/3 request broke off");
-                }
-            }
+            go_on(shared, &mut open, cx);
             let Poll::Ready(accepted) = requests.as_mut().poll(cx) else { break };
             let (send, receive) = accepted.map_err(Gone::of)?;
             requests.set(quic.accept_bi());
@@ -77,6 +73,10 @@ pub(in crate::http) async fn serve(shared: &Rc<Shared>, mut rest: Rest) -> Resul
             }
         }
         while let Poll::Ready(Some(())) = beside.poll_next_unpin(cx) {}
+        // What clients say of urgency counts by now.
+        while shared.give_turn() {
+            go_on(shared, &mut open, cx);
+        }
         finishing |= shared.left.get() && open.is_empty();
         if finishing && !shared.refusing.replace(true) {
             beside.push(Box::pin(Rc::clone(shared).refuse_more()));
@@ -90,7 +90,14 @@ pub(in crate::http) async fn serve(shared: &Rc<Shared>, mut rest: Rest) -> Resul
         return Ok(());
     }
     if matches!(leaving, Leaving::Close) {
-        while open.next().await.is_some() {}
+        poll_fn(|cx| {
+            go_on(shared, &mut open, cx);
+            while shared.give_turn() {
+                go_on(shared, &mut open, cx);
+            }
+            if open.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
     // The last data may still be under way: closing now would cut it off. A client that knows it is over closes first.
     let (shortest, longest) = LAST_PACKETS;
@@ -100,6 +107,15 @@ pub(in crate::http) async fn serve(shared: &Rc<Shared>, mut rest: Rest) -> Resul
         () = tokio::time::sleep(wait) => quic.close(said(Code::NoError), b""),
     }
     Ok(())
+}
+
+/// Goes on with the requests that are awake, each as far as it gets.
+fn go_on(shared: &Shared, open: &mut Requests, cx: &mut Context<'_>) {
+    while let Poll::Ready(Some(ended)) = open.poll_next_unpin(cx) {
+        if let Err(Gone(error)) = ended {
+            tracing::debug!(client = %shared.client.client, error, "HTTP/3 request broke off");
+        }
+    }
 }
 
 /// Whether the handshake was done in time; pending where that is known.

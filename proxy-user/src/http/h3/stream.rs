@@ -125,6 +125,7 @@ async fn answer(
 
 /// Sends an answer whose header waits, to its end.
 async fn content(mut reply: Sender, mut body: ResponseBody, mut patience: Patience) -> Result<(), Gone> {
+    let passed_over = reply.passed_over();
     loop {
         // The header waits for content that is there, and for no other.
         let frame = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
@@ -135,7 +136,7 @@ async fn content(mut reply: Sender, mut body: ResponseBody, mut patience: Patien
         let frame = match frame.await {
             Some(Some(frame)) => frame.map_err(|fault| Gone(fault.to_string()))?,
             over => {
-                patience.send(reply.flush()).await.ok_or_else(slow)??;
+                patience.send_behind(reply.flush(), &passed_over).await.ok_or_else(slow)??;
                 match over {
                     Some(_) => return reply.finish(),
                     None => continue,
@@ -143,10 +144,10 @@ async fn content(mut reply: Sender, mut body: ResponseBody, mut patience: Patien
             }
         };
         match frame.into_data() {
-            Ok(data) => patience.send(reply.data(data)).await.ok_or_else(slow)??,
+            Ok(data) => patience.send_behind(reply.data(data), &passed_over).await.ok_or_else(slow)??,
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
-                    patience.send(reply.trailers(&trailers)).await.ok_or_else(slow)??;
+                    patience.send_behind(reply.trailers(&trailers), &passed_over).await.ok_or_else(slow)??;
                 }
             }
         }

@@ -125,7 +125,8 @@ fn h3_frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     [vec![kind], varint(payload.len()), payload.to_vec()].concat()
 }
 
-fn h3_block(fields: &Fields) -> Vec<u8> {
+/// A HEADERS frame with these fields.
+pub fn h3_block(fields: &Fields) -> Vec<u8> {
     let mut block = vec![0, 0];
     for (name, value) in fields {
         // A literal with a name of its own (RFC 9204 section 4.5.6).
