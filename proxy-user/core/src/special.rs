@@ -50,7 +50,8 @@ impl Special {
         self.intersects(any)
     }
 
-    fn one(name: &HeaderName) -> Self {
+    /// What this name is.
+    pub fn one(name: &HeaderName) -> Self {
         match *name {
             CONNECTION => Self::CONNECTION,
             TE => Self::TE,

@@ -26,8 +26,8 @@ pub enum Payload {
     Full(Bytes),
     /// A file, or parts of it.
     File(Box<FileBody>),
-    /// The origin's body and the connection that it comes on.
-    Origin(OriginBody, Lease),
+    /// The origin's body and the connection that it comes on. A pointer: an answer passes through many hands.
+    Origin(Box<(OriginBody, Lease)>),
     /// No body: the connection goes on as a tunnel.
     Tunnel(Box<OriginStream>),
 }
@@ -75,7 +75,7 @@ impl ResponseBody {
             Payload::Empty | Payload::Tunnel(_) => true,
             Payload::Full(text) => text.is_empty(),
             Payload::File(file) => file.left() == 0,
-            Payload::Origin(body, _) => body.is_end_stream(),
+            Payload::Origin(origin) => origin.0.is_end_stream(),
         };
         if ended {
             self.end();
@@ -85,9 +85,10 @@ impl ResponseBody {
     fn end(&mut self) {
         let Some(journey) = &mut self.journey else { return };
         journey.complete = true;
-        if let Payload::Origin(_, lease) = std::mem::replace(&mut self.payload, Payload::Empty)
+        if let Payload::Origin(origin) = std::mem::replace(&mut self.payload, Payload::Empty)
             && journey.exchange.body_finished()
         {
+            let (_, lease) = *origin;
             lease.give_back();
         }
     }
@@ -117,13 +118,13 @@ impl ResponseBody {
                     return this.fail(Fault::internal(Kind::FileBroken, "the file could not be read to its end"));
                 }
             },
-            Payload::Origin(body, lease) => match body.poll_frame(cx) {
+            Payload::Origin(origin) => match origin.0.poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    lease.deadline.clear();
+                    origin.1.deadline.clear();
                     frame
                 }
                 Poll::Ready(Some(Err(()))) => {
-                    lease.broke_off();
+                    origin.1.broke_off();
                     return this.fail(Fault::upstream(Kind::Closed, "the origin broke off its response"));
                 }
                 Poll::Ready(None) => {
@@ -131,6 +132,7 @@ impl ResponseBody {
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
+                    let lease = &origin.1;
                     if let Some(journey) = &this.journey {
                         lease.deadline.set_if_clear(journey.exchange.read_timeout());
                     }
@@ -194,7 +196,7 @@ impl Body for ResponseBody {
             Payload::Empty | Payload::Tunnel(_) => true,
             Payload::Full(text) => text.is_empty(),
             Payload::File(file) => file.left() == 0,
-            Payload::Origin(body, _) => body.is_end_stream(),
+            Payload::Origin(origin) => origin.0.is_end_stream(),
         }
     }
 
@@ -205,7 +207,7 @@ impl Body for ResponseBody {
             Payload::Empty | Payload::Tunnel(_) => SizeHint::with_exact(0),
             Payload::Full(text) => SizeHint::with_exact(text.len() as u64),
             Payload::File(file) => SizeHint::with_exact(file.left()),
-            Payload::Origin(body, _) => body.size_hint(),
+            Payload::Origin(origin) => origin.0.size_hint(),
         }
     }
 }

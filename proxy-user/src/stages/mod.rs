@@ -251,9 +251,10 @@ async fn forward(exchange: &mut Exchange, hooks: &Hooks, mut body: RequestBody) 
 fn show(page: &hooks::Page, exchange: &Exchange, head: &mut response::Parts, payload: &mut Payload) {
     page::without_content(&mut head.headers);
     head.headers.insert(CONTENT_TYPE, page.content_type.clone());
-    if let Payload::Origin(body, lease) = std::mem::replace(payload, Payload::Full(page.body.clone()))
+    if let Payload::Origin(origin) = std::mem::replace(payload, Payload::Full(page.body.clone()))
         && exchange.body_finished()
     {
+        let (body, lease) = *origin;
         upstream::discard::discard(body, lease);
     }
 }

@@ -273,7 +273,7 @@ fn receive(response: http::Response<OriginBody>, lease: Lease) -> Result<(respon
     }
     head.version = Version::HTTP_11;
     head.extensions.clear();
-    Ok((head, Payload::Origin(body, lease)))
+    Ok((head, Payload::Origin(Box::new((body, lease)))))
 }
 
 /// What a request is told apart by.

@@ -15,11 +15,15 @@ pub mod thread;
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
+use bytes::BytesMut;
 use http::HeaderValue;
 use proxy_core::abuse::bucket::Bucket;
 use proxy_core::abuse::ledger::Ledger;
@@ -39,6 +43,27 @@ const POOL_SWEEP_TICKS: u32 = 10;
 /// Sweeps between two hand-overs of access log lines.
 const LOG_FLUSH_TICKS: u32 = 3;
 
+/// Request ids that share an allocation.
+const IDS_AT_ONCE: usize = 64;
+
+/// Where the current snapshot stands.
+struct Current(Arc<Shared>);
+
+impl Deref for Current {
+    type Target = ArcSwap<Snapshot>;
+
+    fn deref(&self) -> &ArcSwap<Snapshot> {
+        &self.0.snapshot
+    }
+}
+
+/// What new requests go by.
+struct InForce {
+    /// Tells by one load that nothing has changed.
+    current: Cache<Current, Arc<Snapshot>>,
+    live: Rc<Live>,
+}
+
 /// What a worker's connections and requests share.
 pub struct Worker {
     /// Index among the workers.
@@ -51,7 +76,7 @@ pub struct Worker {
     pub deadlines: Deadlines,
     /// This worker's end of the access log.
     pub log: Option<LineBuffer>,
-    live: RefCell<Rc<Live>>,
+    in_force: RefCell<InForce>,
     drain: watch::Sender<bool>,
     draining: Cell<bool>,
     active: Cell<u32>,
@@ -59,6 +84,8 @@ pub struct Worker {
     held: Cell<u32>,
     room: Notify,
     ids: Cell<u64>,
+    /// Room for the text of the next ones.
+    id_room: RefCell<BytesMut>,
     boot: u32,
     pushes: Cell<(Instant, u32)>,
     /// How badly sources behave.
@@ -120,13 +147,14 @@ impl Worker {
             stats,
             deadlines: Deadlines::default(),
             log: log.map(LineBuffer::new),
-            live: RefCell::new(live),
+            in_force: RefCell::new(InForce { current: Cache::new(Current(Arc::clone(&shared))), live }),
             drain: watch::Sender::new(false),
             draining: Cell::new(false),
             active: Cell::new(0),
             held: Cell::new(0),
             room: Notify::new(),
             ids: Cell::new(0),
+            id_room: RefCell::default(),
             boot: RandomState::new().hash_one(index) as u32,
             pushes: Cell::new((now, 0)),
             ledger: RefCell::new(Ledger::new(RandomState::new().hash_one(index))),
@@ -141,12 +169,12 @@ impl Worker {
 
     /// The current snapshot with this worker's pools; a pointer comparison unless it has changed.
     pub fn live(&self) -> Rc<Live> {
-        let current = self.shared.snapshot.load();
-        let mut live = self.live.borrow_mut();
-        if !Arc::ptr_eq(&current, &live.snapshot) {
-            *live = Rc::new(Live::new(Arc::clone(&current), Some(&live)));
+        let InForce { current, live } = &mut *self.in_force.borrow_mut();
+        let current = current.load();
+        if !Arc::ptr_eq(current, &live.snapshot) {
+            *live = Rc::new(Live::new(Arc::clone(current), Some(live)));
         }
-        Rc::clone(&live)
+        Rc::clone(live)
     }
 
     /// Requests that this worker has given an id.
@@ -168,7 +196,13 @@ impl Worker {
                 value >>= 4;
             }
         }
-        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+        let mut room = self.id_room.borrow_mut();
+        if room.capacity() < text.len() {
+            *room = BytesMut::with_capacity(text.len() * IDS_AT_ONCE);
+        }
+        room.extend_from_slice(&text);
+        let text = room.split().freeze();
+        HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
     }
 
     /// `CLOCK_MONOTONIC` nanoseconds at `instant`, without asking the clock again.
@@ -267,7 +301,7 @@ impl Worker {
         {
             log.flush();
         }
-        for pool in self.live.borrow().pools.iter().filter(|pool| pool.probe_due(now)) {
+        for pool in self.in_force.borrow().live.pools.iter().filter(|pool| pool.probe_due(now)) {
             pool.probe();
         }
         if ticks.is_multiple_of(POOL_SWEEP_TICKS) {

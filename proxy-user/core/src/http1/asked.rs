@@ -3,12 +3,13 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Uri, Version};
 use httparse::{Header, ParserConfig, Status};
 
 use super::fields::{Places, has_lone_line_feed, keeps};
+use super::lines::{Fields, Lines};
 use super::{Body, decimal, names};
 use crate::special::Special;
 
@@ -122,6 +123,9 @@ fn ends_within(came: &[u8], looked_at: usize) -> bool {
 }
 
 fn parse(came: &mut BytesMut, bounds: Bounds) -> Result<Option<Asked>, Refused> {
+    if let Some((line, fields)) = by_lines(came, bounds) {
+        return asked(line, fields, false).map(Some);
+    }
     let mut few = [const { MaybeUninit::<Header<'_>>::uninit() }; FEW_FIELDS];
     let mut many = Vec::new();
     let room = if let Some(room) = few.get_mut(..bounds.fields) {
@@ -138,29 +142,62 @@ fn parse(came: &mut BytesMut, bounds: Bounds) -> Result<Option<Asked>, Refused> 
         Err(httparse::Error::TooManyHeaders) => return Err(Refused::Long),
         Err(_) => return Err(Refused::Malformed),
     };
-    let (Some(method), Some(path), Some(version)) = (request.method, request.path, request.version) else {
-        return Err(Refused::Malformed);
-    };
-    if path.len() > MAX_TARGET {
-        return Err(Refused::LongTarget);
-    }
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refused::Malformed)?;
-    let base = came.as_ptr().addr();
-    let start = path.as_ptr().addr().wrapping_sub(base);
-    let (target, has_fragment) = (start..start + path.len(), memchr::memchr(b'#', path.as_bytes()).is_some());
+    let line = Line::of(&request)?;
     let mut places = Places::default();
-    places.note(request.headers, base).ok_or(Refused::Malformed)?;
+    places.note(request.headers, came.as_ptr().addr()).ok_or(Refused::Malformed)?;
     let bytes = came.split_to(length).freeze();
     let fields = places.fields(&bytes).ok_or(Refused::Malformed)?;
-    let target = Uri::from_maybe_shared(bytes.slice(target)).map_err(|_| Refused::Malformed)?;
-    let is_old = version == 0;
     let special = Special::of(&fields);
+    let bare_line_feed = has_lone_line_feed(&bytes);
+    asked(line, (fields, special), bare_line_feed).map(Some)
+}
+
+/// The same for a header of lines as nearly all are; nothing is taken where it is another one.
+fn by_lines(came: &mut BytesMut, bounds: Bounds) -> Option<(Line, Fields)> {
+    let mut lines = Lines::default();
+    lines.find(came, bounds.fields)?;
+    if lines.length() > bounds.bytes {
+        return None;
+    }
+    let mut request = httparse::Request::new(&mut []);
+    // Without the fields, of which it says that they are not there yet.
+    request.parse(lines.first(came)).ok()?;
+    let line = Line::of(&request).ok()?;
+    Some((line, lines.take(came)?))
+}
+
+/// A request line.
+struct Line {
+    method: Method,
+    target: Bytes,
+    has_fragment: bool,
+    is_old: bool,
+}
+
+impl Line {
+    fn of(request: &httparse::Request<'_, '_>) -> Result<Self, Refused> {
+        let (Some(method), Some(path), Some(version)) = (request.method, request.path, request.version) else {
+            return Err(Refused::Malformed);
+        };
+        if path.len() > MAX_TARGET {
+            return Err(Refused::LongTarget);
+        }
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refused::Malformed)?;
+        // A copy: where the fields are known nothing else holds what came.
+        let target = Bytes::copy_from_slice(path.as_bytes());
+        Ok(Self { method, has_fragment: target.contains(&b'#'), target, is_old: version == 0 })
+    }
+}
+
+fn asked(line: Line, (fields, special): Fields, bare_line_feed: bool) -> Result<Asked, Refused> {
+    let Line { method, target, has_fragment, is_old } = line;
+    let target = Uri::from_maybe_shared(target).map_err(|_| Refused::Malformed)?;
     let (body, fault) = match framing(is_old, special, &fields) {
         Ok(body) => (body, None),
         Err(fault) => (Body::None, Some(fault)),
     };
-    let fault = fault.or(has_fragment.then_some(FRAGMENT)).or(has_lone_line_feed(&bytes).then_some(BARE_LF));
-    Ok(Some(Asked {
+    let fault = fault.or(has_fragment.then_some(FRAGMENT)).or(bare_line_feed.then_some(BARE_LF));
+    Ok(Asked {
         body: if fault.is_some() { Body::None } else { body },
         keeps: fault.is_none() && keeps(is_old, special, &fields),
         expects: !is_old
@@ -172,7 +209,7 @@ fn parse(came: &mut BytesMut, bounds: Bounds) -> Result<Option<Asked>, Refused> 
         version: if is_old { Version::HTTP_10 } else { Version::HTTP_11 },
         fields,
         fault,
-    }))
+    })
 }
 
 /// The end of the body (section 6.3), where there is but one way to read it.

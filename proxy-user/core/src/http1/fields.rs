@@ -10,7 +10,7 @@ use crate::special::Special;
 /// Fields whose places are noted without an allocation.
 const FEW: usize = 16;
 /// Fields that a proxy adds to a header: there is room for them, so that the map does not have to grow for each message.
-const ADDED: usize = 6;
+pub(super) const ADDED: usize = 6;
 
 /// Where the fields of a parsed header lie in its bytes, so that each value becomes a view of them and not a copy.
 #[derive(Default)]
@@ -32,12 +32,17 @@ impl Places {
     pub(super) fn fields(&mut self, bytes: &Bytes) -> Option<HeaderMap> {
         let mut fields = HeaderMap::with_capacity(self.0.len() + ADDED);
         for (name, start, len) in self.0.drain(..) {
-            // An empty value lies anywhere.
-            let value = if len == 0 { Bytes::new() } else { bytes.slice(start..start + len) };
-            fields.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+            fields.append(name, value_of(bytes, start, len)?);
         }
         Some(fields)
     }
+}
+
+/// A view of some of these bytes as a value.
+pub(super) fn value_of(bytes: &Bytes, start: usize, len: usize) -> Option<HeaderValue> {
+    // An empty value lies anywhere.
+    let value = if len == 0 { Bytes::new() } else { bytes.slice(start..start + len) };
+    HeaderValue::from_maybe_shared(value).ok()
 }
 
 /// A number as `Content-Length` has it (RFC 9110 section 8.6): digits and nothing else.
@@ -73,6 +78,11 @@ pub(super) fn has_lone_line_feed(lines: &[u8]) -> bool {
 pub(super) fn keeps(is_old: bool, special: Special, fields: &HeaderMap) -> bool {
     if !special.has(Special::CONNECTION) {
         return !is_old;
+    }
+    let mut lists = fields.get_all(CONNECTION).iter();
+    // What most say.
+    if !is_old && lists.all(|list| list.as_bytes().eq_ignore_ascii_case(b"keep-alive")) {
+        return true;
     }
     let says = |option| fields.get_all(CONNECTION).iter().any(|list| names(list, option));
     if is_old { says("keep-alive") && !says("close") } else { !says("close") }

@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, StatusCode};
 use httparse::{ParserConfig, Status};
 
 use super::fields::{Places, keeps};
+use super::lines::{Fields, Lines};
 use super::{Wrong, decimal};
 use crate::special::Special;
 
@@ -45,6 +46,9 @@ pub enum Framing {
 /// # Errors
 /// See [`Wrong`]; the connection is of no more use.
 pub fn parse(came: &mut BytesMut, asked: &Method) -> Result<Option<Head>, Wrong> {
+    if let Some((status, is_old, (fields, special))) = by_lines(came) {
+        return head(status, asked, is_old, special, fields).map(Some);
+    }
     let mut room = [MaybeUninit::uninit(); MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut response, came, &mut room);
@@ -61,9 +65,25 @@ pub fn parse(came: &mut BytesMut, asked: &Method) -> Result<Option<Head>, Wrong>
     places.note(response.headers, came.as_ptr().addr()).ok_or(Wrong::Head)?;
     let fields = places.fields(&came.split_to(length).freeze()).ok_or(Wrong::Head)?;
     let special = Special::of(&fields);
+    head(status, asked, is_old, special, fields).map(Some)
+}
+
+/// The same for a header of lines as nearly all are; nothing is taken where it is another one.
+fn by_lines(came: &mut BytesMut) -> Option<(StatusCode, bool, Fields)> {
+    let mut lines = Lines::default();
+    lines.find(came, MAX_FIELDS)?;
+    let mut response = httparse::Response::new(&mut []);
+    // Without the fields, of which it says that they are not there yet.
+    response.parse(lines.first(came)).ok()?;
+    let (code, version) = (response.code.filter(|_| response.reason.is_some())?, response.version?);
+    let status = StatusCode::from_u16(code).ok()?;
+    Some((status, version == 0, lines.take(came)?))
+}
+
+fn head(status: StatusCode, asked: &Method, is_old: bool, special: Special, fields: HeaderMap) -> Result<Head, Wrong> {
     let framing = framing(status, asked, is_old, special, &fields)?;
     let keeps = framing != Framing::Close && keeps(is_old, special, &fields);
-    Ok(Some(Head { status, fields, framing, keeps }))
+    Ok(Head { status, fields, framing, keeps })
 }
 
 fn framing(

@@ -5,6 +5,8 @@ mod asked;
 mod chunks;
 mod fields;
 mod head;
+mod known;
+mod lines;
 mod request;
 mod response;
 mod rest;

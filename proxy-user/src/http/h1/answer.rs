@@ -70,7 +70,7 @@ pub(super) fn begin(wire: &RefCell<Wire>, head: &response::Parts, ending: Ending
 /// Sends what was begun, and the body behind it.
 pub(super) async fn send(
     wire: &RefCell<Wire>,
-    mut body: ResponseBody,
+    body: &mut ResponseBody,
     asked: &Asked,
     ending: Ending,
 ) -> Result<(), Broken> {
@@ -82,7 +82,7 @@ pub(super) async fn send(
         trailers: asked.trailers,
         state: if bare { State::Whole } else { State::Open },
     };
-    poll_fn(|cx| sending.poll(cx, wire, &mut body)).await
+    poll_fn(|cx| sending.poll(cx, wire, body)).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

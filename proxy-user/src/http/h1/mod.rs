@@ -208,7 +208,10 @@ impl Session {
             (true, false) => Persistence::Implied,
         };
         answer::begin(&self.wire, &head, ending, persistence);
-        if answer::send(&self.wire, body, &about, ending).await.is_err() {
+        let sent = answer::send(&self.wire, &mut body, &about, ending).await;
+        // The request ends with it.
+        drop(body);
+        if sent.is_err() {
             // No orderly end: TLS tells the client by that that it is not whole.
             return Next::End(End::Gone);
         }

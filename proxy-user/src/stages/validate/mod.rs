@@ -178,21 +178,34 @@ fn host(uri: &Uri, headers: &HeaderMap, version: HttpVersion) -> Result<(Host, O
 /// The host of `host[:port]`, if both are well formed (RFC 3986 section 3.2.2).
 fn checked(authority: &str) -> Result<&str, Fault> {
     const BAD: Fault = Fault::bad_request("the host is not valid");
-    let (host, port) = if authority.starts_with('[') {
-        let end = authority.find(']').ok_or(BAD)?;
-        let (host, rest) = authority.split_at(end + 1);
-        (host, rest.strip_prefix(':').or(rest.is_empty().then_some("")).ok_or(BAD)?)
+    let (host, port, valid) = if let Some(inside) = authority.strip_prefix('[') {
+        let (inside, rest) = inside.split_once(']').ok_or(BAD)?;
+        let (host, _) = authority.split_at(authority.len() - rest.len());
+        (host, rest, inside.parse::<std::net::Ipv6Addr>().is_ok())
     } else {
-        authority.split_once(':').unwrap_or((authority, ""))
+        let is_of_name = |byte: u8| OF_NAME.get(usize::from(byte)).is_some_and(|is| *is);
+        let end = authority.bytes().position(|byte| !is_of_name(byte)).unwrap_or(authority.len());
+        // What is no name is ASCII or begins a character.
+        let (host, rest) = authority.split_at_checked(end).ok_or(BAD)?;
+        (host, rest, !host.is_empty())
     };
-    let inside = host.strip_prefix('[').and_then(|inside| inside.strip_suffix(']'));
-    let valid = match inside {
-        Some(inside) => inside.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b)),
+    let port_valid = match port.strip_prefix(':') {
+        Some(port) => port.is_empty() || port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit()),
+        None => port.is_empty(),
     };
-    let port_valid = port.is_empty() || port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit());
     if valid && port_valid { Ok(host) } else { Err(BAD) }
 }
+
+/// Which bytes may stand in a name (`reg-name`). A table: each request has a host.
+static OF_NAME: [bool; 256] = {
+    let mut of_name = [false; 256];
+    let mut rest: &[u8] = b"-._~%!$&'()*+,;=0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    while let [byte, others @ ..] = rest {
+        of_name[*byte as usize] = true;
+        rest = others;
+    }
+    of_name
+};
 
 #[cfg(test)]
 mod tests {
@@ -231,6 +244,11 @@ mod tests {
             ("[::1]x", None),
             ("[nonsense]", None),
             ("a@b", None),
+            ("a\u{e9}", None),
+            ("[::1]:443:", None),
+            ("[::1]]", None),
+            ("a:", Some("a")),
+            ("a_~%41!$&'()*+,;=-.Z9:1", Some("a_~%41!$&'()*+,;=-.Z9")),
         ] {
             assert_eq!(checked(authority).ok(), host, "{authority}");
         }

@@ -1,0 +1,306 @@
+//! Header fields read line by line, by what is known of lines and whole headers that came before. What is known is not parsed
+//! again, and its values are shared.
+//!
+//! It is for headers as nearly all are: whole, each line ended by CRLF. Whatever is otherwise is left to the parser proper, so that
+//! nothing is taken here that would be refused there.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use super::fields::{ADDED, value_of};
+use super::known::{Memory, digest};
+use crate::special::Special;
+
+/// What is nobody else's, and is not remembered: another connection's bytes are compared with what is.
+const SECRET: [HeaderName; 4] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE];
+/// Bytes of a line that is remembered.
+const MOST_OF_LINE: usize = 256;
+/// Bytes of a header whose fields are remembered together.
+const MOST_OF_HEAD: usize = 2 << 10;
+/// Lines whose ends are noted without an allocation, and that are remembered together.
+const FEW: usize = 24;
+
+thread_local! {
+    static LINES: RefCell<Memory<Field, 256>> = const { RefCell::new(Memory::new()) };
+    static HEADS: RefCell<Memory<Fields, 64>> = const { RefCell::new(Memory::new()) };
+}
+
+/// A field.
+struct Field {
+    name: HeaderName,
+    value: HeaderValue,
+    special: Special,
+}
+
+/// All of a header, and which special ones they have.
+pub(super) type Fields = (HeaderMap, Special);
+
+/// Where the lines of a whole header end.
+#[derive(Default)]
+pub(super) struct Lines {
+    /// The first line's, and each field's.
+    ends: SmallVec<[usize; FEW]>,
+}
+
+impl Lines {
+    /// Finds those of the header in front; none where it is not whole, has more fields, begins with an empty line, or where a line
+    /// feed stands alone. In place: this is large, and every message has one.
+    pub(super) fn find(&mut self, came: &[u8], fields: usize) -> Option<()> {
+        // Lines are short: eight bytes at a time is less work than a search of its own for each.
+        let (words, rest) = came.as_chunks();
+        for (nth, word) in words.iter().enumerate() {
+            let mut feeds = line_feeds(u64::from_le_bytes(*word));
+            while feeds != 0 {
+                let at = nth * size_of::<u64>() + (feeds.trailing_zeros() / u8::BITS) as usize;
+                if self.ends_at(came, at, fields)? {
+                    return Some(());
+                }
+                feeds &= feeds - 1;
+            }
+        }
+        for (nth, byte) in rest.iter().enumerate() {
+            if *byte == b'\n' && self.ends_at(came, came.len() - rest.len() + nth, fields)? {
+                return Some(());
+            }
+        }
+        None
+    }
+
+    /// Takes note of a line feed; whether the header ends there.
+    fn ends_at(&mut self, came: &[u8], at: usize, fields: usize) -> Option<bool> {
+        came.get(at.checked_sub(1)?).filter(|byte| **byte == b'\r')?;
+        let start = self.ends.last().copied().unwrap_or_default();
+        if at == start + 1 {
+            return (start > 0).then_some(true);
+        }
+        if self.ends.len() > fields {
+            return None;
+        }
+        self.ends.push(at + 1);
+        Some(false)
+    }
+
+    /// The first line.
+    pub(super) fn first<'c>(&self, came: &'c [u8]) -> &'c [u8] {
+        self.ends.first().and_then(|end| came.get(..*end)).unwrap_or_default()
+    }
+
+    /// Bytes of the header.
+    pub(super) fn length(&self) -> usize {
+        self.ends.last().map_or(0, |last| last + b"\r\n".len())
+    }
+
+    /// Takes the header from the front of what came. What has a line that is no field stays.
+    pub(super) fn take(&self, came: &mut BytesMut) -> Option<Fields> {
+        let text = self.text(came)?;
+        let digest = digest(text);
+        let Some(fields) = HEADS.with_borrow(|heads| heads.find(text, digest).cloned()) else {
+            return self.read(came, digest);
+        };
+        came.advance(self.length());
+        Some(fields)
+    }
+
+    fn read(&self, came: &mut BytesMut, digest: u64) -> Option<Fields> {
+        let bytes = came.split_to(self.length()).freeze();
+        if let Some(fields) = self.fields(&bytes) {
+            self.remember(&bytes, digest, &fields.0);
+            return Some(fields);
+        }
+        let mut back = BytesMut::from(&bytes[..]);
+        back.unsplit(std::mem::take(came));
+        *came = back;
+        None
+    }
+
+    /// The bytes of the fields.
+    fn text<'c>(&self, came: &'c [u8]) -> Option<&'c [u8]> {
+        came.get(*self.ends.first()?..self.length())
+    }
+
+    fn fields(&self, bytes: &Bytes) -> Option<Fields> {
+        let mut fields = HeaderMap::with_capacity(self.ends.len() + ADDED);
+        let mut all = Special::empty();
+        LINES.with_borrow_mut(|lines| {
+            for ends in self.ends.windows(2) {
+                let &[start, end] = ends else { continue };
+                let line = bytes.get(start..end)?;
+                let digest = digest(line);
+                if let Some(known) = lines.find(line, digest) {
+                    fields.append(known.name.clone(), known.value.clone());
+                    all |= known.special;
+                    continue;
+                }
+                let (name, value) = parse(line)?;
+                let special = Special::one(&name);
+                if line.len() <= MOST_OF_LINE && lines.missed(digest) && !SECRET.contains(&name) {
+                    let text = Bytes::copy_from_slice(line);
+                    let value = value_of(&text, value.start, value.len())?;
+                    lines.keep(text, digest, Field { name: name.clone(), value, special });
+                }
+                fields.append(name, value_of(bytes, start + value.start, value.len())?);
+                all |= special;
+            }
+            Some((fields, all))
+        })
+    }
+
+    /// Remembers the fields of a header in these bytes, if it is worth it: read anew from a copy, so that no buffer is held.
+    fn remember(&self, bytes: &Bytes, digest: u64, fields: &HeaderMap) {
+        if bytes.len() > MOST_OF_HEAD || self.ends.len() > FEW {
+            return;
+        }
+        if HEADS.with_borrow_mut(|heads| heads.missed(digest)) && !fields.keys().any(|name| SECRET.contains(name)) {
+            let copy = Bytes::copy_from_slice(bytes);
+            if let (Some(fields), Some(start)) = (self.fields(&copy), self.ends.first()) {
+                HEADS.with_borrow_mut(|heads| heads.keep(copy.slice(start..), digest, fields));
+            }
+        }
+    }
+}
+
+/// The highest bit of each byte that is a line feed (Warren, Hacker's Delight, section 6-1).
+fn line_feeds(word: u64) -> u64 {
+    const LOW: u64 = u64::MAX / 255 * 0x7f;
+    let other = word ^ u64::from_ne_bytes([b'\n'; 8]);
+    !(((other & LOW) + LOW) | other | LOW)
+}
+
+/// A line's name and where its value stands, as httparse and the types of a field would have it: a token, a colon, and a value
+/// without the blanks around it. What may be in the value is seen where it is made.
+fn parse(line: &[u8]) -> Option<(HeaderName, Range<usize>)> {
+    let line = line.strip_suffix(b"\r\n")?;
+    let colon = memchr::memchr(b':', line)?;
+    let name = HeaderName::from_bytes(line.get(..colon)?).ok()?;
+    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let value = line.get(colon + 1..)?;
+    let end = value.iter().rposition(is_text).map_or(0, |last| last + 1);
+    let start = value.iter().take(end).position(is_text).unwrap_or_default();
+    Some((name, colon + 1 + start..colon + 1 + end))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the parser proper makes of fields.
+    fn parsed(fields: &[u8]) -> Option<HeaderMap> {
+        let mut room = [httparse::EMPTY_HEADER; 100];
+        let Ok(httparse::Status::Complete((length, parsed))) = httparse::parse_headers(fields, &mut room) else {
+            return None;
+        };
+        assert_eq!(length, fields.len());
+        let pairs = parsed.iter().map(|field| {
+            Some((HeaderName::from_bytes(field.name.as_bytes()).ok()?, HeaderValue::from_bytes(field.value).ok()?))
+        });
+        pairs.collect()
+    }
+
+    fn found(came: &[u8], fields: usize) -> Option<Lines> {
+        let mut lines = Lines::default();
+        lines.find(came, fields).map(|()| lines)
+    }
+
+    /// The same by lines, and what is left; anew, known half and known.
+    fn by_lines(fields: &[u8]) -> [Option<HeaderMap>; 3] {
+        let whole = [b"GET / HTTP/1.1\r\n", fields, b"body"].concat();
+        [(); 3].map(|()| {
+            let mut came = BytesMut::from(&whole[..]);
+            let lines = found(&came, 100)?;
+            assert_eq!(lines.first(&came), b"GET / HTTP/1.1\r\n");
+            let taken = lines.take(&mut came);
+            assert_eq!(&came[..], if taken.is_some() { b"body" } else { &whole[..] });
+            taken.map(|(fields, special)| {
+                assert_eq!(special, Special::of(&fields));
+                fields
+            })
+        })
+    }
+
+    #[test]
+    fn each_byte_is_taken_where_the_parser_takes_it() {
+        for byte in 0..=u8::MAX {
+            for line in [
+                &[b'a', byte, b':', b'b'][..],
+                &[byte, b':', b'b'],
+                &[b'a', b':', b'b', byte, b'c'],
+                &[b'a', b':', byte],
+            ] {
+                let fields = [line, b"\r\n\r\n"].concat();
+                let expected = if byte == b'\n' { None } else { parsed(&fields) };
+                assert_eq!(by_lines(&fields), [(); 3].map(|()| expected.clone()), "{:?}", line.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_whole_or_not_plain_is_left_alone() {
+        for head in
+            ["", "\r\n", "\r\n\r\n", "a\r\n", "a\r\nb: c\r\n", "a\nb: c\r\n\r\n", "a\r\nb: c\n\r\n", "a\r\nb: c\r\n\n"]
+        {
+            assert!(found(head.as_bytes(), 100).is_none(), "{head:?}");
+        }
+        let many = format!("a\r\n{}\r\n", "b: c\r\n".repeat(3));
+        assert!(found(many.as_bytes(), 2).is_none());
+        assert_eq!(found(many.as_bytes(), 3).unwrap().length(), many.len());
+    }
+
+    #[test]
+    fn secrets_and_long_lines_are_not_remembered() {
+        let long = format!("x-long: {}\r\n", "x".repeat(MOST_OF_LINE));
+        for (line, kept) in [("x-plain: said twice\r\n", true), ("Cookie: said=twice\r\n", false), (&*long, false)] {
+            let fields = format!("{line}\r\n");
+            by_lines(fields.as_bytes());
+            assert_eq!(LINES.with_borrow(|lines| lines.knows(line.as_bytes())), kept, "{line}");
+            let together = line.len() > MOST_OF_LINE || kept;
+            assert_eq!(HEADS.with_borrow(|heads| heads.knows(fields.as_bytes())), together, "{line}");
+        }
+        for long in [format!("x-long: {}\r\n\r\n", "x".repeat(MOST_OF_HEAD)), "x: y\r\n".repeat(FEW) + "\r\n"] {
+            by_lines(long.as_bytes());
+            assert!(!HEADS.with_borrow(|heads| heads.knows(long.as_bytes())));
+        }
+    }
+
+    #[test]
+    fn line_feeds_are_found_wherever_they_stand() {
+        for word in [*b"abcdefgh", *b"\n\x0b\n\n\x8a\x00\xff\n", [b'\n'; 8], [0x8a; 8], [0x0b; 8]] {
+            let expected: Vec<u32> = (0..8).filter(|at| word[*at as usize] == b'\n').collect();
+            let mut feeds = line_feeds(u64::from_le_bytes(word));
+            let mut found = Vec::new();
+            while feeds != 0 {
+                found.push(feeds.trailing_zeros() / 8);
+                feeds &= feeds - 1;
+            }
+            assert_eq!(found, expected, "{word:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever the fields are made of: the same as the parser proper has, or nothing where it has nothing.
+        #[test]
+        fn lines_are_what_the_parser_says(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "a", "Host", "connection", "Content-Length", ":", ": ", " ", "\t", "\r", "\r\n", "\r\n", "\u{e9}", "\0", "\"",
+                    "Host: a\r\n", "TE: trailers\r\n", "x-a:b\r\n", "x-a: \r\n", "x-a:\t b \t\r\n", "close",
+                ]),
+                0..20,
+            ),
+        ) {
+            let mut fields = parts.concat();
+            // Up to the end that comes first.
+            fields.push_str("\r\n\r\n");
+            let end = if fields.starts_with("\r\n") { 2 } else { fields.find("\r\n\r\n").map_or(0, |at| at + 4) };
+            let fields = &fields.as_bytes()[..end];
+            let expected = parsed(fields);
+            prop_assert_eq!(by_lines(fields), [(); 3].map(|()| expected.clone()));
+        }
+    }
+}
