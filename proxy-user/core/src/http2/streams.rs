@@ -16,6 +16,8 @@ pub enum Found<T> {
     CutOff,
     /// One that is over.
     Over,
+    /// One that may never have been and will not be, as a later one was (section 5.1.1).
+    Passed,
     /// None yet.
     Idle,
 }
@@ -27,11 +29,13 @@ pub struct Streams<T> {
     open: Vec<(u32, T)>,
     cut_off: VecDeque<u32>,
     last: u32,
+    /// Numbers were left out below the last one.
+    gaps: bool,
 }
 
 impl<T> Default for Streams<T> {
     fn default() -> Self {
-        Self { open: Vec::new(), cut_off: VecDeque::new(), last: 0 }
+        Self { open: Vec::new(), cut_off: VecDeque::new(), last: 0, gaps: false }
     }
 }
 
@@ -69,6 +73,8 @@ impl<T> Streams<T> {
             Found::Idle
         } else if self.cut_off.contains(&number) {
             Found::CutOff
+        } else if self.gaps && number < self.last {
+            Found::Passed
         } else {
             Found::Over
         }
@@ -82,6 +88,7 @@ impl<T> Streams<T> {
         if number.is_multiple_of(2) || number <= self.last {
             return Err(Broken::rule(Code::ProtocolError, "a stream whose number may not be"));
         }
+        self.gaps |= number > self.last + 2;
         self.last = number;
         Ok(())
     }
@@ -127,14 +134,18 @@ mod tests {
         }
         assert!(streams.begin(7).is_err() && streams.begin(3).is_err() && streams.begin(8).is_err());
         let found = |streams: &Streams<u32>| [1, 2, 3, 5, 7, 8, 9].map(|number| word(streams.find(number)));
-        assert_eq!(found(&streams), ["open", "idle", "over", "open", "open", "idle", "idle"]);
+        assert_eq!(found(&streams), ["open", "idle", "passed", "open", "open", "idle", "idle"]);
         assert_eq!(
             (streams.close(5, true), streams.close(1, false), streams.close(3, false)),
             (Some(5), Some(1), None)
         );
-        assert_eq!(found(&streams), ["over", "idle", "over", "cut off", "open", "idle", "idle"]);
+        assert_eq!(found(&streams), ["passed", "idle", "passed", "cut off", "open", "idle", "idle"]);
         assert_eq!((streams.len(), streams.last(), streams.iter().count()), (1, 7, 1));
-        assert_eq!(streams.take().collect::<Vec<_>>(), [7]);
+        streams.close(7, false);
+        assert_eq!(streams.find(7), Found::Over);
+        streams.begin(9).unwrap();
+        streams.open(9);
+        assert_eq!(streams.take().collect::<Vec<_>>(), [9]);
         assert!(streams.is_empty());
     }
 
@@ -153,6 +164,7 @@ mod tests {
             Found::Open(_) => "open",
             Found::CutOff => "cut off",
             Found::Over => "over",
+            Found::Passed => "passed",
             Found::Idle => "idle",
         }
     }

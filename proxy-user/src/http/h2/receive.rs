@@ -54,6 +54,7 @@ pub(super) struct Receiver {
 }
 
 const CLOSED: Broken = Broken::rule(Code::StreamClosed, "a frame on a stream that is over");
+const PASSED: Broken = Broken::rule(Code::ProtocolError, "a stream whose number was left out");
 const IDLE: Broken = Broken::rule(Code::ProtocolError, "a frame on a stream that has not begun");
 
 /// Why the connection ends with a block of fields, where it does.
@@ -111,6 +112,7 @@ impl Receiver {
             Found::Open(stream) => Found::Open(Rc::clone(stream)),
             Found::CutOff => Found::CutOff,
             Found::Over => Found::Over,
+            Found::Passed => Found::Passed,
             Found::Idle => Found::Idle,
         }
     }
@@ -128,6 +130,7 @@ impl Receiver {
                 Found::Open(open) => self.trailers(&open, stream, &block, ends),
                 Found::CutOff => self.skip(&block),
                 Found::Over => Err(CLOSED),
+                Found::Passed => Err(PASSED),
             },
             Frame::Reset { stream, code } => match self.find(stream) {
                 Found::Open(open) => {
@@ -136,7 +139,7 @@ impl Receiver {
                     Ok(())
                 }
                 Found::Idle => Err(IDLE),
-                Found::CutOff | Found::Over => Ok(()),
+                Found::CutOff | Found::Over | Found::Passed => Ok(()),
             },
             Frame::Settings(settings) => self.session.set(settings),
             Frame::Ping(payload) => {
@@ -159,7 +162,7 @@ impl Receiver {
                 Found::Open(open) if open.widen(by.into()) => Ok(()),
                 Found::Open(open) => self.wrong(&open, stream, Code::FlowControlError),
                 Found::Idle => Err(IDLE),
-                Found::CutOff | Found::Over => Ok(()),
+                Found::CutOff | Found::Over | Found::Passed => Ok(()),
             },
             Frame::Urgency { stream, urgency } => {
                 if let Found::Open(open) = self.find(stream) {
@@ -170,7 +173,7 @@ impl Receiver {
             Frame::Wrong { stream, code } => match self.find(stream) {
                 Found::Open(open) => self.wrong(&open, stream, code),
                 Found::Idle => Err(Broken::rule(code, "a frame that may not be, on a stream that has not begun")),
-                Found::CutOff | Found::Over => Ok(()),
+                Found::CutOff | Found::Over | Found::Passed => Ok(()),
             },
         }
     }
@@ -213,6 +216,7 @@ impl Receiver {
                 Ok(())
             }
             Found::Over => Err(CLOSED),
+            Found::Passed => Err(PASSED),
             Found::Idle => Err(IDLE),
         }
     }

@@ -104,7 +104,6 @@ fn poll_answer(
 }
 
 /// An answer whose header was sent.
-#[expect(clippy::large_enum_variant, reason = "most have content, and a stream has one of these")]
 enum Begun {
     /// It has no content.
     Ended,

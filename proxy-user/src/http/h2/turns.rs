@@ -16,8 +16,8 @@ pub(super) struct Turns {
     full: Cell<bool>,
     /// Streams of each urgency that have a piece in hand.
     sending: [Cell<u32>; LEVELS],
-    /// Those that wait without having sent, and those that have sent in this round.
-    held: RefCell<[Vec<Waker>; 2]>,
+    /// Those that wait: how urgent each is, and whether it has sent in this round.
+    held: RefCell<Vec<(Urgency, bool, Waker)>>,
     /// Something was handed in since this was last asked.
     handed: Cell<bool>,
 }
@@ -39,11 +39,12 @@ impl Turns {
             return false;
         }
         self.full.set(false);
-        let mut held = self.held.borrow_mut();
-        let mut any = false;
-        for waker in held.iter_mut().flat_map(std::mem::take) {
+        let mut held = self.held.take();
+        // They are polled in the order in which they are woken.
+        held.sort_by_key(|(urgency, sent, _)| (*urgency, *sent));
+        let any = !held.is_empty();
+        for (_, _, waker) in held {
             waker.wake();
-            any = true;
         }
         any
     }
@@ -70,9 +71,10 @@ impl Turns {
     pub(super) fn waits(&self, urgency: Urgency, sent: bool, cx: &Context<'_>) -> bool {
         let behind = || self.sending.iter().take(urgency.level()).any(|sending| sending.get() > 0);
         let waits = self.full.get() || self.blocked.get() && behind();
-        if waits && let Some(held) = self.held.borrow_mut().get_mut(usize::from(sent)) {
-            if !held.iter().any(|waker| waker.will_wake(cx.waker())) {
-                held.push(cx.waker().clone());
+        if waits {
+            let mut held = self.held.borrow_mut();
+            if !held.iter().any(|(.., waker)| waker.will_wake(cx.waker())) {
+                held.push((urgency, sent, cx.waker().clone()));
             }
         }
         waits
@@ -114,16 +116,17 @@ mod tests {
     }
 
     #[test]
-    fn who_has_sent_is_behind_who_has_not() {
+    fn who_has_sent_is_behind_who_has_not_and_both_behind_the_urgent() {
         let count = Arc::new(AtomicUsize::new(1));
-        let [sent, other] = [(); 2].map(|()| Arc::new(Order(Arc::clone(&count), AtomicUsize::new(0))));
+        let [sent, other, urgent] = [(); 3].map(|()| Arc::new(Order(Arc::clone(&count), AtomicUsize::new(0))));
         let turns = Turns::default();
         turns.hand(true);
-        let waits = |order: &Arc<Order>, sent| {
-            turns.waits(Urgency::default(), sent, &Context::from_waker(&Waker::from(Arc::clone(order))))
+        let waits = |order: &Arc<Order>, urgency, sent| {
+            turns.waits(urgency, sent, &Context::from_waker(&Waker::from(Arc::clone(order))))
         };
-        assert!(waits(&sent, true) && waits(&other, false));
+        let usual = Urgency::default();
+        assert!(waits(&sent, usual, true) && waits(&other, usual, false) && waits(&urgent, Urgency::of(b"u=1"), true));
         assert!(turns.socket(false));
-        assert_eq!((sent.1.load(Ordering::Relaxed), other.1.load(Ordering::Relaxed)), (2, 1));
+        assert_eq!([sent, other, urgent].map(|order| order.1.load(Ordering::Relaxed)), [3, 2, 1]);
     }
 }
