@@ -67,6 +67,7 @@ impl Field {
     }
 
     /// One of the same name with another value.
+    #[must_use]
     pub fn with(&self, value: Bytes) -> Self {
         match self {
             Self::Plain(name, _) => Self::plain(name.clone(), value),

@@ -22,6 +22,8 @@ const SECRET: [HeaderName; 4] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET
 const MOST_OF_LINE: usize = 256;
 /// Bytes of a header whose fields are remembered together.
 const MOST_OF_HEAD: usize = 2 << 10;
+/// Most fields that are put into a map one by one: a map's clone has no room for more, and growing costs as much as so many.
+const APPENDED: usize = 5;
 /// Lines whose ends are noted without an allocation, and that are remembered together.
 const FEW: usize = 24;
 
@@ -99,7 +101,7 @@ impl Lines {
     pub(super) fn take(&self, came: &mut BytesMut) -> Option<Fields> {
         let text = self.text(came)?;
         let digest = digest(text);
-        let Some(fields) = HEADS.with_borrow(|heads| heads.find(text, digest).cloned()) else {
+        let Some(fields) = HEADS.with_borrow(|heads| heads.find(text, digest).map(copy)) else {
             return self.read(came, digest);
         };
         came.advance(self.length());
@@ -162,6 +164,18 @@ impl Lines {
             }
         }
     }
+}
+
+/// A header's fields for a message of their own, with room for what is added.
+fn copy((fields, special): &Fields) -> Fields {
+    if fields.len() > APPENDED {
+        return (fields.clone(), *special);
+    }
+    let mut copy = HeaderMap::with_capacity(fields.len() + ADDED);
+    for (name, value) in fields {
+        copy.append(name.clone(), value.clone());
+    }
+    (copy, *special)
 }
 
 /// The highest bit of each byte that is a line feed (Warren, Hacker's Delight, section 6-1).

@@ -186,7 +186,7 @@ mod tests {
         let field = |(name, value): &(String, String)| {
             Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
         };
-        HeaderMap::from_iter(written.iter().filter_map(field))
+        written.iter().filter_map(field).collect()
     }
 
     fn pairs(written: &[(&str, &str)]) -> HeaderMap {
