@@ -87,7 +87,7 @@ impl Session {
 
     /// Writes a piece of content, which both windows have room for and a frame too.
     pub(super) fn data(&self, stream: u32, piece: bytes::Bytes, ends: bool) {
-        self.window.set(self.window.get() - piece.len() as i64);
+        self.window.set(self.window.get() - i64::from(piece.len() as u32));
         let mut out = self.out.borrow_mut();
         out.data(stream, piece, ends);
         self.turns.hand(out.is_full());

@@ -78,10 +78,9 @@ impl Stream {
         if self.over.get().is_none() {
             self.over.set(Some(over));
         }
-        if let Some(coming) = &mut *self.coming.borrow_mut() {
-            if let Some(waker) = coming.waker.take() {
-                waker.wake();
-            }
+        let reader = self.coming.borrow_mut().as_mut().and_then(|coming| coming.waker.take());
+        if let Some(waker) = reader {
+            waker.wake();
         }
         self.wake();
     }
@@ -114,11 +113,11 @@ impl Stream {
         let padding = counts.saturating_sub(length as u32);
         coming.taken += padding;
         coming.ended = ends;
-        if !coming.wanted {
-            self.session.give_back(counts);
-        } else {
+        if coming.wanted {
             coming.push(piece);
             self.session.give_back(padding);
+        } else {
+            self.session.give_back(counts);
         }
         if let Some(waker) = coming.waker.take() {
             waker.wake();
@@ -269,7 +268,7 @@ impl Stream {
                 return Poll::Pending;
             }
             let now = piece.split_to(room);
-            self.window.set(self.window.get() - room as i64);
+            self.window.set(self.window.get() - i64::from(room as u32));
             self.sent.set(true);
             let ends = last && piece.is_empty();
             self.session.data(self.number, now, ends);
