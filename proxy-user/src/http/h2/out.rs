@@ -19,6 +19,9 @@ const SMALL: usize = 4 << 10;
 pub(super) const FULL: usize = 64 << 10;
 /// Bytes of frames that a client had us owe it; it is not read from before it has taken them.
 const OWED: usize = 32 << 10;
+/// Bytes that wait at most before the client is not read from: headers wait for no turn, and a client that takes nothing must not
+/// have ever more of them made.
+const BEHIND: usize = 256 << 10;
 /// Parts of one write.
 const PARTS: usize = 16;
 
@@ -89,7 +92,7 @@ impl Out {
 
     /// Whether the client has to take something before it is heard.
     pub(super) fn owes(&self) -> bool {
-        self.owed >= OWED
+        self.owed >= OWED || self.waits() >= BEHIND
     }
 
     /// Whether the socket takes nothing now.
@@ -186,6 +189,18 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
+
+    #[test]
+    fn a_client_that_takes_nothing_is_not_heard() {
+        let mut out = Out::default();
+        out.data(1, Bytes::from(vec![0; FULL]), true);
+        assert!(out.is_full() && !out.owes());
+        out.frames().resize(BEHIND - FULL, 0);
+        assert!(out.owes(), "headers");
+        let mut out = Out::default();
+        out.owe(|frames| frames.resize(OWED, 0));
+        assert!(out.owes() && !out.is_full(), "answers to frames");
+    }
 
     #[test]
     fn all_is_sent_in_order_however_little_is_taken() {

@@ -38,6 +38,8 @@ thread_local! {
 }
 
 /// A connection that is served.
+///
+/// Its streams and what they share hold each other, until it lets them go.
 pub(super) struct Serving<I> {
     pub(super) io: I,
     connection: Rc<Connection>,
@@ -202,5 +204,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Future for Serving<I> {
         let polled = this.poll_all();
         this.signals.end(cx);
         polled
+    }
+}
+
+impl<I> Drop for Serving<I> {
+    fn drop(&mut self) {
+        // Out of the borrow first: those that end may want to say so.
+        let open: Vec<_> = self.session.open.borrow_mut().take().collect();
+        drop(open);
     }
 }
