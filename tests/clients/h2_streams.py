@@ -5,12 +5,14 @@
                                               that answer did, as JSON
     h2_streams.py updated HOST:PORT PATH      the same, but that the last one becomes so by PRIORITY_UPDATE
     h2_streams.py equal HOST:PORT PATH        the same, but that all are alike
+    h2_streams.py patient HOST:PORT PATH      as `urgent`, but that the most urgent answer is taken slowly
 """
 
 import json
 import socket
 import struct
 import sys
+import time
 
 import h2.config
 import h2.connection
@@ -20,6 +22,8 @@ import h2.settings
 PATIENCE = 60
 # So that nothing but the socket holds an answer back.
 WINDOW = 2**31 - 1
+# Bytes a second that a slow client takes.
+PACE = 6_000_000
 # Little room for what is sent and not read.
 ROOM = 65_536
 
@@ -70,7 +74,7 @@ def hints(authority, path):
             return print(status, content.decode(), flush=True)
 
 
-def urgent(authority, path, last="u=0", update=b""):
+def urgent(authority, path, last="u=0", update=b"", pace=None):
     stream, client = connect(authority, ROOM)
     for number in (1, 3, 5):
         client.send_headers(number, fields(path, ("priority", "u=5, i")), end_stream=True)
@@ -84,6 +88,8 @@ def urgent(authority, path, last="u=0", update=b""):
             begun = begun or number == 7
             if begun and 7 not in ended and number != 7:
                 meanwhile += len(event.data)
+            if pace and 7 not in ended:
+                time.sleep(len(event.data) / pace)
         elif isinstance(event, h2.events.StreamEnded):
             ended.append(event.stream_id)
             if len(ended) == 4:
@@ -101,6 +107,11 @@ def equal(authority, path):
     urgent(authority, path, "u=5")
 
 
+def patient(authority, path):
+    urgent(authority, path, pace=PACE)
+
+
 if __name__ == "__main__":
     mode, authority, path = sys.argv[1:4]
-    {"hints": hints, "urgent": urgent, "updated": updated, "equal": equal}[mode](authority, path)
+    modes = {"hints": hints, "urgent": urgent, "updated": updated, "equal": equal, "patient": patient}
+    modes[mode](authority, path)

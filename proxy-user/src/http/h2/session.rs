@@ -30,6 +30,8 @@ pub struct Session {
     window: Cell<i64>,
     /// And for each that begins.
     initial: Cell<u32>,
+    /// How often content was handed in.
+    pub(super) handed: Cell<u64>,
     /// Streams that wait for the window of all.
     waiting: RefCell<Vec<Waker>>,
     /// What the client may still send.
@@ -50,6 +52,7 @@ impl Session {
             encoder: RefCell::default(),
             window: Cell::new(FIRST_WINDOW.into()),
             initial: Cell::new(FIRST_WINDOW),
+            handed: Cell::new(0),
             waiting: RefCell::default(),
             room: Cell::new(CONNECTION_WINDOW),
             taken: Cell::new(0),
@@ -88,6 +91,7 @@ impl Session {
     /// Writes a piece of content, which both windows have room for and a frame too.
     pub(super) fn data(&self, stream: u32, piece: bytes::Bytes, ends: bool) {
         self.window.set(self.window.get() - i64::from(piece.len() as u32));
+        self.handed.set(self.handed.get().wrapping_add(1));
         let mut out = self.out.borrow_mut();
         out.data(stream, piece, ends);
         self.turns.hand(out.is_full());

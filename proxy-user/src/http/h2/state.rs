@@ -18,6 +18,17 @@ use super::session::{STREAM_WINDOW, Session};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Over(pub u32);
 
+/// What keeps a stream from handing in more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// Its own window, or nothing.
+    Own,
+    /// The socket, which others have before it, and whose client has its time by itself.
+    Turn,
+    /// The window of all, when content had been handed in so often.
+    Window(u64),
+}
+
 /// A client's stream.
 pub struct Stream {
     session: Rc<Session>,
@@ -27,6 +38,7 @@ pub struct Stream {
     window: Cell<i64>,
     /// Something of the answer's content was handed in since it had to wait for its turn.
     sent: Cell<bool>,
+    held: Cell<Held>,
     /// The answer has ended.
     said: Cell<bool>,
     over: Cell<Option<Over>>,
@@ -46,6 +58,7 @@ impl Stream {
             urgency: Cell::new(urgency),
             window: Cell::new(session.initial()),
             sent: Cell::new(false),
+            held: Cell::new(Held::Own),
             said: Cell::new(false),
             over: Cell::new(None),
             waker: RefCell::default(),
@@ -255,18 +268,23 @@ impl Stream {
             }
             if self.session.turns.waits(self.urgency.get(), self.sent.get(), cx) {
                 self.sent.set(false);
+                self.held.set(Held::Turn);
                 self.park(cx);
                 return Poll::Pending;
             }
-            let window = usize::try_from(self.window.get()).unwrap_or(0);
-            let room = match window {
-                0 => 0,
-                _ => self.session.window(cx.waker()).min(window).min(FRAME_MOST).min(piece.len()),
-            };
+            let own = usize::try_from(self.window.get()).unwrap_or(0);
+            let all = if own == 0 { 0 } else { self.session.window(cx.waker()) };
+            let room = all.min(own).min(FRAME_MOST).min(piece.len());
             if room == 0 {
+                match self.held.get() {
+                    _ if own == 0 => self.held.set(Held::Own),
+                    Held::Window(_) => {}
+                    Held::Own | Held::Turn => self.held.set(Held::Window(self.session.handed.get())),
+                }
                 self.park(cx);
                 return Poll::Pending;
             }
+            self.held.set(Held::Own);
             let now = piece.split_to(room);
             self.window.set(self.window.get() - i64::from(room as u32));
             self.sent.set(true);
@@ -275,6 +293,19 @@ impl Stream {
             if piece.is_empty() {
                 self.said(ends);
                 return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Whether others had what it waits for since this was last asked: its client is not slow then.
+    pub(super) fn passed_over(&self) -> bool {
+        match self.held.get() {
+            Held::Own => false,
+            Held::Turn => true,
+            Held::Window(before) => {
+                let handed = self.session.handed.get();
+                self.held.set(Held::Window(handed));
+                handed != before
             }
         }
     }

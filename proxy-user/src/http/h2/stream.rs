@@ -160,7 +160,8 @@ async fn content(stream: &Stream, body: &mut ResponseBody, patience: &mut Patien
             Ok(mut data) => {
                 let last = body.is_end_stream();
                 let piece = turns.piece(stream.urgency());
-                let sent = patience.send(poll_fn(|cx| stream.poll_data(cx, &mut data, last))).await;
+                let sending = poll_fn(|cx| stream.poll_data(cx, &mut data, last));
+                let sent = patience.send_behind(sending, || stream.passed_over()).await;
                 drop(piece);
                 match sent {
                     None => {
