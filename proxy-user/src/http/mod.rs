@@ -15,5 +15,6 @@ pub mod quic_frames;
 mod quic_servers;
 mod quic_socket;
 pub mod reply;
+mod request;
 pub mod tcp;
 pub mod upgrade;

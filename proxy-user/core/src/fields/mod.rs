@@ -7,6 +7,9 @@ pub mod huffman;
 pub mod message;
 pub mod text;
 
+/// A block of fields may be so many times as long as they are together: it is to be answered 431 where it is only somewhat too long.
+pub const BLOCK_FACTOR: u64 = 2;
+
 /// Why a block cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {

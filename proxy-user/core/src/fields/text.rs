@@ -1,12 +1,14 @@
 //! Numbers and texts as blocks of fields have them (RFC 7541 section 5, which QPACK takes over): a number stands behind a prefix of
 //! some bits, a text behind its length, in Huffman's code or not.
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::huffman;
 
 /// Most bytes of a number behind its first; more of them are beyond what fits.
 const MORE_BYTES: usize = 9;
+/// A text in Huffman's code becomes at most so many times as long: its shortest codes have five bits.
+const GROWTH: usize = 2;
 
 /// A number behind a prefix of so many bits, and where it ends.
 pub fn prefixed(bytes: &[u8], at: usize, bits: u32) -> Option<(usize, usize)> {
@@ -53,10 +55,71 @@ pub fn put_text(first: u8, bits: u32, text: &[u8], out: &mut impl BufMut) {
     }
 }
 
+/// Puts a text where it is to be, out of Huffman's code where it is `coded`. None where that is none.
+pub fn put_plain(text: &[u8], coded: bool, out: &mut impl BufMut) -> Option<()> {
+    if coded {
+        return huffman::decode(text, out);
+    }
+    out.put_slice(text);
+    Some(())
+}
+
+/// Reads a block of fields from its front to its end.
+#[derive(Debug)]
+pub struct Reader<'b> {
+    block: &'b [u8],
+    at: usize,
+    /// Where texts are put that are to be kept.
+    room: BytesMut,
+}
+
+impl<'b> Reader<'b> {
+    /// Begins in a block.
+    pub fn new(block: &'b [u8]) -> Self {
+        Self { block, at: 0, room: BytesMut::new() }
+    }
+
+    /// What was read so far.
+    pub fn so_far(&self) -> &'b [u8] {
+        self.block.get(..self.at).unwrap_or_default()
+    }
+
+    /// The next byte, which is not taken; none at the end.
+    pub fn first(&self) -> Option<u8> {
+        self.block.get(self.at).copied()
+    }
+
+    /// The next number, whose prefix has so many bits.
+    pub fn number(&mut self, bits: u32) -> Option<usize> {
+        let (number, at) = prefixed(self.block, self.at, bits)?;
+        self.at = at;
+        Some(number)
+    }
+
+    /// The bytes of the next text, whose length has a prefix of so many bits, and whether they are in Huffman's code: see
+    /// [`put_text`].
+    pub fn text(&mut self, bits: u32) -> Option<(&'b [u8], bool)> {
+        let coded = self.first()? >> bits & 1 != 0;
+        let length = self.number(bits)?;
+        let end = self.at.checked_add(length)?;
+        let text = self.block.get(self.at..end)?;
+        self.at = end;
+        Some((text, coded))
+    }
+
+    /// Keeps a text that was just read, with others in one piece of memory.
+    pub fn keep(&mut self, text: &[u8], coded: bool) -> Option<Bytes> {
+        if self.room.capacity() == 0 {
+            // Once, for all that is behind.
+            self.room.reserve((self.block.len() - self.at + text.len()) * GROWTH);
+        }
+        put_plain(text, coded, &mut self.room)?;
+        Some(self.room.split().freeze())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
-
     use super::*;
 
     #[test]

@@ -4,6 +4,8 @@
 
 use bytes::Bytes;
 
+use crate::mix::mixed;
+
 /// Things by their text. Another text may take a thing's place.
 pub(super) struct Memory<T, const PLACES: usize>(Vec<Place<T>>);
 
@@ -51,12 +53,9 @@ impl<T, const PLACES: usize> Memory<T, PLACES> {
     }
 }
 
-/// A number for a text: `FxHash`, of Firefox. Who knows how to make texts share a place makes them be parsed, as without all this.
+/// What a text is looked up by. Who knows how to make texts share a place makes them be parsed, as without all this.
 pub(super) fn digest(text: &[u8]) -> u64 {
-    const FACTOR: u64 = 0x517c_c1b7_2722_0a95;
-    let step = |sum: u64, word: &[u8; 8]| (sum.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
-    let sum = text.as_chunks().0.iter().fold(text.len() as u64, step);
-    text.last_chunk().map_or(sum, |last| step(sum, last))
+    mixed(text.len() as u64, text)
 }
 
 #[cfg(test)]

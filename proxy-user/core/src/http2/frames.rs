@@ -88,11 +88,6 @@ impl Frames {
         Self { state: State::Preface(0), held: BytesMut::new(), block: None, bound, begun: false, flood }
     }
 
-    /// Whether the preface has come.
-    pub fn is_begun(&self) -> bool {
-        self.begun
-    }
-
     /// Whether a block of fields has begun to come and is not whole.
     pub fn in_block(&self) -> bool {
         self.block.is_some() || matches!(self.state, State::Payload { kind: kind::HEADERS, .. })

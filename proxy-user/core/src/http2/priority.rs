@@ -1,6 +1,10 @@
 //! The `Priority` field of a request (RFC 9218 sections 4 and 5): how urgent its answer is to the client. Whether it can be shown as it
 //! comes in (`i`) is not looked at.
 
+use http::{HeaderMap, HeaderName};
+
+/// The field.
+const PRIORITY: HeaderName = HeaderName::from_static("priority");
 /// Urgencies there are.
 pub const LEVELS: usize = 8;
 /// What a request has that says nothing (section 4.1).
@@ -28,6 +32,11 @@ impl Urgency {
             }
         }
         found
+    }
+
+    /// As a request's header says; None where it says nothing.
+    pub fn asked(headers: &HeaderMap) -> Option<Self> {
+        headers.get(PRIORITY).map(|field| Self::of(field.as_bytes()))
     }
 
     /// Below [`LEVELS`].

@@ -115,7 +115,7 @@ impl<T> Streams<T> {
     }
 
     /// All that are open, which are over.
-    pub fn take(&mut self) -> impl Iterator<Item = T> {
+    pub fn take(&mut self) -> impl Iterator<Item = T> + use<T> {
         std::mem::take(&mut self.open).into_iter().map(|(_, stream)| stream)
     }
 }

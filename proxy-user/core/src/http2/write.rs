@@ -14,14 +14,9 @@ pub fn head(kind: u8, flags: u8, stream: u32, length: usize, out: &mut Vec<u8>) 
 }
 
 fn head_bytes(kind: u8, flags: u8, stream: u32, length: usize) -> [u8; HEAD] {
-    let mut head = [0; HEAD];
-    let long = u64::from(length as u32) << 16 | u64::from(kind) << 8 | u64::from(flags);
-    let (front, number) = head.split_at_mut(HEAD - size_of::<u32>());
-    for (place, byte) in front.iter_mut().zip(long.to_be_bytes().into_iter().skip(3)) {
-        *place = byte;
-    }
-    number.copy_from_slice(&stream.to_be_bytes());
-    head
+    let [_, high, middle, low] = (length as u32).to_be_bytes();
+    let [first, second, third, fourth] = stream.to_be_bytes();
+    [high, middle, low, kind, flags, first, second, third, fourth]
 }
 
 /// Writes a frame with a payload.

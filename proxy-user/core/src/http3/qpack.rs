@@ -5,14 +5,11 @@ use http::HeaderMap;
 
 use super::Code;
 use super::table::TABLE;
+use crate::fields::Refused;
 use crate::fields::field::{Field, counts};
 use crate::fields::fixed::Found;
 use crate::fields::message::{Head, Header, take_trailer};
-use crate::fields::text::{prefixed, put_prefixed, put_text};
-use crate::fields::{Refused, huffman};
-
-/// A text in Huffman's code becomes at most so many times as long: its shortest codes have five bits.
-const GROWTH: usize = 2;
+use crate::fields::text::{Reader, put_plain, put_prefixed, put_text};
 
 /// What a client is told of a block or a message that cannot be used.
 pub fn code(refused: Refused) -> Code {
@@ -48,94 +45,60 @@ pub fn trailers(block: &Bytes, most: u64) -> Result<HeaderMap, Refused> {
 /// # Errors
 /// The block cannot be used, or `take` refuses a field.
 fn read(block: &Bytes, most: u64, mut take: impl FnMut(Field) -> Result<(), Refused>) -> Result<(), Refused> {
-    let mut reader = Reader { block, at: begin(block).ok_or(Refused::Unreadable)?, text: BytesMut::new() };
+    let mut reader = Reader::new(block);
+    begin(&mut reader).ok_or(Refused::Unreadable)?;
     let mut name = BytesMut::new();
     let mut left = most;
-    while reader.at < block.len() {
-        let (field, counts) = reader.line(&mut name).ok_or(Refused::Unreadable)?;
+    while reader.first().is_some() {
+        let (field, counts) = line(block, &mut reader, &mut name).ok_or(Refused::Unreadable)?;
         left = left.checked_sub(counts as u64).ok_or(Refused::TooLong)?;
         take(field)?;
     }
     Ok(())
 }
 
-/// Where the lines of a block begin: behind the prefix, which says that it needs nothing of a dynamic table (section 4.5.1).
-fn begin(block: &[u8]) -> Option<usize> {
-    let (0, at) = prefixed(block, 0, 8)? else { return None };
-    let negative = *block.get(at)? & 0x80 != 0;
-    let (_, at) = prefixed(block, at, 7)?;
-    (!negative).then_some(at)
+/// Reads what stands before the lines of a block, which says that it needs nothing of a dynamic table (section 4.5.1).
+fn begin(reader: &mut Reader<'_>) -> Option<()> {
+    let inserted = reader.number(8)?;
+    let negative = reader.first()? & 0x80 != 0;
+    reader.number(7)?;
+    (inserted == 0 && !negative).then_some(())
 }
 
-struct Reader<'b> {
-    block: &'b Bytes,
-    at: usize,
-    /// Where texts are decoded to.
-    text: BytesMut,
+/// The next line, and what it counts for; its name may be put into `name`. None where it cannot be read.
+fn line(block: &Bytes, reader: &mut Reader<'_>, name: &mut BytesMut) -> Option<(Field, usize)> {
+    match reader.first()? {
+        // Indexed, of the static table.
+        0xc0.. => {
+            let index = reader.number(6)?;
+            Some((TABLE.get(index)?.clone(), TABLE.counts(index)))
+        }
+        // A literal with a name of the static table.
+        0x50..0x60 | 0x70..0x80 => {
+            let known = TABLE.get(reader.number(4)?)?;
+            let value = value(block, reader)?;
+            let counts = counts(known.name().len(), value.len());
+            Some((known.with(value), counts))
+        }
+        // A literal with a name of its own.
+        0x20..0x40 => {
+            let (text, coded) = reader.text(3)?;
+            name.clear();
+            put_plain(text, coded, name)?;
+            let value = value(block, reader)?;
+            let counts = counts(name.len(), value.len());
+            Some((Field::said(name, value), counts))
+        }
+        // Of the dynamic table.
+        _ => None,
+    }
 }
 
-impl Reader<'_> {
-    /// The next line, and what it counts for; its name may be put into `name`. None where it cannot be read.
-    fn line(&mut self, name: &mut BytesMut) -> Option<(Field, usize)> {
-        let first = *self.block.get(self.at)?;
-        match first {
-            // Indexed, of the static table.
-            0xc0.. => {
-                let index = self.number(6)?;
-                Some((TABLE.get(index)?.clone(), TABLE.counts(index)))
-            }
-            // A literal with a name of the static table.
-            0x50..0x60 | 0x70..0x80 => {
-                let known = TABLE.get(self.number(4)?)?;
-                let value = self.value()?;
-                let counts = counts(known.name().len(), value.len());
-                Some((known.with(value), counts))
-            }
-            // A literal with a name of its own.
-            0x20..0x40 => {
-                let length = self.number(3)?;
-                let text = self.text(length)?;
-                let text = self.block.get(text)?;
-                name.clear();
-                if first & 0x08 == 0 {
-                    name.extend_from_slice(text);
-                } else {
-                    huffman::decode(text, name)?;
-                }
-                let value = self.value()?;
-                let counts = counts(name.len(), value.len());
-                Some((Field::said(name, value), counts))
-            }
-            // Of the dynamic table.
-            _ => None,
-        }
-    }
-
-    fn number(&mut self, bits: u32) -> Option<usize> {
-        let (number, at) = prefixed(self.block, self.at, bits)?;
-        self.at = at;
-        Some(number)
-    }
-
-    fn text(&mut self, length: usize) -> Option<std::ops::Range<usize>> {
-        let range = self.at..self.at.checked_add(length)?;
-        self.at = range.end;
-        (range.end <= self.block.len()).then_some(range)
-    }
-
-    fn value(&mut self) -> Option<Bytes> {
-        let coded = *self.block.get(self.at)? & 0x80 != 0;
-        let length = self.number(7)?;
-        let text = self.text(length)?;
-        if !coded {
-            return Some(self.block.slice(text));
-        }
-        if self.text.capacity() == 0 {
-            // Once, for all that is behind.
-            self.text.reserve((self.block.len() - text.start) * GROWTH);
-        }
-        huffman::decode(self.block.get(text)?, &mut self.text)?;
-        Some(self.text.split().freeze())
+/// The next value: a view of the block where it is not in Huffman's code.
+fn value(block: &Bytes, reader: &mut Reader<'_>) -> Option<Bytes> {
+    match reader.text(7)? {
+        (text, true) => reader.keep(text, true),
+        (text, false) => Some(block.slice_ref(text)),
     }
 }
 

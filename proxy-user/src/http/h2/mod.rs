@@ -40,9 +40,7 @@ const DISCARDED: usize = 4 << 10;
 /// How a connection ended.
 #[derive(Debug)]
 enum End {
-    /// The client has closed it.
-    Left,
-    /// It does not answer, or is not to be answered.
+    /// The client has closed it, does not answer, or is not to be answered.
     Gone,
     /// All is done, and it was told so.
     Done,
@@ -65,7 +63,7 @@ pub async fn serve<I: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<C
     let outcome = (&mut *serving).await;
     let closes = match outcome {
         Ok(End::Done) => true,
-        Ok(End::Left | End::Gone) => false,
+        Ok(End::Gone) => false,
         Err(error) => {
             if let Failed::Broken(broken) = &error {
                 connection.abused(broken.kind);

@@ -16,7 +16,7 @@ use crate::worker::connection::Connection;
 /// Content that is copied to stand with the rest.
 const SMALL: usize = 4 << 10;
 /// Bytes that wait at most before streams wait with theirs: what more urgent ones have comes behind no more than this.
-pub(super) const FULL: usize = 64 << 10;
+const FULL: usize = 64 << 10;
 /// Bytes of frames that a client had us owe it; it is not read from before it has taken them.
 const OWED: usize = 32 << 10;
 /// Bytes that wait at most before the client is not read from: headers wait for no turn, and a client that takes nothing must not

@@ -3,13 +3,9 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use h2::ext::Protocol;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderName, Request, StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use proxy_core::abuse::Kind;
 use proxy_core::fields::Refused;
-use proxy_core::fields::message::Head;
-use proxy_core::http1::decimal;
 use proxy_core::http2::frames::Frame;
 use proxy_core::http2::hpack::decode::Decoder;
 use proxy_core::http2::priority::Urgency;
@@ -20,9 +16,8 @@ use proxy_core::http2::{Broken, Code, MOST};
 use super::session::Session;
 use super::state::{Over, Stream};
 use super::streams::Streams;
+use crate::http::request;
 
-/// How urgent a request is to its client (RFC 9218 section 5).
-const PRIORITY: HeaderName = HeaderName::from_static("priority");
 /// Streams that we reset for a client's errors; more end the connection (CVE-2025-8671).
 const LOCAL_RESETS: u32 = 128;
 /// What a client answers when it has seen that we are about to leave.
@@ -57,12 +52,12 @@ const CLOSED: Broken = Broken::rule(Code::StreamClosed, "a frame on a stream tha
 const PASSED: Broken = Broken::rule(Code::ProtocolError, "a stream whose number was left out");
 const IDLE: Broken = Broken::rule(Code::ProtocolError, "a frame on a stream that has not begun");
 
-/// Why the connection ends with a block of fields, where it does.
-fn fatal(refused: Refused) -> Option<Broken> {
-    match refused {
-        Refused::Unreadable => Some(Broken::rule(Code::CompressionError, "a block of fields that cannot be read")),
-        Refused::Bomb => Some(Broken::flood(Kind::LargeHeader)),
-        Refused::TooLong | Refused::Malformed(_) => None,
+/// What was read of a block of fields, if the connection does not end with it.
+fn usable<T>(read: Result<T, Refused>) -> Result<Result<T, Refused>, Broken> {
+    match read {
+        Err(Refused::Unreadable) => Err(Broken::rule(Code::CompressionError, "a block of fields that cannot be read")),
+        Err(Refused::Bomb) => Err(Broken::flood(Kind::LargeHeader)),
+        read => Ok(read),
     }
 }
 
@@ -93,7 +88,7 @@ impl Receiver {
 
     /// Whether all is done of a connection that we have left, and the client knows.
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.leaving, Leaving::Behind) && self.session.open.borrow().is_empty()
+        self.leaving == Leaving::Behind && self.session.open.borrow().is_empty()
     }
 
     /// Whether all is done of a connection that the client has left.
@@ -125,9 +120,9 @@ impl Receiver {
                 Found::Idle => self.request(stream, &block, ends, streams),
                 Found::Open(open) if open.has_ended() => {
                     self.skip(&block)?;
-                    self.wrong(&open, stream, Code::StreamClosed)
+                    self.wrong(&open, Code::StreamClosed)
                 }
-                Found::Open(open) => self.trailers(&open, stream, &block, ends),
+                Found::Open(open) => self.trailers(&open, &block, ends),
                 Found::CutOff => self.skip(&block),
                 Found::Over => Err(CLOSED),
                 Found::Passed => Err(PASSED),
@@ -160,7 +155,7 @@ impl Receiver {
             Frame::Window { stream: 0, by } => self.session.widen(by),
             Frame::Window { stream, by } => match self.find(stream) {
                 Found::Open(open) if open.widen(by.into()) => Ok(()),
-                Found::Open(open) => self.wrong(&open, stream, Code::FlowControlError),
+                Found::Open(open) => self.wrong(&open, Code::FlowControlError),
                 Found::Idle => Err(IDLE),
                 Found::CutOff | Found::Over | Found::Passed => Ok(()),
             },
@@ -171,7 +166,7 @@ impl Receiver {
                 Ok(())
             }
             Frame::Wrong { stream, code } => match self.find(stream) {
-                Found::Open(open) => self.wrong(&open, stream, code),
+                Found::Open(open) => self.wrong(&open, code),
                 Found::Idle => Err(Broken::rule(code, "a frame that may not be, on a stream that has not begun")),
                 Found::CutOff | Found::Over | Found::Passed => Ok(()),
             },
@@ -179,19 +174,22 @@ impl Receiver {
     }
 
     fn skip(&mut self, block: &Bytes) -> Result<(), Broken> {
-        self.decoder.skip(block, self.fields).or_else(|refused| fatal(refused).map_or(Ok(()), Err))
+        usable(self.decoder.skip(block, self.fields)).map(drop)
     }
 
     /// Ends a stream on which the client broke a rule.
-    fn wrong(&mut self, stream: &Stream, number: u32, code: Code) -> Result<(), Broken> {
-        let ended = stream.has_ended();
-        stream.fail(Over(code as u32));
-        self.refuse(number, code, ended)
+    fn wrong(&mut self, stream: &Stream, code: Code) -> Result<(), Broken> {
+        stream.reset(code);
+        self.count_reset()
     }
 
-    /// Resets a stream for what the client has done.
+    /// Ends a stream that was not opened, for what the client has done.
     fn refuse(&mut self, number: u32, code: Code, ended: bool) -> Result<(), Broken> {
         self.session.reset(number, code, ended);
+        self.count_reset()
+    }
+
+    fn count_reset(&mut self) -> Result<(), Broken> {
         self.resets += 1;
         if self.resets > LOCAL_RESETS { Err(Broken::flood(Kind::Resets)) } else { Ok(()) }
     }
@@ -199,18 +197,10 @@ impl Receiver {
     fn data(&mut self, number: u32, piece: Bytes, counts: u32, ends: bool) -> Result<(), Broken> {
         self.session.came(counts)?;
         match self.find(number) {
-            Found::Open(stream) => match stream.take(piece, counts, ends) {
-                Ok(()) => {
-                    if ends {
-                        stream.has_come();
-                    }
-                    Ok(())
-                }
-                Err(code) => {
-                    self.session.give_back(counts);
-                    self.wrong(&stream, number, code)
-                }
-            },
+            Found::Open(stream) => stream.take(piece, counts, ends).or_else(|code| {
+                self.session.give_back(counts);
+                self.wrong(&stream, code)
+            }),
             Found::CutOff => {
                 self.session.give_back(counts);
                 Ok(())
@@ -221,12 +211,8 @@ impl Receiver {
         }
     }
 
-    fn trailers(&mut self, stream: &Stream, number: u32, block: &Bytes, ends: bool) -> Result<(), Broken> {
-        let read = self.decoder.trailers(block, self.fields);
-        if let Some(broken) = read.as_ref().err().copied().and_then(fatal) {
-            return Err(broken);
-        }
-        let read = match read {
+    fn trailers(&mut self, stream: &Stream, block: &Bytes, ends: bool) -> Result<(), Broken> {
+        let read = match usable(self.decoder.trailers(block, self.fields))? {
             Err(Refused::TooLong) => {
                 self.session.client.abused(Kind::LargeHeader);
                 Err(Code::EnhanceYourCalm)
@@ -235,27 +221,18 @@ impl Receiver {
             Ok(fields) if ends => stream.end(fields),
             Ok(_) | Err(_) => Err(Code::ProtocolError),
         };
-        match read {
-            Ok(()) => {
-                stream.has_come();
-                Ok(())
+        read.or_else(|code| {
+            if code == Code::ProtocolError {
+                self.session.client.abused(Kind::Malformed);
             }
-            Err(code) => {
-                if code == Code::ProtocolError {
-                    self.session.client.abused(Kind::Malformed);
-                }
-                self.wrong(stream, number, code)
-            }
-        }
+            self.wrong(stream, code)
+        })
     }
 
     /// A request begins, if it is one.
     fn request(&mut self, number: u32, block: &Bytes, ends: bool, streams: &mut Streams) -> Result<(), Broken> {
         self.session.open.borrow_mut().begin(number)?;
-        let read = self.decoder.header(block, self.fields);
-        if let Some(broken) = read.as_ref().err().copied().and_then(fatal) {
-            return Err(broken);
-        }
+        let read = usable(self.decoder.header(block, self.fields))?;
         if self.leaving == Leaving::Behind || self.session.open.borrow().len() >= self.streams {
             // It may be asked for again, and elsewhere.
             self.session.reset(number, Code::RefusedStream, ends);
@@ -264,10 +241,15 @@ impl Receiver {
         let client = &self.session.client;
         match read {
             Ok(head) => {
-                let said = head.headers.get(CONTENT_LENGTH);
-                let length = said.and_then(|length| decimal(length.as_bytes()));
+                let Some((parts, length)) = request::parts(head, Version::HTTP_2) else {
+                    return self.refuse(number, Code::ProtocolError, ends);
+                };
                 if !ends || length.unwrap_or(0) == 0 {
-                    return self.begin(number, head, ends, length, streams);
+                    let urgency = Urgency::asked(&parts.headers).unwrap_or_default();
+                    let stream = Rc::new(Stream::new(&self.session, number, urgency, ends, length));
+                    self.session.open.borrow_mut().open(Rc::clone(&stream));
+                    streams.add(parts, stream);
+                    return Ok(());
                 }
             }
             Err(Refused::TooLong) => {
@@ -276,35 +258,9 @@ impl Receiver {
                 self.session.header(number, status, &HeaderMap::new(), true);
                 return if ends { Ok(()) } else { self.refuse(number, Code::NoError, ends) };
             }
-            Err(Refused::Malformed(why)) => tracing::debug!(client = %client.client, why, "a malformed request"),
-            Err(Refused::Unreadable | Refused::Bomb) => {}
+            Err(refused) => tracing::debug!(client = %client.client, ?refused, "a malformed request"),
         }
         client.abused(Kind::Malformed);
         self.refuse(number, Code::ProtocolError, ends)
-    }
-
-    fn begin(
-        &mut self,
-        number: u32,
-        head: Head,
-        ends: bool,
-        length: Option<u64>,
-        streams: &mut Streams,
-    ) -> Result<(), Broken> {
-        let (mut parts, ()) = Request::new(()).into_parts();
-        if let Some(protocol) = head.protocol {
-            let Ok(text) = std::str::from_utf8(&protocol) else {
-                return self.refuse(number, Code::ProtocolError, ends);
-            };
-            parts.extensions.insert(Protocol::from(text));
-        }
-        (parts.method, parts.uri, parts.headers, parts.version) =
-            (head.method, head.uri, head.headers, Version::HTTP_2);
-        let said = parts.headers.get(PRIORITY);
-        let urgency = said.map_or_else(Urgency::default, |said| Urgency::of(said.as_bytes()));
-        let stream = Rc::new(Stream::new(&self.session, number, urgency, ends, length));
-        self.session.open.borrow_mut().open(Rc::clone(&stream));
-        streams.add(parts, stream);
-        Ok(())
     }
 }

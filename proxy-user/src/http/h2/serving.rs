@@ -6,8 +6,9 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use proxy_core::abuse::frames::Flood;
+use proxy_core::fields::BLOCK_FACTOR;
 use proxy_core::http2::Code;
 use proxy_core::http2::frames::Frames;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
@@ -23,8 +24,6 @@ use super::{End, Failed, LINGER};
 use crate::worker::connection::{Connection, Order};
 use crate::worker::deadlines::Deadline;
 
-/// A block of fields may be twice as long as they are together: it is to be answered 431 where it is only somewhat too long.
-const BLOCK_FACTOR: usize = 2;
 /// Bytes that are read at a time.
 const READ: usize = 16 << 10;
 /// Room that is made for that at once.
@@ -69,7 +68,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
         Self {
             io,
             connection: Rc::clone(connection),
-            frames: Frames::new(fields as usize * BLOCK_FACTOR, flood),
+            frames: Frames::new(fields as usize * BLOCK_FACTOR as usize, flood),
             receiver: Receiver::new(&session, fields, limits.streams),
             streams: Streams::new(&session),
             alive: Alive::new(connection),
@@ -88,7 +87,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
 
     /// The connection is over: its streams see that, and end as far as they have come.
     pub(super) fn leave(&mut self) {
-        let open: Vec<_> = self.session.open.borrow_mut().take().collect();
+        let open = self.session.open.borrow_mut().take();
         for stream in open {
             stream.fail(Over(Code::Cancel as u32));
         }
@@ -113,7 +112,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
                 room.reserve(ROOM);
             }
             let polled = pin!(self.io.read_buf(&mut room)).poll(cx);
-            let mut came = room.split().freeze();
+            // Nothing is split off where nothing came, as each round ends.
+            let mut came = if matches!(polled, Poll::Ready(Ok(1..))) { room.split().freeze() } else { Bytes::new() };
             CAME.set(room);
             let Poll::Ready(count) = polled else { return Poll::Pending };
             if count? == 0 {
@@ -160,7 +160,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
             if self.unread && !self.session.out.borrow().owes() {
                 self.unread = false;
                 if let Poll::Ready(ended) = self.poll_came(cx) {
-                    return Poll::Ready(ended.map(|()| End::Left));
+                    return Poll::Ready(ended.map(|()| End::Gone));
                 }
             }
             if more || signals.streams.is_raised() || self.streams.has_added() {
@@ -209,8 +209,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Future for Serving<I> {
 
 impl<I> Drop for Serving<I> {
     fn drop(&mut self) {
-        // Out of the borrow first: those that end may want to say so.
-        let open: Vec<_> = self.session.open.borrow_mut().take().collect();
-        drop(open);
+        drop(self.session.open.borrow_mut().take());
     }
 }

@@ -116,39 +116,51 @@ impl Stream {
 
     /// Some content has come, which counts for so much; the code of what is wrong with that.
     pub(super) fn take(&self, piece: Bytes, counts: u32, ends: bool) -> Result<(), Code> {
-        let coming = &mut *self.coming.borrow_mut();
-        let Some(coming) = coming else { return Err(Code::StreamClosed) };
-        coming.room = coming.room.checked_sub(counts).ok_or(Code::FlowControlError)?;
-        let length = piece.len();
-        if let Some(left) = &mut coming.length {
-            *left = left.checked_sub(length as u64).filter(|left| !ends || *left == 0).ok_or(Code::ProtocolError)?;
-        }
-        let padding = counts.saturating_sub(length as u32);
-        coming.taken += padding;
-        coming.ended = ends;
-        if coming.wanted {
-            coming.push(piece);
-            self.session.give_back(padding);
-        } else {
-            self.session.give_back(counts);
-        }
-        if let Some(waker) = coming.waker.take() {
-            waker.wake();
-        }
-        Ok(())
+        self.came(|coming| {
+            coming.room = coming.room.checked_sub(counts).ok_or(Code::FlowControlError)?;
+            let length = piece.len();
+            if let Some(left) = &mut coming.length {
+                let less = left.checked_sub(length as u64).filter(|left| !ends || *left == 0);
+                *left = less.ok_or(Code::ProtocolError)?;
+            }
+            let padding = counts.saturating_sub(length as u32);
+            coming.taken += padding;
+            coming.ended = ends;
+            if coming.wanted {
+                coming.push(piece);
+                self.session.give_back(padding);
+            } else {
+                self.session.give_back(counts);
+            }
+            Ok(())
+        })
     }
 
     /// Trailers have come, and nothing more does; the code of what is wrong with that.
     pub(super) fn end(&self, trailers: HeaderMap) -> Result<(), Code> {
-        let coming = &mut *self.coming.borrow_mut();
-        let Some(coming) = coming else { return Err(Code::StreamClosed) };
-        if coming.length.is_some_and(|left| left > 0) {
-            return Err(Code::ProtocolError);
-        }
-        coming.ended = true;
-        coming.trailers = Some(trailers);
-        if let Some(waker) = coming.waker.take() {
+        self.came(|coming| {
+            if coming.length.is_some_and(|left| left > 0) {
+                return Err(Code::ProtocolError);
+            }
+            coming.ended = true;
+            coming.trailers = Some(trailers);
+            Ok(())
+        })
+    }
+
+    /// Takes what has come, if anything may; whoever reads it is told, and where it is the last the stream may be over.
+    fn came(&self, take: impl FnOnce(&mut Coming) -> Result<(), Code>) -> Result<(), Code> {
+        let (ended, reader) = {
+            let coming = &mut *self.coming.borrow_mut();
+            let coming = coming.as_mut().ok_or(Code::StreamClosed)?;
+            take(coming)?;
+            (coming.ended, coming.waker.take())
+        };
+        if let Some(waker) = reader {
             waker.wake();
+        }
+        if ended {
+            self.settle();
         }
         Ok(())
     }
@@ -213,14 +225,8 @@ impl Stream {
         if self.has_ended() {
             self.session.close(self.number, false);
         } else if self.coming.borrow().as_ref().is_some_and(|coming| !coming.wanted) {
-            self.over.set(Some(Over(Code::NoError as u32)));
-            self.session.reset(self.number, Code::NoError, false);
+            self.reset(Code::NoError);
         }
-    }
-
-    /// The client's side has ended while nobody looked at it.
-    pub(super) fn has_come(&self) {
-        self.settle();
     }
 
     /// Sends a header, an interim one too; whether the stream takes one.
@@ -329,7 +335,6 @@ impl Stream {
     /// Ends it before its time.
     pub(super) fn reset(&self, code: Code) {
         if self.over.get().is_none() && !(self.said.get() && self.has_ended()) {
-            self.over.set(Some(Over(code as u32)));
             self.session.reset(self.number, code, self.has_ended());
             self.fail(Over(code as u32));
         }

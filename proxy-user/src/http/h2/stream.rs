@@ -40,7 +40,8 @@ impl Drop for Answer {
 /// lie side by side as streams are open.
 pub(super) fn serve(head: request::Parts, stream: Rc<Stream>) -> impl Future<Output = ()> + 'static {
     let connection = Rc::clone(&stream.session().client);
-    let source = if head.method == Method::CONNECT {
+    let is_connect = head.method == Method::CONNECT;
+    let source = if is_connect {
         // What the client sends is for the tunnel, if one comes of it.
         Source::Empty
     } else {
@@ -49,7 +50,6 @@ pub(super) fn serve(head: request::Parts, stream: Rc<Stream>) -> impl Future<Out
     let live = connection.worker.live();
     let config = &live.snapshot.config;
     let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);
-    let is_connect = head.method == Method::CONNECT;
     let mut exchange = Exchange::new(Rc::clone(&connection), head, body.progress());
     let mut hints = None;
     if live.snapshot.early_hints {

@@ -14,6 +14,7 @@ use std::task::Waker;
 
 use bytes::{BufMut as _, BytesMut};
 use proxy_core::abuse::Kind;
+use proxy_core::fields::BLOCK_FACTOR;
 use proxy_core::http2::priority::Urgency;
 use proxy_core::http3::one_way::Type;
 use proxy_core::http3::turns::Turns;
@@ -24,8 +25,6 @@ pub(super) use serving::{Rest, serve};
 
 use crate::worker::connection::Connection;
 
-/// A block of fields may be twice as long as they are together: it is to be answered 431 where it is only somewhat too long.
-const BLOCK_FACTOR: u64 = 2;
 /// Settings (RFC 9114 section 7.2.4.1, RFC 9220 section 3).
 const MAX_FIELD_SECTION_SIZE: u64 = 6;
 const ENABLE_CONNECT_PROTOCOL: u64 = 8;

@@ -5,16 +5,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::ext::Protocol;
-use http::{HeaderMap, Request, Version, header, request};
+use http::{HeaderMap, Version, request::Parts};
 use http_body::{Frame, SizeHint};
 use proxy_core::abuse::Kind;
 use proxy_core::fields::Refused;
-use proxy_core::http1::decimal;
 use proxy_core::http3::frames::{Frames, Part};
 use proxy_core::http3::{Code, qpack};
 
 use super::{Gone, Shared, said};
+use crate::http::request;
 
 /// The receiving half of a request stream.
 pub struct H3RequestBody {
@@ -55,7 +54,7 @@ impl H3RequestBody {
     }
 
     /// The request's header, which comes first.
-    pub(super) async fn header(&mut self) -> Result<request::Parts, Unusable> {
+    pub(super) async fn header(&mut self) -> Result<Parts, Unusable> {
         let part = std::future::poll_fn(|cx| self.poll_part(cx)).await.map_err(Unusable::Gone)?;
         let Some(Part::Header(block)) = part else {
             return Err(Unusable::Wrong(Code::RequestIncomplete, "it ended before its header"));
@@ -71,16 +70,10 @@ impl H3RequestBody {
                 Unusable::Wrong(qpack::code(refused), why)
             }
         })?;
-        let (mut parts, ()) = Request::new(()).into_parts();
-        if let Some(protocol) = head.protocol {
-            let text = std::str::from_utf8(&protocol);
-            let text = text.map_err(|_| Unusable::Wrong(Code::MessageError, "its protocol is none"))?;
-            parts.extensions.insert(Protocol::from(text));
-        }
-        (parts.method, parts.uri, parts.headers, parts.version) =
-            (head.method, head.uri, head.headers, Version::HTTP_3);
-        let length = parts.headers.get(header::CONTENT_LENGTH);
-        self.length = length.and_then(|length| decimal(length.as_bytes()));
+        let Some((parts, length)) = request::parts(head, Version::HTTP_3) else {
+            return Err(Unusable::Wrong(Code::MessageError, "its protocol is none"));
+        };
+        self.length = length;
         Ok(parts)
     }
 

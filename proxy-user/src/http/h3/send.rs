@@ -6,15 +6,13 @@ use std::rc::Rc;
 use std::task::{Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, StatusCode};
 use proxy_core::http2::priority::Urgency;
 use proxy_core::http3::{Code, response};
 use quinn::VarInt;
 
 use super::{Gone, Shared, said};
 
-/// How urgent a request is to its client (RFC 9218 section 5).
-const PRIORITY: HeaderName = HeaderName::from_static("priority");
 /// Room for headers that is asked for at once.
 const ROOM: usize = 4 << 10;
 
@@ -134,8 +132,8 @@ impl Sender {
 
     /// How urgent the request is to its client.
     pub(super) fn heed(&mut self, request: &HeaderMap) {
-        if let Some(field) = request.get(PRIORITY) {
-            self.shared.turns.borrow_mut().says(self.id(), Urgency::of(field.as_bytes()));
+        if let Some(urgency) = Urgency::asked(request) {
+            self.shared.turns.borrow_mut().says(self.id(), urgency);
         }
     }
 

@@ -1,15 +1,15 @@
 //! Blocks of answers. What a connection says for the second time is put into the dynamic table, so that it is one byte from then on and
 //! what is said once takes nobody's room; secrets never are (RFC 7541 section 7.1).
 
-use std::collections::VecDeque;
-
 use http::header::{AUTHORIZATION, HeaderName, PROXY_AUTHENTICATE, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 
+use super::dynamic::Dynamic;
 use super::{TABLE, TABLE_SIZE};
 use crate::fields::field::counts;
 use crate::fields::fixed::Found;
 use crate::fields::text::{put_prefixed, put_text};
+use crate::mix::mixed;
 
 /// `:status` 200, which most answers begin with, as the static table has it.
 const OK: u8 = 0x88;
@@ -19,16 +19,12 @@ const DYNAMIC: usize = 62;
 const SEEN: usize = 32;
 /// Longest value that is put into the table.
 const LONGEST: usize = 512;
-/// What bytes are mixed with: an odd number whose bits are spread (that of Knuth's multiplicative hash, 2^64 over the golden ratio).
-const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What a connection's answers have said so far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Encoder {
-    /// The dynamic table, the newest first. None where nothing was said twice.
-    entries: VecDeque<Entry>,
-    size: usize,
-    most: usize,
+    /// What was said twice.
+    table: Dynamic<Entry>,
     /// The client has changed the table's size, which is to be taken note of: the smallest that it was.
     resized: Option<usize>,
     /// Parts of the hashes of fields that were said once, and where the next one goes.
@@ -44,22 +40,15 @@ struct Entry {
     name: usize,
 }
 
-impl Default for Encoder {
-    fn default() -> Self {
-        Self { entries: VecDeque::new(), size: 0, most: TABLE_SIZE, resized: None, seen: None, next: 0 }
-    }
-}
-
 impl Encoder {
     /// The client's table may have so many bytes from now on.
     pub fn resize(&mut self, bytes: u32) {
         let most = (bytes as usize).min(TABLE_SIZE);
-        if most == self.most && self.resized.is_none() {
+        if most == self.table.most() && self.resized.is_none() {
             return;
         }
         self.resized = Some(self.resized.unwrap_or(most).min(most));
-        self.most = most;
-        self.evict(0);
+        self.table.resize(most);
     }
 
     /// Writes a block: an answer's, or trailers where there is no status.
@@ -67,8 +56,8 @@ impl Encoder {
         if let Some(smallest) = self.resized.take() {
             // Section 4.2: the smallest, and what it is now.
             put_prefixed(0x20, 5, smallest, out);
-            if smallest < self.most {
-                put_prefixed(0x20, 5, self.most, out);
+            if smallest < self.table.most() {
+                put_prefixed(0x20, 5, self.table.most(), out);
             }
         }
         match status {
@@ -89,21 +78,16 @@ impl Encoder {
         }
         // What was said before is more common than what the static table has besides status codes.
         let hash = hash(name, value);
-        if let Some(index) = self.entries.iter().position(|entry| entry.is(hash, name, value)) {
+        if let Some(index) = self.table.find(|entry| entry.is(hash, name, value)) {
             return put_prefixed(0x80, 7, DYNAMIC + index, out);
         }
         if !self.is_said_again(hash) || value.len() > LONGEST {
             literal(0, 4, name, value, out);
             return;
         }
-        if !literal(0x40, 6, name, value, out) {
-            return;
-        }
-        let counts = counts(name.len(), value.len());
-        self.evict(counts);
-        if counts <= self.most {
-            self.size += counts;
-            self.entries.push_front(Entry { hash, text: [name, value].concat().into(), name: name.len() });
+        if literal(0x40, 6, name, value, out) {
+            let entry = Entry { hash, text: [name, value].concat().into(), name: name.len() };
+            self.table.push(entry, counts(name.len(), value.len()));
         }
     }
 
@@ -118,23 +102,11 @@ impl Encoder {
         }
         found
     }
-
-    fn evict(&mut self, counts: usize) {
-        while self.size + counts > self.most
-            && let Some(entry) = self.entries.pop_back()
-        {
-            self.size -= entry.counts();
-        }
-    }
 }
 
 impl Entry {
     fn is(&self, hash: u64, name: &[u8], value: &[u8]) -> bool {
         self.hash == hash && self.name == name.len() && self.text.split_at_checked(self.name) == Some((name, value))
-    }
-
-    fn counts(&self) -> usize {
-        counts(self.name, self.text.len() - self.name)
     }
 }
 
@@ -162,25 +134,9 @@ fn literal(first: u8, bits: u32, name: &[u8], value: &[u8], out: &mut Vec<u8>) -
     true
 }
 
-/// A number that differs for most fields that do. Who makes two with the same has them compared, and no more.
+/// What a field is looked up by.
 fn hash(name: &[u8], value: &[u8]) -> u64 {
-    let mut hash = (name.len() as u64) << 32 | value.len() as u64;
-    for text in [name, value] {
-        let (words, rest) = text.as_chunks::<8>();
-        for word in words {
-            hash = mix(hash, u64::from_le_bytes(*word));
-        }
-        if !rest.is_empty() {
-            // The last eight bytes, of which some were mixed in before; or those that there are.
-            let last = text.last_chunk().map(|word| u64::from_le_bytes(*word));
-            hash = mix(hash, last.unwrap_or_else(|| rest.iter().fold(0, |last, byte| last << 8 | u64::from(*byte))));
-        }
-    }
-    hash ^ hash >> 29
-}
-
-fn mix(hash: u64, word: u64) -> u64 {
-    (hash.rotate_left(5) ^ word).wrapping_mul(MIX)
+    mixed(mixed((name.len() as u64) << 32 | value.len() as u64, name), value)
 }
 
 #[cfg(test)]
@@ -216,7 +172,7 @@ mod tests {
         let cookie = block(&mut encoder, &pairs(&[("set-cookie", "secret=1")])).len();
         assert!(lengths[0] > 25 && lengths[1] > 25, "{lengths:?}");
         assert_eq!((lengths[2], lengths[3]), (cookie + 2, cookie + 2));
-        assert_eq!(encoder.entries.len(), 2, "the cookie is not kept");
+        assert_eq!(encoder.table.len(), 2, "the cookie is not kept");
         // However many there are, and whatever else is said once.
         let many: Vec<_> = (0..20).map(|name| (format!("x-{name}"), "value".to_owned())).collect();
         for round in 0..3 {
@@ -224,7 +180,7 @@ mod tests {
             fields.insert("x-once", HeaderValue::from(round));
             block(&mut encoder, &fields);
         }
-        assert_eq!(encoder.entries.len(), 22);
+        assert_eq!(encoder.table.len(), 22);
         let mut out = Vec::new();
         encoder.encode(Some(StatusCode::OK), &HeaderMap::new(), &mut out);
         assert_eq!(out, [0x88]);
@@ -240,7 +196,7 @@ mod tests {
             decoder.skip(&out, 100).unwrap();
             assert_eq!(decoder.trailers(&block(&mut encoder, &headers), 1_000).unwrap(), headers, "{status}");
         }
-        assert_eq!(encoder.entries.len(), 2, "418 and what is its own");
+        assert_eq!(encoder.table.len(), 2, "418 and what is its own");
     }
 
     #[test]
@@ -252,7 +208,7 @@ mod tests {
             for _ in 0..3 {
                 let block = block(&mut encoder, &headers);
                 assert_eq!(decoder.trailers(&block, 1_000).unwrap(), headers, "{size}");
-                assert!(encoder.size <= size as usize);
+                assert!(encoder.table.size() <= size as usize);
             }
         }
         encoder.resize(0);

@@ -1,6 +1,7 @@
 //! HPACK (RFC 7541): blocks of fields that refer to what blocks before them said.
 
 pub mod decode;
+mod dynamic;
 pub mod encode;
 
 use crate::fields::fixed::Fixed;
