@@ -54,6 +54,26 @@ fn floods_of_frames_end_their_connection_and_no_other() {
 }
 
 #[test]
+fn content_behind_the_end_of_a_request_ends_its_stream() {
+    let origin = Origin::start("a");
+    let edge = Edge::start(origin.address, |_| {});
+    // A POST whose answer is to be waited for, and content behind its end (RFC 9113 section 5.1).
+    let post = frame(1, 4, 1, b"\x83\x86\x00\x0a:authority\x01a\x00\x05:path\x0a/wait=9000");
+    let content = [frame(0, 1, 1, b"all"), frame(0, 0, 1, b"more")].concat();
+    let wire = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[]), post, content].concat();
+    let mut stream = TcpStream::connect(edge.http).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&wire).unwrap();
+    let closed = frame(3, 0, 1, &[0, 0, 0, 5]);
+    let (mut came, mut room) = (Vec::new(), [0; 1_024]);
+    while !came.windows(closed.len()).any(|bytes| bytes == closed) {
+        let count = stream.read(&mut room).unwrap();
+        assert!(count > 0, "the connection has ended: {came:?}");
+        came.extend_from_slice(&room[..count]);
+    }
+}
+
+#[test]
 fn clients_that_take_nothing_of_their_answer_are_let_go() {
     let origin = Origin::start("a");
     let edge = Edge::start(origin.address, |config| {

@@ -152,7 +152,7 @@ impl Stream {
     fn came(&self, take: impl FnOnce(&mut Coming) -> Result<(), Code>) -> Result<(), Code> {
         let (ended, reader) = {
             let coming = &mut *self.coming.borrow_mut();
-            let coming = coming.as_mut().ok_or(Code::StreamClosed)?;
+            let coming = coming.as_mut().filter(|coming| !coming.ended).ok_or(Code::StreamClosed)?;
             take(coming)?;
             (coming.ended, coming.waker.take())
         };
