@@ -1,9 +1,9 @@
-//! Which of the fields that a proxy acts on a header has, found in one pass over its names. Most headers have few of them or none,
+//! Which of the fields that a proxy acts on a header has, found in one pass over them. Most headers have few of them or none,
 //! and asking the map for each by itself costs a hash of the name each time.
 
 use bitflags::bitflags;
-use http::HeaderMap;
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 bitflags! {
     /// A set of such fields.
@@ -31,6 +31,8 @@ bitflags! {
         const X_FORWARDED_FOR = 1 << 9;
         /// `Cookie`.
         const COOKIE = 1 << 10;
+        /// A `Connection` that says anything else than `keep-alive`, which is what nearly all say and is only of HTTP/1.0 news.
+        const OPTIONS = 1 << 11;
         /// What ends at each hop whatever `Connection` names (RFC 9110 section 7.6.1).
         const HOP_BY_HOP = Self::CONNECTION.bits() | Self::KEEP_ALIVE.bits() | Self::PROXY_CONNECTION.bits()
             | Self::TE.bits() | Self::TRANSFER_ENCODING.bits() | Self::UPGRADE.bits();
@@ -42,7 +44,7 @@ bitflags! {
 impl Special {
     /// Those that these fields have.
     pub fn of(fields: &HeaderMap) -> Self {
-        fields.keys().fold(Self::empty(), |found, name| found | Self::one(name))
+        fields.iter().fold(Self::empty(), |found, (name, value)| found | Self::one(name, value))
     }
 
     /// Whether there is one of these.
@@ -50,10 +52,11 @@ impl Special {
         self.intersects(any)
     }
 
-    /// What this name is.
-    pub fn one(name: &HeaderName) -> Self {
+    /// What this field is.
+    pub fn one(name: &HeaderName, value: &HeaderValue) -> Self {
         match *name {
-            CONNECTION => Self::CONNECTION,
+            CONNECTION if value.as_bytes().eq_ignore_ascii_case(b"keep-alive") => Self::CONNECTION,
+            CONNECTION => Self::CONNECTION | Self::OPTIONS,
             TE => Self::TE,
             TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
             UPGRADE => Self::UPGRADE,
@@ -73,14 +76,12 @@ impl Special {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
     fn each_is_found_among_others() {
         let names = [
-            ("connection", Special::CONNECTION),
+            ("connection", Special::CONNECTION | Special::OPTIONS),
             ("keep-alive", Special::KEEP_ALIVE),
             ("proxy-connection", Special::PROXY_CONNECTION),
             ("te", Special::TE),
@@ -102,6 +103,10 @@ mod tests {
             all |= one;
         }
         assert_eq!((Special::of(&fields), all), (all, Special::all()));
+        fields.insert(CONNECTION, HeaderValue::from_static("Keep-Alive"));
+        assert_eq!(Special::of(&fields), all - Special::OPTIONS);
+        fields.append(CONNECTION, HeaderValue::from_static("close"));
+        assert_eq!(Special::of(&fields), all);
         assert!(!Special::OF_HTTP1.has(Special::TE) && Special::HOP_BY_HOP.has(Special::TE));
     }
 }

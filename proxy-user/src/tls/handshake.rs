@@ -16,6 +16,10 @@ use super::secured::Secured;
 /// A fatal alert, `unrecognized_name` (RFC 6066 section 3), in a record of its own.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
+/// Bytes that are encrypted ahead of a client that does not take them; also what is sent at once to one that does, and a system
+/// call for each of twice as many pieces costs more than the room.
+const MOST_SEALED: usize = 128 << 10;
+
 /// Does the handshake, and tells what it has shown.
 ///
 /// # Errors
@@ -24,7 +28,7 @@ pub async fn accept<I: AsyncRead + AsyncWrite + Unpin>(
     current: &Current,
     stream: I,
 ) -> io::Result<(TlsStream<I>, Secured)> {
-    let (stream, index) = if current.by_name {
+    let (mut stream, index) = if current.by_name {
         let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let hello = start.client_hello();
         let looks = |acme: &&Arc<ServerConfig>| {
@@ -46,6 +50,7 @@ pub async fn accept<I: AsyncRead + AsyncWrite + Unpin>(
         let config = current.first_tcp().map_err(io::Error::other)?;
         (TlsAcceptor::from(Arc::clone(config)).accept(stream).await?, 0)
     };
+    stream.get_mut().1.set_buffer_limit(Some(MOST_SEALED));
     let session = stream.get_ref().1;
     let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
     tracing::debug!(name = session.server_name(), resumed, "TLS handshake done");

@@ -90,9 +90,10 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
         let (server, reused) = (lease.server_index(), lease.reused);
         let Unanswered { unsent, refused, fault } = match sent {
             Ok(Ok(response)) => {
-                exchange.upstream_us = Some(exchange.started.elapsed().as_micros() as u64);
+                let now = Instant::now();
+                exchange.upstream_us = Some(now.saturating_duration_since(exchange.started).as_micros() as u64);
                 let status = response.status();
-                lease.tell(!FAILURES.contains(&status));
+                lease.tell_at(now, !FAILURES.contains(&status));
                 if pool.origin().retries.on_status.contains(&status.as_u16()) && retries.again(pool, &mut order, server)
                 {
                     continue;

@@ -119,6 +119,11 @@ fn a_source_has_so_many_connections() {
     edge.wait_log("\"kind\":\"connections\"", 1);
     assert!(held.iter_mut().all(|client| client.get("/name").status == 200));
     held.pop();
+    wait_for_place(&edge);
+}
+
+/// Waits until a connection more is served.
+fn wait_for_place(edge: &Edge) {
     wait_for("a place", || {
         let mut client = edge.connect();
         // It may be reset before it has asked.
@@ -126,6 +131,27 @@ fn a_source_has_so_many_connections() {
         let status = client.reply("GET").status;
         if status == 200 { Ok(()) } else { Err(status.to_string()) }
     });
+}
+
+#[test]
+fn a_connection_that_ends_within_a_request_gives_its_place_back() {
+    let origin = Origin::start("a");
+    let edge = Edge::start(origin.address, |config| {
+        config["workers"] = json!(1);
+        config["limits"] = json!({ "connections_per_source": 1 });
+    });
+    let get = frame(1, 5, 1, b"\x82\x86\x00\x0a:authority\x01a\x00\x05:path\x0a/wait=9000");
+    let asked = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[]), get].concat();
+    // Its client leaves, or has to.
+    for ending in [Vec::new(), (0..FLOOD).flat_map(|_| frame(6, 0, 0, &[0; 8])).collect()] {
+        let mut stream = TcpStream::connect(edge.http).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&asked).unwrap();
+        assert!(edge.connect().is_closed());
+        let _ = stream.write_all(&ending);
+        drop(stream);
+        wait_for_place(&edge);
+    }
 }
 
 #[test]

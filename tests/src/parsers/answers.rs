@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use bytes::BytesMut;
 use http::Method;
-use proxy_core::http1::{Chunks, Framing, MAX_FIELDS, Piece, Wrong, parse};
+use proxy_core::http1::{Chunks, Framing, Last, MAX_FIELDS, Piece, Wrong, parse};
 
 use super::texts;
 
@@ -16,6 +16,7 @@ pub(super) fn corpus() -> Vec<Vec<u8>> {
         "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\nX: y\r\n\r\n",
         "HTTP/1.0 304 Not Modified\r\nConnection: keep-alive\r\nContent-Length: 7, 7\r\n\r\n",
         "HTTP/1.1 200\r\nTransfer-Encoding: gzip, chunked\r\n\r\nffffffffffffffff\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\na: b\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 0\r\na: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\na: b\r\n\r\nHTTP/1.1 200 \r\nContent-Length: 0\r\na: b\r\n\r\n",
     ])
 }
 
@@ -30,11 +31,12 @@ struct Seen {
 /// Reads answers of which each piece comes alone.
 fn seen<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
     let (mut seen, mut came, mut chunks, mut left) = (Seen::default(), BytesMut::new(), None, Some(0_u64));
+    let mut last = Last::default();
     for piece in pieces {
         came.extend_from_slice(piece);
         loop {
             let before = (came.len(), seen.heads.len(), chunks.is_some());
-            if let Err(wrong) = step(&mut seen, &mut came, &mut chunks, &mut left) {
+            if let Err(wrong) = step(&mut seen, &mut came, &mut chunks, &mut left, &mut last) {
                 seen.wrong = Some(wrong);
                 return seen;
             }
@@ -51,6 +53,7 @@ fn step(
     came: &mut BytesMut,
     chunks: &mut Option<Chunks>,
     left: &mut Option<u64>,
+    last: &mut Last,
 ) -> std::result::Result<(), Wrong> {
     if let Some(reader) = chunks {
         match reader.next(came)? {
@@ -65,7 +68,7 @@ fn step(
         seen.body.extend_from_slice(&came.split_to(taken as usize));
         *left = left.map(|left| left - taken);
     } else if *left == Some(0)
-        && let Some(head) = parse(came, &Method::GET)?
+        && let Some(head) = parse(came, &Method::GET, last)?
     {
         seen.heads.push((head.status.as_u16(), head.framing));
         match head.framing {
@@ -89,7 +92,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<()> {
     );
     ensure!(whole.body == split.body || whole.heads.len() >= MAX_ANSWERS, "{whole:?} at once, {split:?} byte by byte");
     let mut came = BytesMut::from(bytes);
-    if let Ok(Some(head)) = parse(&mut came, &Method::GET) {
+    if let Ok(Some(head)) = parse(&mut came, &Method::GET, &mut Last::default()) {
         ensure!(head.fields.len() <= MAX_FIELDS, "{} fields", head.fields.len());
         ensure!(came.len() < bytes.len(), "a header of nothing");
     }

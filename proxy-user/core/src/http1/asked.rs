@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Uri, Version};
 use httparse::{Header, ParserConfig, Status};
 
 use super::fields::{Places, has_lone_line_feed, keeps};
-use super::lines::{Fields, Lines};
+use super::lines::{Fields, Last, Lines};
 use super::{Body, decimal, names};
 use crate::special::Special;
 
@@ -90,6 +90,7 @@ impl Refused {
 pub struct Reader {
     /// Bytes in which no header ended.
     looked_at: usize,
+    last: Last,
 }
 
 impl Reader {
@@ -107,7 +108,7 @@ impl Reader {
         }
         // Who sends a byte at a time does not have the whole parsed for each of them.
         let first = self.looked_at == 0;
-        let asked = if first || ends_within(came, self.looked_at) { parse(came, bounds)? } else { None };
+        let asked = if first || ends_within(came, self.looked_at) { parse(came, bounds, &mut self.last)? } else { None };
         self.looked_at = if asked.is_some() { 0 } else { came.len() };
         if asked.is_none() && came.len() >= bounds.bytes {
             return Err(Refused::Long);
@@ -122,8 +123,8 @@ fn ends_within(came: &[u8], looked_at: usize) -> bool {
     memchr::memmem::find(new, b"\n\r\n").is_some() || memchr::memmem::find(new, b"\n\n").is_some()
 }
 
-fn parse(came: &mut BytesMut, bounds: Bounds) -> Result<Option<Asked>, Refused> {
-    if let Some((line, fields)) = by_lines(came, bounds) {
+fn parse(came: &mut BytesMut, bounds: Bounds, last: &mut Last) -> Result<Option<Asked>, Refused> {
+    if let Some((line, fields)) = by_lines(came, bounds, last) {
         return asked(line, fields, false).map(Some);
     }
     let mut few = [const { MaybeUninit::<Header<'_>>::uninit() }; FEW_FIELDS];
@@ -153,9 +154,9 @@ fn parse(came: &mut BytesMut, bounds: Bounds) -> Result<Option<Asked>, Refused> 
 }
 
 /// The same for a header of lines as nearly all are; nothing is taken where it is another one.
-fn by_lines(came: &mut BytesMut, bounds: Bounds) -> Option<(Line, Fields)> {
+fn by_lines(came: &mut BytesMut, bounds: Bounds, last: &mut Last) -> Option<(Line, Fields)> {
     let mut lines = Lines::default();
-    lines.find(came, bounds.fields)?;
+    lines.find(came, bounds.fields, *last)?;
     if lines.length() > bounds.bytes {
         return None;
     }
@@ -163,7 +164,7 @@ fn by_lines(came: &mut BytesMut, bounds: Bounds) -> Option<(Line, Fields)> {
     // Without the fields, of which it says that they are not there yet.
     request.parse(lines.first(came)).ok()?;
     let line = Line::of(&request).ok()?;
-    Some((line, lines.take(came)?))
+    Some((line, lines.take(came, last)?))
 }
 
 /// A request line.

@@ -76,13 +76,8 @@ pub(super) fn has_lone_line_feed(lines: &[u8]) -> bool {
 
 /// Whether a connection goes on behind a message with these fields (RFC 9112 section 9.3).
 pub(super) fn keeps(is_old: bool, special: Special, fields: &HeaderMap) -> bool {
-    if !special.has(Special::CONNECTION) {
-        return !is_old;
-    }
-    let mut lists = fields.get_all(CONNECTION).iter();
-    // What most say.
-    if !is_old && lists.all(|list| list.as_bytes().eq_ignore_ascii_case(b"keep-alive")) {
-        return true;
+    if !special.has(Special::OPTIONS) {
+        return !is_old || special.has(Special::CONNECTION);
     }
     let says = |option| fields.get_all(CONNECTION).iter().any(|list| names(list, option));
     if is_old { says("keep-alive") && !says("close") } else { !says("close") }

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, StatusCode};
 use httparse::{ParserConfig, Status};
 
 use super::fields::{Places, keeps};
-use super::lines::{Fields, Lines};
+use super::lines::{Fields, Last, Lines};
 use super::{Wrong, decimal};
 use crate::special::Special;
 
@@ -41,12 +41,12 @@ pub enum Framing {
     Close,
 }
 
-/// Takes one header, final or interim, from the front of what came; `None` until it is there.
+/// Takes one header, final or interim, from the front of what came; `None` until it is there. `last` is the connection's.
 ///
 /// # Errors
 /// See [`Wrong`]; the connection is of no more use.
-pub fn parse(came: &mut BytesMut, asked: &Method) -> Result<Option<Head>, Wrong> {
-    if let Some((status, is_old, (fields, special))) = by_lines(came) {
+pub fn parse(came: &mut BytesMut, asked: &Method, last: &mut Last) -> Result<Option<Head>, Wrong> {
+    if let Some((status, is_old, (fields, special))) = by_lines(came, last) {
         return head(status, asked, is_old, special, fields).map(Some);
     }
     let mut room = [MaybeUninit::uninit(); MAX_FIELDS];
@@ -69,15 +69,24 @@ pub fn parse(came: &mut BytesMut, asked: &Method) -> Result<Option<Head>, Wrong>
 }
 
 /// The same for a header of lines as nearly all are; nothing is taken where it is another one.
-fn by_lines(came: &mut BytesMut) -> Option<(StatusCode, bool, Fields)> {
+fn by_lines(came: &mut BytesMut, last: &mut Last) -> Option<(StatusCode, bool, Fields)> {
     let mut lines = Lines::default();
-    lines.find(came, MAX_FIELDS)?;
+    lines.find(came, MAX_FIELDS, *last)?;
+    let (status, is_old) = match lines.first(came) {
+        // What most say.
+        b"HTTP/1.1 200 OK\r\n" => (StatusCode::OK, false),
+        other => status_line(other)?,
+    };
+    Some((status, is_old, lines.take(came, last)?))
+}
+
+/// Status, and whether it is of HTTP/1.0.
+fn status_line(line: &[u8]) -> Option<(StatusCode, bool)> {
     let mut response = httparse::Response::new(&mut []);
     // Without the fields, of which it says that they are not there yet.
-    response.parse(lines.first(came)).ok()?;
+    response.parse(line).ok()?;
     let (code, version) = (response.code.filter(|_| response.reason.is_some())?, response.version?);
-    let status = StatusCode::from_u16(code).ok()?;
-    Some((status, version == 0, lines.take(came)?))
+    Some((StatusCode::from_u16(code).ok()?, version == 0))
 }
 
 fn head(status: StatusCode, asked: &Method, is_old: bool, special: Special, fields: HeaderMap) -> Result<Head, Wrong> {

@@ -23,8 +23,13 @@ impl<T, const PLACES: usize> Memory<T, PLACES> {
 
     /// What was remembered of this text.
     pub(super) fn find(&self, text: &[u8], digest: u64) -> Option<&T> {
-        let (known, thing) = self.0.get(Self::place(digest))?.known.as_ref()?;
+        let (known, thing) = self.at(Self::place(digest))?;
         (known == text).then_some(thing)
+    }
+
+    /// What is remembered in a place, and of which text.
+    pub(super) fn at(&self, place: usize) -> Option<(&[u8], &T)> {
+        self.0.get(place)?.known.as_ref().map(|(text, thing)| (&text[..], thing))
     }
 
     /// Whether it is worth to be remembered: it was not known the last time, either.
@@ -48,7 +53,8 @@ impl<T, const PLACES: usize> Memory<T, PLACES> {
         self.find(text, digest(text)).is_some()
     }
 
-    fn place(digest: u64) -> usize {
+    /// Where a text of this digest has its place.
+    pub(super) fn place(digest: u64) -> usize {
         (digest >> 32) as usize % PLACES
     }
 }

@@ -26,10 +26,12 @@ const MOST_OF_HEAD: usize = 2 << 10;
 const APPENDED: usize = 5;
 /// Lines whose ends are noted without an allocation, and that are remembered together.
 const FEW: usize = 24;
+/// Headers that are remembered.
+const HEADS_KNOWN: usize = 64;
 
 thread_local! {
     static LINES: RefCell<Memory<Field, 256>> = const { RefCell::new(Memory::new()) };
-    static HEADS: RefCell<Memory<Fields, 64>> = const { RefCell::new(Memory::new()) };
+    static HEADS: RefCell<Memory<Fields, HEADS_KNOWN>> = const { RefCell::new(Memory::new()) };
 }
 
 /// A field.
@@ -42,17 +44,50 @@ struct Field {
 /// All of a header, and which special ones they have.
 pub(super) type Fields = (HeaderMap, Special);
 
+/// Where the fields that a connection has brought last are remembered, if they are: they often come again, and are then known
+/// without a look at each of their bytes. A place and nothing more, so that an idle connection holds none of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Last(Option<usize>);
+
+impl Last {
+    /// Bytes of these fields, where they are what stands in front here and are not more than so many.
+    fn again(self, rest: &[u8], most: usize) -> Option<usize> {
+        HEADS.with_borrow(|heads| {
+            let (text, (fields, _)) = heads.at(self.0?)?;
+            (rest.starts_with(text) && fields.len() <= most).then_some(text.len())
+        })
+    }
+
+    fn copy(self) -> Option<Fields> {
+        HEADS.with_borrow(|heads| heads.at(self.0?).map(|(_, fields)| copy(fields)))
+    }
+}
+
 /// Where the lines of a whole header end.
 #[derive(Default)]
 pub(super) struct Lines {
-    /// The first line's, and each field's.
+    /// The first line's, and each field's; of the fields that came last, the last one's alone.
     ends: SmallVec<[usize; FEW]>,
+    /// They are those.
+    again: bool,
 }
 
 impl Lines {
     /// Finds those of the header in front; none where it is not whole, has more fields, begins with an empty line, or where a line
     /// feed stands alone. In place: this is large, and every message has one.
-    pub(super) fn find(&mut self, came: &[u8], fields: usize) -> Option<()> {
+    pub(super) fn find(&mut self, came: &[u8], fields: usize, last: Last) -> Option<()> {
+        if last.0.is_some() {
+            let first = memchr::memchr(b'\n', came)?;
+            let rest = came.get(first + 1..).unwrap_or_default();
+            if let Some(length) = last.again(rest, fields) {
+                self.again = true;
+                self.ends_at(came, first, 0)?;
+                if let Some(lines) = length.checked_sub(b"\r\n".len()).filter(|lines| *lines > 0) {
+                    self.ends.push(first + 1 + lines);
+                }
+                return Some(());
+            }
+        }
         // Lines are short: eight bytes at a time is less work than a search of its own for each.
         let (words, rest) = came.as_chunks();
         for (nth, word) in words.iter().enumerate() {
@@ -98,11 +133,16 @@ impl Lines {
     }
 
     /// Takes the header from the front of what came. What has a line that is no field stays.
-    pub(super) fn take(&self, came: &mut BytesMut) -> Option<Fields> {
-        let text = self.text(came)?;
-        let digest = digest(text);
-        let Some(fields) = HEADS.with_borrow(|heads| heads.find(text, digest).map(copy)) else {
-            return self.read(came, digest);
+    pub(super) fn take(&self, came: &mut BytesMut, last: &mut Last) -> Option<Fields> {
+        let fields = if self.again {
+            last.copy()?
+        } else {
+            let text = self.text(came)?;
+            let digest = digest(text);
+            let known = HEADS.with_borrow(|heads| heads.find(text, digest).map(copy));
+            *last = Last(known.is_some().then(|| Memory::<Fields, HEADS_KNOWN>::place(digest)));
+            let Some(fields) = known else { return self.read(came, digest) };
+            fields
         };
         came.advance(self.length());
         Some(fields)
@@ -139,13 +179,14 @@ impl Lines {
                     continue;
                 }
                 let (name, value) = parse(line)?;
-                let special = Special::one(&name);
+                let own = value_of(bytes, start + value.start, value.len())?;
+                let special = Special::one(&name, &own);
                 if line.len() <= MOST_OF_LINE && lines.missed(digest) && !SECRET.contains(&name) {
                     let text = Bytes::copy_from_slice(line);
                     let value = value_of(&text, value.start, value.len())?;
                     lines.keep(text, digest, Field { name: name.clone(), value, special });
                 }
-                fields.append(name, value_of(bytes, start + value.start, value.len())?);
+                fields.append(name, own);
                 all |= special;
             }
             Some((fields, all))
@@ -217,19 +258,21 @@ mod tests {
         pairs.collect()
     }
 
-    fn found(came: &[u8], fields: usize) -> Option<Lines> {
+    fn found(came: &[u8], fields: usize, last: Last) -> Option<Lines> {
         let mut lines = Lines::default();
-        lines.find(came, fields).map(|()| lines)
+        lines.find(came, fields, last).map(|()| lines)
     }
 
-    /// The same by lines, and what is left; anew, known half and known.
-    fn by_lines(fields: &[u8]) -> [Option<HeaderMap>; 3] {
+    /// The same by lines, and what is left; anew, known half, known, and the same as last.
+    fn by_lines(fields: &[u8]) -> [Option<HeaderMap>; 4] {
         let whole = [b"GET / HTTP/1.1\r\n", fields, b"body"].concat();
-        [(); 3].map(|()| {
+        let mut last = Last::default();
+        [(); 4].map(|()| {
             let mut came = BytesMut::from(&whole[..]);
-            let lines = found(&came, 100)?;
+            let lines = found(&came, 100, last)?;
             assert_eq!(lines.first(&came), b"GET / HTTP/1.1\r\n");
-            let taken = lines.take(&mut came);
+            assert_eq!(lines.again, last.0.is_some());
+            let taken = lines.take(&mut came, &mut last);
             assert_eq!(&came[..], if taken.is_some() { b"body" } else { &whole[..] });
             taken.map(|(fields, special)| {
                 assert_eq!(special, Special::of(&fields));
@@ -249,7 +292,7 @@ mod tests {
             ] {
                 let fields = [line, b"\r\n\r\n"].concat();
                 let expected = if byte == b'\n' { None } else { parsed(&fields) };
-                assert_eq!(by_lines(&fields), [(); 3].map(|()| expected.clone()), "{:?}", line.escape_ascii());
+                assert_eq!(by_lines(&fields), [(); 4].map(|()| expected.clone()), "{:?}", line.escape_ascii());
             }
         }
     }
@@ -259,11 +302,37 @@ mod tests {
         for head in
             ["", "\r\n", "\r\n\r\n", "a\r\n", "a\r\nb: c\r\n", "a\nb: c\r\n\r\n", "a\r\nb: c\n\r\n", "a\r\nb: c\r\n\n"]
         {
-            assert!(found(head.as_bytes(), 100).is_none(), "{head:?}");
+            assert!(found(head.as_bytes(), 100, Last::default()).is_none(), "{head:?}");
         }
         let many = format!("a\r\n{}\r\n", "b: c\r\n".repeat(3));
-        assert!(found(many.as_bytes(), 2).is_none());
-        assert_eq!(found(many.as_bytes(), 3).unwrap().length(), many.len());
+        assert!(found(many.as_bytes(), 2, Last::default()).is_none());
+        assert_eq!(found(many.as_bytes(), 3, Last::default()).unwrap().length(), many.len());
+    }
+
+    #[test]
+    fn only_what_came_last_is_the_same_as_last() {
+        let fields = "x-last: a\r\nx-last: b\r\n\r\n";
+        by_lines(fields.as_bytes());
+        let mut last = Last::default();
+        let mut came = BytesMut::from(&*format!("a\r\n{fields}"));
+        found(&came, 100, last).unwrap().take(&mut came, &mut last).unwrap();
+        assert!(last.0.is_some());
+        let again = |head: &str, most| found(head.as_bytes(), most, last).map(|lines| (lines.again, lines.length()));
+        let length = |first: &str| first.len() + fields.len();
+        for (first, expected) in
+            [("a b\r\n", Some((true, length("a b\r\n")))), ("\r\n", None), ("\n", None), ("a b\n", None)]
+        {
+            assert_eq!(again(&format!("{first}{fields}body"), 2), expected, "{first:?}");
+        }
+        assert_eq!(again(&format!("a\r\n{fields}"), 1), None);
+        // Not whole yet, or other ones.
+        assert_eq!(again(&format!("a\r\n{}", &fields[..fields.len() - 1]), 2), None);
+        for other in ["x-last: a\r\nx-last: c\r\n\r\n", "x-last: a\r\n\r\n", "y: z\r\nx-last: a\r\nx-last: b\r\n\r\n"] {
+            assert_eq!(again(&format!("a\r\n{other}"), 100), Some((false, 3 + other.len())), "{other:?}");
+        }
+        let other = BytesMut::from("a\r\nx-other: c\r\n\r\n");
+        found(&other, 100, last).unwrap().take(&mut other.clone(), &mut last).unwrap();
+        assert!(last.0.is_none());
     }
 
     #[test]
@@ -314,7 +383,7 @@ mod tests {
             let end = if fields.starts_with("\r\n") { 2 } else { fields.find("\r\n\r\n").map_or(0, |at| at + 4) };
             let fields = &fields.as_bytes()[..end];
             let expected = parsed(fields);
-            prop_assert_eq!(by_lines(fields), [(); 3].map(|()| expected.clone()));
+            prop_assert_eq!(by_lines(fields), [(); 4].map(|()| expected.clone()));
         }
     }
 }

@@ -3,10 +3,10 @@ use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 
-use super::{Body, Chunks, Framing, Head, Piece, Wrong, body_of, encode, encode_trailers, parse};
+use super::{Body, Chunks, Framing, Head, Last, Piece, Wrong, body_of, encode, encode_trailers, parse};
 
 fn head(text: &str) -> Result<Option<Head>, Wrong> {
-    parse(&mut BytesMut::from(text), &Method::GET)
+    parse(&mut BytesMut::from(text), &Method::GET, &mut Last::default())
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn some_responses_have_no_body_whatever_they_say() {
         assert_eq!(head(&text).unwrap().unwrap().framing, Framing::Length(0), "{status}");
     }
     let mut came = BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
-    assert_eq!(parse(&mut came, &Method::HEAD).unwrap().unwrap().framing, Framing::Length(0));
+    assert_eq!(parse(&mut came, &Method::HEAD, &mut Last::default()).unwrap().unwrap().framing, Framing::Length(0));
 }
 
 #[test]
@@ -66,9 +66,9 @@ fn what_can_be_read_in_two_ways_is_refused() {
 fn a_header_leaves_what_stands_behind_it() {
     let mut came =
         BytesMut::from("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nX: y\r\nE:\r\n\r\nbody");
-    let hints = parse(&mut came, &Method::GET).unwrap().unwrap();
+    let hints = parse(&mut came, &Method::GET, &mut Last::default()).unwrap().unwrap();
     assert_eq!((hints.status.as_u16(), hints.fields["link"].as_bytes()), (103, &b"</a>"[..]));
-    let whole = parse(&mut came, &Method::GET).unwrap().unwrap();
+    let whole = parse(&mut came, &Method::GET, &mut Last::default()).unwrap().unwrap();
     assert_eq!((whole.fields["x"].as_bytes(), whole.fields["e"].as_bytes()), (&b"y"[..], &b""[..]));
     assert_eq!(&came[..], b"body");
 }
@@ -222,7 +222,7 @@ proptest! {
     fn any_bytes_are_a_header_or_not(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let mut came = BytesMut::from(&[b"HTTP/1.1 200 OK\r\n", &bytes[..]].concat()[..]);
         let before = came.len();
-        if let Ok(None) = parse(&mut came, &Method::GET) {
+        if let Ok(None) = parse(&mut came, &Method::GET, &mut Last::default()) {
             prop_assert_eq!(came.len(), before);
         }
     }

@@ -95,11 +95,9 @@ fn via(version: HttpVersion) -> HeaderValue {
 /// Takes the fields away that end here. The `Upgrade` field, where it is one and `Connection` names it.
 fn strip_hop_by_hop(headers: &mut HeaderMap, special: Special) -> Option<HeaderValue> {
     let mut upgrade = None;
-    if special.has(Special::CONNECTION) {
-        // As many options as fit a header section of the configured size; without what most of them say, and what ends here by
-        // itself.
-        let says_more = |list: &&HeaderValue| !list.as_bytes().eq_ignore_ascii_case(b"keep-alive");
-        let lists: SmallVec<[HeaderValue; 2]> = headers.get_all(CONNECTION).iter().filter(says_more).cloned().collect();
+    if special.has(Special::OPTIONS) {
+        // As many options as fit a header section of the configured size.
+        let lists: SmallVec<[HeaderValue; 2]> = headers.get_all(CONNECTION).iter().cloned().collect();
         for option in lists.iter().flat_map(|list| list.as_bytes().split(|b| *b == b',')) {
             let option = option.trim_ascii();
             if option.eq_ignore_ascii_case(b"keep-alive") {
@@ -114,6 +112,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, special: Special) -> Option<HeaderV
                 headers.remove(name);
             }
         }
+    }
+    if special.has(Special::CONNECTION) {
         headers.remove(CONNECTION);
     }
     if special.has(Special::HOP_BY_HOP - Special::CONNECTION) {

@@ -5,12 +5,12 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use proxy_core::http1::{Head, Piece, Rest};
 
 use super::pump::Pump;
-use super::{MOST_ROOM, Wire};
+use super::{HEAD_ROOM, MOST_ROOM, Wire};
 
 /// The body. Dropped before its end, it leaves the connection unfit for another request.
 pub struct AnswerBody {
@@ -33,7 +33,7 @@ pub struct BrokenOff;
 impl AnswerBody {
     pub(super) fn new(wire: Rc<RefCell<Wire>>, head: &Head, pump: Option<Pump>) -> Self {
         let rest = Rest::from(head.framing);
-        let body = Self { wire, rest, broken: false, keeps: head.keeps, room: super::HEAD_ROOM, _pump: pump };
+        let body = Self { wire, rest, broken: false, keeps: head.keeps, room: HEAD_ROOM, _pump: pump };
         body.settle();
         body
     }
@@ -51,7 +51,12 @@ impl AnswerBody {
     /// Lets another request have the connection once the body was read.
     fn settle(&self) {
         if self.rest.is_ended() {
-            self.wire.borrow_mut().keeps = self.keeps;
+            let wire = &mut *self.wire.borrow_mut();
+            wire.keeps = self.keeps;
+            // While it waits it holds no more than the room for a small response.
+            if wire.came.capacity() > HEAD_ROOM && wire.came.is_empty() {
+                wire.came = BytesMut::new();
+            }
         }
     }
 
@@ -74,7 +79,7 @@ impl AnswerBody {
                 }
                 Err(wrong) => return self.broken(cx, &io::Error::new(io::ErrorKind::InvalidData, wrong.detail())),
             }
-            let expected = self.rest.exact().map_or(self.room, |left| usize::try_from(left).unwrap_or(MOST_ROOM));
+            let expected = self.rest.exact().map_or(self.room, |left| usize::try_from(left).map_or(MOST_ROOM, |left| left + 1));
             let read = ready!(self.wire.borrow_mut().poll_fill(cx, expected));
             match (read, &self.rest) {
                 (Ok(0), Rest::Close) => {

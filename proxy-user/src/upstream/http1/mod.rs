@@ -17,8 +17,8 @@ use futures_util::FutureExt as _;
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode};
 use http_body::Body as _;
-use proxy_core::http1::{self, Body, Head};
-use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
+use proxy_core::http1::{self, Body, Head, Last};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
 
 use self::stream::Io;
 use super::{CLOSED, Outgoing, Unanswered};
@@ -34,6 +34,8 @@ const HEAD_ROOM: usize = 8 << 10;
 const LEAST_ROOM: usize = 2 << 10;
 /// A body is read in pieces of up to so many bytes.
 const MOST_ROOM: usize = 256 << 10;
+/// Room for a response of which is known only that the one before it was large.
+const MOST_FIRST: usize = 128 << 10;
 /// A first piece of a request's body that goes with the header.
 const MOST_COPIED: usize = 16 << 10;
 /// Interim responses before the final one.
@@ -58,6 +60,13 @@ struct Wire {
     cut: Option<Fault>,
     /// Who waits for a response while a body is sent.
     reader: Option<Waker>,
+    /// The fields of its last response.
+    last: Last,
+    /// Bytes that came since the last request.
+    size: usize,
+    /// Room for the beginning of the next response: what the last one took, as one like it may come again and is then read, and
+    /// sent on, at once.
+    first: usize,
 }
 
 /// How far a response's header has come.
@@ -81,6 +90,9 @@ impl Connection {
             sending: false,
             cut: None,
             reader: None,
+            last: Last::default(),
+            size: 0,
+            first: HEAD_ROOM,
         })))
     }
 
@@ -94,7 +106,9 @@ impl Connection {
     pub(super) fn is_open(&self) -> bool {
         let wire = &mut *self.0.borrow_mut();
         // Session tickets of TLS 1.3 come after the handshake, and are no answer: they are read here.
-        wire.poll_fill(&mut Context::from_waker(Waker::noop()), LEAST_ROOM).is_pending()
+        let mut unasked = [0];
+        let read = Pin::new(&mut wire.io).poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut unasked));
+        read.is_pending()
     }
 
     /// The stream after a 101, with what came behind it; none while a response's body holds the connection.
@@ -165,6 +179,7 @@ impl Wire {
         self.out.clear();
         self.gone = 0;
         self.keeps = false;
+        self.first = (std::mem::take(&mut self.size) + 1).clamp(HEAD_ROOM, MOST_FIRST);
         write(&mut self.out);
     }
 
@@ -180,15 +195,20 @@ impl Wire {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Reads more, with room for about as much as is expected; 0 is the end.
+    /// Reads more, with room for about as much as is expected; 0 is the end. With more room than there is to come the runtime
+    /// knows without another system call that nothing is left.
     fn poll_fill(&mut self, cx: &mut Context<'_>, expected: usize) -> Poll<io::Result<usize>> {
         if self.cut.is_some() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if self.came.capacity() - self.came.len() < LEAST_ROOM.min(expected) {
-            self.came.reserve(expected.clamp(HEAD_ROOM, MOST_ROOM));
+        let expected = expected.min(MOST_ROOM);
+        if self.came.capacity() - self.came.len() < LEAST_ROOM.min(expected).max(expected / 2) {
+            self.came.reserve(expected.max(HEAD_ROOM));
         }
         let polled = pin!(self.io.read_buf(&mut self.came)).poll(cx);
+        if let Poll::Ready(Ok(count)) = polled {
+            self.size = self.size.saturating_add(count);
+        }
         if self.sending && polled.is_pending() {
             self.reader = Some(cx.waker().clone());
         }
@@ -205,7 +225,7 @@ impl Wire {
     ) -> Poll<Result<Head, Fault>> {
         loop {
             if self.came.len() > awaited.looked_at {
-                match http1::parse(&mut self.came, asked) {
+                match http1::parse(&mut self.came, asked, &mut self.last) {
                     Ok(Some(head))
                         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS =>
                     {
@@ -226,7 +246,7 @@ impl Wire {
                     Err(wrong) => return Poll::Ready(Err(Fault::upstream(Kind::Protocol, wrong.detail()))),
                 }
             }
-            match ready!(self.poll_fill(cx, HEAD_ROOM)) {
+            match ready!(self.poll_fill(cx, self.first)) {
                 Ok(0) => return Poll::Ready(Err(CLOSED)),
                 Ok(_) => {}
                 Err(error) => {
