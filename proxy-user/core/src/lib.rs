@@ -21,6 +21,7 @@ pub mod http3;
 pub mod image;
 pub mod import;
 mod json;
+mod known;
 mod mix;
 pub mod planned;
 pub mod policy;

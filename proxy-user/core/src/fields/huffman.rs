@@ -22,6 +22,8 @@ const LENGTHS: [u8; 256] = [
 const LONGEST: usize = 30;
 /// Bits of the codes that are looked up at once.
 const SHORT: usize = 8;
+/// Bytes that are handed on together.
+const PIECE: usize = 64;
 
 /// What follows from the lengths.
 struct Codes {
@@ -97,15 +99,14 @@ pub fn encode(text: &[u8], out: &mut impl BufMut) {
 
 /// Reads a text that was written in the code; None where it was not.
 pub fn decode(coded: &[u8], out: &mut impl BufMut) -> Option<()> {
-    let mut coded = coded.iter();
+    let mut coded = coded;
     // The bits to be read stand at the top.
     let (mut held, mut count) = (0_u64, 0_u32);
+    // Handed on in pieces: a byte for itself costs more than to read it.
+    let (mut room, mut filled) = ([0; PIECE], 0);
     loop {
-        while count <= 56
-            && let Some(byte) = coded.next()
-        {
-            held |= u64::from(*byte) << (56 - count);
-            count += 8;
+        if count < LONGEST as u32 {
+            (held, count, coded) = refilled(held, count, coded);
         }
         let (byte, length) = match CODES.short[usize::from((held >> 56) as u8)] {
             (_, 0) => long(held)?,
@@ -114,12 +115,37 @@ pub fn decode(coded: &[u8], out: &mut impl BufMut) -> Option<()> {
         if u32::from(length) > count {
             break;
         }
-        out.put_u8(byte);
+        if filled == PIECE {
+            out.put_slice(&room);
+            filled = 0;
+        }
+        room[filled % PIECE] = byte;
+        filled += 1;
         held <<= length;
         count -= u32::from(length);
     }
+    out.put_slice(room.get(..filled)?);
     // What is left are fewer than eight bits, all set.
     (count < 8 && held.count_ones() == count).then_some(())
+}
+
+/// Puts as many bits behind those that are held as there is room for.
+fn refilled(mut held: u64, mut count: u32, mut coded: &[u8]) -> (u64, u32, &[u8]) {
+    if let Some(word) = coded.first_chunk() {
+        // Whole bytes of them are taken; what was put there of the next one comes again.
+        let bytes = (u64::BITS - 1 - count) / u8::BITS;
+        let bits = count + bytes * u8::BITS;
+        held = (held | u64::from_be_bytes(*word) >> count) & !(u64::MAX >> bits);
+        return (held, bits, coded.get(bytes as usize..).unwrap_or_default());
+    }
+    while count <= u64::BITS - u8::BITS
+        && let Some((byte, rest)) = coded.split_first()
+    {
+        held |= u64::from(*byte) << (u64::BITS - u8::BITS - count);
+        count += u8::BITS;
+        coded = rest;
+    }
+    (held, count, coded)
 }
 
 /// A byte whose code is longer than those that are looked up, and the length of that. What is none is told as longer than all.

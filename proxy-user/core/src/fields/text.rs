@@ -50,9 +50,14 @@ pub fn put_text(first: u8, bits: u32, text: &[u8], out: &mut impl BufMut) {
         put_prefixed(first | 1 << bits, bits, coded, out);
         huffman::encode(text, out);
     } else {
-        put_prefixed(first, bits, text.len(), out);
-        out.put_slice(text);
+        put_as_is(first, bits, text, out);
     }
+}
+
+/// The same without Huffman's code, whose work is worth it where what comes of it is kept.
+pub fn put_as_is(first: u8, bits: u32, text: &[u8], out: &mut impl BufMut) {
+    put_prefixed(first, bits, text.len(), out);
+    out.put_slice(text);
 }
 
 /// Puts a text where it is to be, out of Huffman's code where it is `coded`. None where that is none.

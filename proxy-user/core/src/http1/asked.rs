@@ -108,7 +108,8 @@ impl Reader {
         }
         // Who sends a byte at a time does not have the whole parsed for each of them.
         let first = self.looked_at == 0;
-        let asked = if first || ends_within(came, self.looked_at) { parse(came, bounds, &mut self.last)? } else { None };
+        let asked =
+            if first || ends_within(came, self.looked_at) { parse(came, bounds, &mut self.last)? } else { None };
         self.looked_at = if asked.is_some() { 0 } else { came.len() };
         if asked.is_none() && came.len() >= bounds.bytes {
             return Err(Refused::Long);

@@ -8,16 +8,13 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use super::fields::{ADDED, value_of};
-use super::known::{Memory, digest};
+use crate::known::{Memory, digest, is_secret};
 use crate::special::Special;
 
-/// What is nobody else's, and is not remembered: another connection's bytes are compared with what is.
-const SECRET: [HeaderName; 4] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE];
 /// Bytes of a line that is remembered.
 const MOST_OF_LINE: usize = 256;
 /// Bytes of a header whose fields are remembered together.
@@ -26,12 +23,10 @@ const MOST_OF_HEAD: usize = 2 << 10;
 const APPENDED: usize = 5;
 /// Lines whose ends are noted without an allocation, and that are remembered together.
 const FEW: usize = 24;
-/// Headers that are remembered.
-const HEADS_KNOWN: usize = 64;
 
 thread_local! {
-    static LINES: RefCell<Memory<Field, 256>> = const { RefCell::new(Memory::new()) };
-    static HEADS: RefCell<Memory<Fields, HEADS_KNOWN>> = const { RefCell::new(Memory::new()) };
+    static LINES: RefCell<Memory<Field, 128>> = const { RefCell::new(Memory::new()) };
+    static HEADS: RefCell<Memory<Fields, 32>> = const { RefCell::new(Memory::new()) };
 }
 
 /// A field.
@@ -139,9 +134,12 @@ impl Lines {
         } else {
             let text = self.text(came)?;
             let digest = digest(text);
-            let known = HEADS.with_borrow(|heads| heads.find(text, digest).map(copy));
-            *last = Last(known.is_some().then(|| Memory::<Fields, HEADS_KNOWN>::place(digest)));
-            let Some(fields) = known else { return self.read(came, digest) };
+            let find = |heads: &Memory<_, _>| {
+                heads.find(digest, |known, _| known == text).map(|(place, fields)| (place, copy(fields)))
+            };
+            let known = HEADS.with_borrow(find);
+            *last = Last(known.as_ref().map(|(place, _)| *place));
+            let Some((_, fields)) = known else { return self.read(came, digest) };
             fields
         };
         came.advance(self.length());
@@ -173,7 +171,7 @@ impl Lines {
                 let &[start, end] = ends else { continue };
                 let line = bytes.get(start..end)?;
                 let digest = digest(line);
-                if let Some(known) = lines.find(line, digest) {
+                if let Some((_, known)) = lines.find(digest, |known, _| known == line) {
                     fields.append(known.name.clone(), known.value.clone());
                     all |= known.special;
                     continue;
@@ -181,7 +179,7 @@ impl Lines {
                 let (name, value) = parse(line)?;
                 let own = value_of(bytes, start + value.start, value.len())?;
                 let special = Special::one(&name, &own);
-                if line.len() <= MOST_OF_LINE && lines.missed(digest) && !SECRET.contains(&name) {
+                if line.len() <= MOST_OF_LINE && lines.missed(digest) && !is_secret(&name) {
                     let text = Bytes::copy_from_slice(line);
                     let value = value_of(&text, value.start, value.len())?;
                     lines.keep(text, digest, Field { name: name.clone(), value, special });
@@ -198,7 +196,7 @@ impl Lines {
         if bytes.len() > MOST_OF_HEAD || self.ends.len() > FEW {
             return;
         }
-        if HEADS.with_borrow_mut(|heads| heads.missed(digest)) && !fields.keys().any(|name| SECRET.contains(name)) {
+        if HEADS.with_borrow_mut(|heads| heads.missed(digest)) && !fields.keys().any(is_secret) {
             let copy = Bytes::copy_from_slice(bytes);
             if let (Some(fields), Some(start)) = (self.fields(&copy), self.ends.first()) {
                 HEADS.with_borrow_mut(|heads| heads.keep(copy.slice(start..), digest, fields));
@@ -341,13 +339,17 @@ mod tests {
         for (line, kept) in [("x-plain: said twice\r\n", true), ("Cookie: said=twice\r\n", false), (&*long, false)] {
             let fields = format!("{line}\r\n");
             by_lines(fields.as_bytes());
-            assert_eq!(LINES.with_borrow(|lines| lines.knows(line.as_bytes())), kept, "{line}");
+            assert_eq!(LINES.with_borrow(|lines| lines.texts().any(|text| text == line.as_bytes())), kept, "{line}");
             let together = line.len() > MOST_OF_LINE || kept;
-            assert_eq!(HEADS.with_borrow(|heads| heads.knows(fields.as_bytes())), together, "{line}");
+            assert_eq!(
+                HEADS.with_borrow(|heads| heads.texts().any(|text| text == fields.as_bytes())),
+                together,
+                "{line}"
+            );
         }
         for long in [format!("x-long: {}\r\n\r\n", "x".repeat(MOST_OF_HEAD)), "x: y\r\n".repeat(FEW) + "\r\n"] {
             by_lines(long.as_bytes());
-            assert!(!HEADS.with_borrow(|heads| heads.knows(long.as_bytes())));
+            assert!(!HEADS.with_borrow(|heads| heads.texts().any(|text| text == long.as_bytes())));
         }
     }
 

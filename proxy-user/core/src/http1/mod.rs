@@ -5,7 +5,6 @@ mod asked;
 mod chunks;
 mod fields;
 mod head;
-mod known;
 mod lines;
 mod request;
 mod response;

@@ -2,6 +2,7 @@
 //! table is offered and none is used, so that a block of fields stands for itself and no stream waits for another.
 
 pub mod frames;
+mod lines;
 pub mod number;
 pub mod one_way;
 pub mod qpack;

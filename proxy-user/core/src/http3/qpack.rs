@@ -9,7 +9,7 @@ use crate::fields::Refused;
 use crate::fields::field::{Field, counts};
 use crate::fields::fixed::Found;
 use crate::fields::message::{Head, Header, take_trailer};
-use crate::fields::text::{Reader, put_plain, put_prefixed, put_text};
+use crate::fields::text::{Reader, put_as_is, put_plain, put_prefixed, put_text};
 
 /// What a client is told of a block or a message that cannot be used.
 pub fn code(refused: Refused) -> Code {
@@ -117,6 +117,15 @@ pub fn put(name: &[u8], value: &[u8], out: &mut BytesMut) {
     put_text(0, 7, value, out);
 }
 
+/// The same for a field whose value nobody may keep (section 7.1.3).
+pub fn put_secret(name: &[u8], value: &[u8], out: &mut BytesMut) {
+    match TABLE.find(name, value) {
+        Found::Field(index) | Found::Name(index) => put_prefixed(0x70, 4, index, out),
+        Found::Nothing => put_as_is(0x30, 3, name, out),
+    }
+    put_as_is(0, 7, value, out);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,11 +199,13 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn what_is_written_is_read(
-            written in proptest::collection::vec(("[a-z][a-z0-9-]{0,40}|date|vary", "[ -~]{0,300}|200|origin"), 0..12)
+            written in proptest::collection::vec(("[a-z][a-z0-9-]{0,40}|date|vary", "[ -~]{0,300}|200|origin"), 0..12),
+            secret in proptest::bool::ANY,
         ) {
             let mut out = BytesMut::new();
             put_begin(&mut out);
             for (name, value) in &written {
+                let put = if secret { put_secret } else { put };
                 put(name.as_bytes(), value.as_bytes(), &mut out);
             }
             proptest::prop_assert_eq!(fields(&out, u64::MAX), Ok(written));

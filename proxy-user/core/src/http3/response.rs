@@ -3,7 +3,7 @@
 use bytes::{BufMut as _, BytesMut};
 use http::{HeaderMap, StatusCode};
 
-use super::{kind, number, qpack};
+use super::{kind, lines, number, qpack};
 
 /// Bytes of a frame's type and length that hold for most blocks of fields.
 const SMALL: usize = 3;
@@ -36,7 +36,7 @@ fn put(status: Option<StatusCode>, headers: &HeaderMap, out: &mut BytesMut) {
         qpack::put(b":status", status.as_str().as_bytes(), out);
     }
     for (name, value) in headers {
-        qpack::put(name.as_str().as_bytes(), value.as_bytes(), out);
+        lines::put(name, value, out);
     }
     let length = out.len() - begin - SMALL;
     if length <= SMALL_MOST

@@ -107,7 +107,8 @@ impl Connection {
         let wire = &mut *self.0.borrow_mut();
         // Session tickets of TLS 1.3 come after the handshake, and are no answer: they are read here.
         let mut unasked = [0];
-        let read = Pin::new(&mut wire.io).poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut unasked));
+        let read =
+            Pin::new(&mut wire.io).poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut unasked));
         read.is_pending()
     }
 

@@ -1,18 +1,20 @@
 //! Blocks of answers. What a connection says for the second time is put into the dynamic table, so that it is one byte from then on and
 //! what is said once takes nobody's room; secrets never are (RFC 7541 section 7.1).
 
-use http::header::{AUTHORIZATION, HeaderName, PROXY_AUTHENTICATE, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 
 use super::dynamic::Dynamic;
 use super::{TABLE, TABLE_SIZE};
 use crate::fields::field::counts;
 use crate::fields::fixed::Found;
-use crate::fields::text::{put_prefixed, put_text};
+use crate::fields::text::{put_as_is, put_prefixed, put_text};
+use crate::known::is_secret;
 use crate::mix::mixed;
 
 /// `:status` 200, which most answers begin with, as the static table has it.
 const OK: u8 = 0x88;
+/// What a field begins with that is never to be kept.
+const NEVER: u8 = 0x10;
 /// Index of the first entry of the dynamic table.
 const DYNAMIC: usize = 62;
 /// Fields of which it is known that they were said once.
@@ -73,7 +75,7 @@ impl Encoder {
     fn field(&mut self, name: &[u8], value: &[u8], secret: bool, out: &mut Vec<u8>) {
         if secret {
             // Never to be kept, by who passes it on either (section 6.2.3).
-            literal(0x10, 4, name, value, out);
+            literal(NEVER, 4, name, value, out);
             return;
         }
         // What was said before is more common than what the static table has besides status codes.
@@ -110,11 +112,6 @@ impl Entry {
     }
 }
 
-/// Whether a field's value may be something that others must not guess.
-fn is_secret(name: &HeaderName) -> bool {
-    matches!(*name, SET_COOKIE | AUTHORIZATION | WWW_AUTHENTICATE | PROXY_AUTHENTICATE)
-}
-
 /// Writes a field that the dynamic table does not have; whether as a literal, which that table may take: what the static one has is
 /// none.
 fn literal(first: u8, bits: u32, name: &[u8], value: &[u8], out: &mut Vec<u8>) -> bool {
@@ -130,7 +127,8 @@ fn literal(first: u8, bits: u32, name: &[u8], value: &[u8], out: &mut Vec<u8>) -
     if known == 0 {
         put_text(0, 7, name, out);
     }
-    put_text(0, 7, value, out);
+    let put = if first == NEVER { put_as_is } else { put_text };
+    put(0, 7, value, out);
     true
 }
 
@@ -141,7 +139,7 @@ fn hash(name: &[u8], value: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
 
     use super::super::decode::Decoder;
     use super::*;
