@@ -138,18 +138,29 @@ fn a_connection_that_ends_within_a_request_gives_its_place_back() {
     let origin = Origin::start("a");
     let edge = Edge::start(origin.address, |config| {
         config["workers"] = json!(1);
+        config["timeouts"] = json!({"send": "500ms"});
         config["limits"] = json!({ "connections_per_source": 1 });
     });
-    let get = frame(1, 5, 1, b"\x82\x86\x00\x0a:authority\x01a\x00\x05:path\x0a/wait=9000");
-    let asked = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[]), get].concat();
-    // Its client leaves, or has to.
-    for ending in [Vec::new(), (0..FLOOD).flat_map(|_| frame(6, 0, 0, &[0; 8])).collect()] {
+    let hello =
+        [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff])].concat();
+    let waits = frame(1, 5, 1, b"\x82\x86\x00\x0a:authority\x01a\x00\x05:path\x0a/wait=9000");
+    let large = frame(1, 5, 1, b"\x82\x86\x00\x0a:authority\x01a\x00\x05:path\x0f/large=50000000");
+    let pings: Vec<u8> = (0..FLOOD).flat_map(|_| frame(6, 0, 0, &[0; 8])).collect();
+    // Its client leaves, or wears the daemon down, or takes nothing.
+    for (get, ending, kind) in [
+        (waits.clone(), Vec::new(), None),
+        (waits, pings, Some("ping")),
+        (large, frame(8, 0, 0, &[0x7f, 0, 0, 0]), Some("slow_read")),
+    ] {
         let mut stream = TcpStream::connect(edge.http).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(&asked).unwrap();
+        stream.write_all(&[&hello[..], &get].concat()).unwrap();
         assert!(edge.connect().is_closed());
         let _ = stream.write_all(&ending);
-        drop(stream);
+        match kind {
+            None => drop(stream),
+            Some(kind) => edge.wait_log(&format!("\"kind\":\"{kind}\""), 1),
+        }
         wait_for_place(&edge);
     }
 }
