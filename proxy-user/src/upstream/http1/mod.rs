@@ -202,11 +202,11 @@ impl Wire {
         if self.cut.is_some() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let expected = expected.min(MOST_ROOM);
-        if self.came.capacity() - self.came.len() < LEAST_ROOM.min(expected).max(expected / 2) {
-            self.came.reserve(expected.max(HEAD_ROOM));
-        }
-        let polled = pin!(self.io.read_buf(&mut self.came)).poll(cx);
+        let polled = self.poll_room(cx, expected.min(MOST_ROOM));
+        let polled = match polled {
+            Poll::Ready(()) => pin!(self.io.read_buf(&mut self.came)).poll(cx),
+            Poll::Pending => Poll::Pending,
+        };
         if let Poll::Ready(Ok(count)) = polled {
             self.size = self.size.saturating_add(count);
         }
@@ -214,6 +214,18 @@ impl Wire {
             self.reader = Some(cx.waker().clone());
         }
         polled
+    }
+
+    /// Room for about as much as is expected. Much room is made when there is something to be put into it: not every request that
+    /// waits for its origin shall hold some.
+    fn poll_room(&mut self, cx: &mut Context<'_>, expected: usize) -> Poll<()> {
+        if self.came.capacity() - self.came.len() < LEAST_ROOM.min(expected).max(expected / 2) {
+            if expected > HEAD_ROOM {
+                ready!(self.io.poll_readable(cx));
+            }
+            self.came.reserve(expected.max(HEAD_ROOM));
+        }
+        Poll::Ready(())
     }
 
     /// The final response's header.
@@ -258,3 +270,6 @@ impl Wire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The stream below an origin's connection.
 
 use std::pin::Pin;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::AsyncWrite as _;
 use tokio::net::{TcpStream, UnixStream};
@@ -20,6 +20,19 @@ pub enum Io {
 }
 
 one_of!(Io: Tcp, Tls, Unix);
+
+impl Io {
+    /// Ready when there may be something to read: no room for it need be held before. Of TLS, which may hold some itself, that is
+    /// not known.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // What is wrong with it is told when it is read.
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
+            Self::Unix(stream) => stream.poll_read_ready(cx).map(drop),
+            Self::Tls(_) => Poll::Ready(()),
+        }
+    }
+}
 
 impl Drop for Io {
     /// Ends TLS in order, as far as that goes without waiting (RFC 8446 section 6.1).
