@@ -33,6 +33,9 @@ fn seen<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
     let (mut seen, mut came, mut chunks, mut left) = (Seen::default(), BytesMut::new(), None, Some(0_u64));
     let mut last = Last::default();
     for piece in pieces {
+        if seen.heads.len() >= MAX_ANSWERS {
+            break;
+        }
         came.extend_from_slice(piece);
         loop {
             let before = (came.len(), seen.heads.len(), chunks.is_some());
