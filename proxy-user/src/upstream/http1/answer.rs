@@ -79,8 +79,8 @@ impl AnswerBody {
                 }
                 Err(wrong) => return self.broken(cx, &io::Error::new(io::ErrorKind::InvalidData, wrong.detail())),
             }
-            let expected =
-                self.rest.exact().map_or(self.room, |left| usize::try_from(left).map_or(MOST_ROOM, |left| left + 1));
+            let left = self.rest.exact().map(|left| usize::try_from(left).unwrap_or(MOST_ROOM));
+            let expected = left.map_or(self.room, |left| left.saturating_add(1));
             let read = ready!(self.wire.borrow_mut().poll_fill(cx, expected));
             match (read, &self.rest) {
                 (Ok(0), Rest::Close) => {

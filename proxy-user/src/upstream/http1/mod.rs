@@ -180,7 +180,7 @@ impl Wire {
         self.out.clear();
         self.gone = 0;
         self.keeps = false;
-        self.first = (std::mem::take(&mut self.size) + 1).clamp(HEAD_ROOM, MOST_FIRST);
+        self.first = std::mem::take(&mut self.size).saturating_add(1).clamp(HEAD_ROOM, MOST_FIRST);
         write(&mut self.out);
     }
 
@@ -202,8 +202,7 @@ impl Wire {
         if self.cut.is_some() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let polled = self.poll_room(cx, expected.min(MOST_ROOM));
-        let polled = match polled {
+        let polled = match self.poll_room(cx, expected.min(MOST_ROOM)) {
             Poll::Ready(()) => pin!(self.io.read_buf(&mut self.came)).poll(cx),
             Poll::Pending => Poll::Pending,
         };

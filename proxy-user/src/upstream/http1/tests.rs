@@ -1,3 +1,4 @@
+use http_body::Frame;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -45,4 +46,18 @@ async fn a_connection_that_waits_is_open_until_its_origin_says_something() {
     while connection.is_open() {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_length_beyond_all_others_is_read_as_far_as_it_comes() {
+    let (connection, mut origin) = connected().await;
+    origin.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n").await.unwrap();
+    let mut awaited = Awaited::default();
+    let head = poll_fn(|cx| connection.0.borrow_mut().poll_answer(cx, &Method::GET, None, &mut awaited)).await.unwrap();
+    // No room is left behind the header.
+    connection.0.borrow_mut().came = BytesMut::new();
+    let mut body = AnswerBody::new(Rc::clone(&connection.0), &head, None);
+    origin.write_all(&[b'x'; 1_000]).await.unwrap();
+    let piece = poll_fn(|cx| body.poll_frame(cx)).await.unwrap().unwrap();
+    assert_eq!(piece.into_data().map_err(|_: Frame<Bytes>| ()), Ok(Bytes::from_static(&[b'x'; 1_000])));
 }
