@@ -17,6 +17,11 @@ pub(crate) fn mixed(sum: u64, text: &[u8]) -> u64 {
     step(sum, text.last_chunk().map_or_else(few, |last| u64::from_le_bytes(*last)))
 }
 
+/// What a field is looked up by.
+pub(crate) fn of_field(name: &[u8], value: &[u8]) -> u64 {
+    mixed(mixed((name.len() as u64) << 32 | value.len() as u64, name), value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::corpus::frames::frame;
+use crate::corpus::frames::{frame, opening};
 use crate::edge::{Client, Edge, PATIENCE, wait_for};
 use crate::origin::Origin;
 
@@ -13,6 +13,9 @@ use crate::origin::Origin;
 const FLOOD: u32 = 5_000;
 /// A GET of `/name` for `a`, by indexes and literals of HPACK (RFC 7541 section 6).
 const GET: &[u8] = b"\x82\x86\x00\x0a:authority\x01a\x00\x05:path\x05/name";
+
+/// Windows of streams as wide as they may be: what is not taken waits in the socket.
+const WIDE: [u8; 6] = [0, 4, 0x7f, 0xff, 0xff, 0xff];
 
 /// The frames of a flood by their number.
 type Flood = fn(u32) -> Vec<u8>;
@@ -37,7 +40,7 @@ fn floods_of_frames_end_their_connection_and_no_other() {
         let mut stream = TcpStream::connect(edge.http).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        let mut wire = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat();
+        let mut wire = opening(&[]);
         wire.extend((0..FLOOD).flat_map(flood));
         // It ends while this is sent.
         let mut reader = stream.try_clone().unwrap();
@@ -60,7 +63,7 @@ fn content_behind_the_end_of_a_request_ends_its_stream() {
     // A POST whose answer is to be waited for, and content behind its end (RFC 9113 section 5.1).
     let post = frame(1, 4, 1, b"\x83\x86\x00\x0a:authority\x01a\x00\x05:path\x0a/wait=9000");
     let content = [frame(0, 1, 1, b"all"), frame(0, 0, 1, b"more")].concat();
-    let wire = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[]), post, content].concat();
+    let wire = [opening(&[]), post, content].concat();
     let mut stream = TcpStream::connect(edge.http).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(&wire).unwrap();
@@ -83,10 +86,8 @@ fn clients_that_take_nothing_of_their_answer_are_let_go() {
     let mut good = edge.connect();
     let over_h1 = b"GET /large=50000000 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
     let get = b"\x82\x86\x00\x0a:authority\x01a\x00\x05:path\x0f/large=50000000";
-    // Windows as wide as they may be: what is not taken waits in the socket.
-    let wide = frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
     let connection = frame(8, 0, 0, &[0x7f, 0, 0, 0]);
-    let over_h2 = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), wide, connection, frame(1, 5, 1, get)].concat();
+    let over_h2 = [opening(&WIDE), connection, frame(1, 5, 1, get)].concat();
     for (times, wire) in [over_h1, over_h2].into_iter().enumerate() {
         let mut stream = TcpStream::connect(edge.http).unwrap();
         stream.write_all(&wire).unwrap();
@@ -141,8 +142,6 @@ fn a_connection_that_ends_within_a_request_gives_its_place_back() {
         config["timeouts"] = json!({"send": "500ms"});
         config["limits"] = json!({ "connections_per_source": 1 });
     });
-    let hello =
-        [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff])].concat();
     let waits = frame(1, 5, 1, b"\x82\x86\x00\x0a:authority\x01a\x00\x05:path\x0a/wait=9000");
     let large = frame(1, 5, 1, b"\x82\x86\x00\x0a:authority\x01a\x00\x05:path\x0f/large=50000000");
     let pings: Vec<u8> = (0..FLOOD).flat_map(|_| frame(6, 0, 0, &[0; 8])).collect();
@@ -154,7 +153,7 @@ fn a_connection_that_ends_within_a_request_gives_its_place_back() {
     ] {
         let mut stream = TcpStream::connect(edge.http).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(&[&hello[..], &get].concat()).unwrap();
+        stream.write_all(&[opening(&WIDE), get].concat()).unwrap();
         assert!(edge.connect().is_closed());
         let _ = stream.write_all(&ending);
         match kind {

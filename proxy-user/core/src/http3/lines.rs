@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::qpack;
 use crate::known::{Memory, is_secret};
-use crate::mix::mixed;
+use crate::mix::of_field;
 
 /// Bytes of a name and a value that are remembered.
 const MOST: usize = 256;
@@ -33,7 +33,7 @@ pub(super) fn put(name: &HeaderName, value: &HeaderValue, out: &mut BytesMut) {
     if text.len() + with.len() > MOST {
         return qpack::put(text, with, out);
     }
-    let digest = mixed(mixed((text.len() as u64) << 32 | with.len() as u64, text), with);
+    let digest = of_field(text, with);
     LINES.with_borrow_mut(|lines| {
         let is = |known: &[u8], line: &Line| known.split_at_checked(line.name) == Some((text, with));
         if let Some((_, line)) = lines.find(digest, is) {

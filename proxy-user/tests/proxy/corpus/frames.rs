@@ -53,6 +53,11 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
+/// What a connection of HTTP/2 begins with: the preface and these settings.
+pub fn opening(settings: &[u8]) -> Vec<u8> {
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, 0, settings)[..]].concat()
+}
+
 /// A header block as HEADERS and as many CONTINUATION frames as it takes.
 fn block(fields: &Fields, ends: bool) -> Vec<u8> {
     const PIECE: usize = 16_384;
@@ -78,7 +83,7 @@ fn block(fields: &Fields, ends: bool) -> Vec<u8> {
 pub fn over_h2(edge: SocketAddr, headers: &Fields, data: &[Vec<u8>], trailers: &Fields) -> Told {
     let mut stream = TcpStream::connect(edge).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut wire = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat();
+    let mut wire = opening(&[]);
     wire.extend(block(headers, data.is_empty() && trailers.is_empty()));
     for (at, piece) in data.iter().enumerate() {
         wire.extend(frame(0, u8::from(at + 1 == data.len() && trailers.is_empty()), 1, piece));

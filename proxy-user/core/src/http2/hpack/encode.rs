@@ -9,7 +9,7 @@ use crate::fields::field::counts;
 use crate::fields::fixed::Found;
 use crate::fields::text::{put_as_is, put_prefixed, put_text};
 use crate::known::is_secret;
-use crate::mix::mixed;
+use crate::mix::of_field;
 
 /// `:status` 200, which most answers begin with, as the static table has it.
 const OK: u8 = 0x88;
@@ -79,7 +79,7 @@ impl Encoder {
             return;
         }
         // What was said before is more common than what the static table has besides status codes.
-        let hash = hash(name, value);
+        let hash = of_field(name, value);
         if let Some(index) = self.table.find(|entry| entry.is(hash, name, value)) {
             return put_prefixed(0x80, 7, DYNAMIC + index, out);
         }
@@ -130,11 +130,6 @@ fn literal(first: u8, bits: u32, name: &[u8], value: &[u8], out: &mut Vec<u8>) -
     let put = if first == NEVER { put_as_is } else { put_text };
     put(0, 7, value, out);
     true
-}
-
-/// What a field is looked up by.
-fn hash(name: &[u8], value: &[u8]) -> u64 {
-    mixed(mixed((name.len() as u64) << 32 | value.len() as u64, name), value)
 }
 
 #[cfg(test)]
