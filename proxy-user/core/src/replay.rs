@@ -4,16 +4,19 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::fields::Fields;
 use crate::policy::{Action, BodyView, ConnectionView, Decision, PolicySet, RequestView, ResponseView};
 
 /// Requests of each change that are named.
 pub const MAX_SAMPLES: usize = 5;
 /// Most different changes that are told apart; further ones are counted together.
 pub const MAX_SHIFTS: usize = 1_000;
+/// Most header fields of a recorded request.
+const MOST_HEADERS: usize = 10_000;
 /// Most faults of lines that are told.
 const MAX_FAULTS: usize = 20;
 
@@ -149,7 +152,7 @@ struct Request {
     recorded: Recorded,
     src: IpAddr,
     method: Method,
-    headers: HeaderMap,
+    headers: Fields,
     status: StatusCode,
 }
 
@@ -157,7 +160,7 @@ impl Request {
     fn read(line: &str) -> Result<Self, String> {
         let recorded: Recorded = serde_json::from_str(line).map_err(|error| error.to_string())?;
         let method = Method::from_bytes(recorded.method.as_bytes()).map_err(|_| "the method is none".to_owned())?;
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (name, values) in recorded.headers.iter().flatten() {
             let values = match values {
                 Values::One(value) => std::slice::from_ref(value),
@@ -166,7 +169,10 @@ impl Request {
             for value in values {
                 let header = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(value).ok());
                 let (name, value) = header.ok_or_else(|| format!("the header `{name:.60}` cannot be one"))?;
-                headers.try_append(name, value).map_err(|_| "too many headers".to_owned())?;
+                if headers.len() >= MOST_HEADERS {
+                    return Err("too many headers".to_owned());
+                }
+                headers.append(name, value);
             }
         }
         let src = match recorded.client {
@@ -213,7 +219,7 @@ impl Request {
         let now_ns = u64::try_from(recorded.time.as_nanosecond()).unwrap_or(0);
         let mut decision = set.evaluate(&view, now_ns);
         // Nor has it headers of responses.
-        let none = HeaderMap::new();
+        let none = Fields::new();
         let answered = ResponseView { src: self.src, dst: dst.ip(), status: self.status, headers: &none };
         if decision.action == Action::Pass {
             set.evaluate_response(&view, &answered, now_ns, &mut decision);

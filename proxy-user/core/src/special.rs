@@ -3,7 +3,7 @@
 
 use bitflags::bitflags;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 bitflags! {
     /// A set of such fields.
@@ -42,11 +42,6 @@ bitflags! {
 }
 
 impl Special {
-    /// Those that these fields have.
-    pub fn of(fields: &HeaderMap) -> Self {
-        fields.iter().fold(Self::empty(), |found, (name, value)| found | Self::one(name, value))
-    }
-
     /// Whether there is one of these.
     pub fn has(self, any: Self) -> bool {
         self.intersects(any)
@@ -77,6 +72,7 @@ impl Special {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fields::Fields;
 
     #[test]
     fn each_is_found_among_others() {
@@ -93,20 +89,16 @@ mod tests {
             ("x-forwarded-for", Special::X_FORWARDED_FOR),
             ("cookie", Special::COOKIE),
         ];
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::new();
         fields.insert("x-forwarded", HeaderValue::from_static("a"));
         fields.insert("accept", HeaderValue::from_static("b"));
         let mut all = Special::empty();
         for (name, one) in names {
-            assert_eq!(Special::of(&fields), all, "before {name}");
+            assert_eq!(fields.special(), all, "before {name}");
             fields.insert(name, HeaderValue::from_static("c"));
             all |= one;
         }
-        assert_eq!((Special::of(&fields), all), (all, Special::all()));
-        fields.insert(CONNECTION, HeaderValue::from_static("Keep-Alive"));
-        assert_eq!(Special::of(&fields), all - Special::OPTIONS);
-        fields.append(CONNECTION, HeaderValue::from_static("close"));
-        assert_eq!(Special::of(&fields), all);
+        assert_eq!((fields.special(), all), (all, Special::all()));
         assert!(!Special::OF_HTTP1.has(Special::TE) && Special::HOP_BY_HOP.has(Special::TE));
     }
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow, bail};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use ipnet::IpNet;
 use proxy_core::config::{Listener, Protocol};
+use proxy_core::fields::Fields;
 use proxy_core::hello::ClientHello;
 use proxy_core::policy::{
     BodyView, Comparison, ConnectionView, Outcome, Phase, PushScope, RequestExplanation, RequestView, ResponseView,
@@ -223,8 +224,8 @@ fn version(text: &str) -> anyhow::Result<Version> {
     })
 }
 
-fn headers(lines: &[String]) -> anyhow::Result<HeaderMap> {
-    let mut headers = HeaderMap::new();
+fn headers(lines: &[String]) -> anyhow::Result<Fields> {
+    let mut headers = Fields::new();
     for line in lines {
         let (name, value) =
             line.split_once(':').with_context(|| format!("`{line}` is no header; write --header 'Name: value'"))?;

@@ -4,7 +4,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
+use proxy_core::fields::Fields;
 use proxy_core::route::hints::{MAX_HINTS, passed_on, wire};
 use tokio::sync::mpsc;
 
@@ -15,19 +16,19 @@ pub enum Early {
     /// Before the answer, on its connection.
     Http1(Rc<RefCell<Wire>>),
     /// To its own task.
-    Stream(mpsc::Sender<HeaderMap>),
+    Stream(mpsc::Sender<Fields>),
 }
 
 impl Early {
     /// Passes on what of an origin's interim answer goes on.
-    pub fn hint(&self, status: StatusCode, fields: &HeaderMap) {
+    pub fn hint(&self, status: StatusCode, fields: &Fields) {
         if let Some(fields) = passed_on(status, fields) {
             self.send(fields);
         }
     }
 
     /// Sends one, if the client takes it. Before the request's final answer is given only.
-    fn send(&self, headers: HeaderMap) {
+    fn send(&self, headers: Fields) {
         match self {
             Self::Http1(connection) => connection.borrow_mut().hint(&wire(&headers)),
             // Beyond the bound they are left out.
@@ -37,7 +38,7 @@ impl Early {
 }
 
 /// Both ends for a request whose task sends them by itself.
-pub fn channel() -> (Early, mpsc::Receiver<HeaderMap>) {
+pub fn channel() -> (Early, mpsc::Receiver<Fields>) {
     let (sender, receiver) = mpsc::channel(MAX_HINTS);
     (Early::Stream(sender), receiver)
 }

@@ -6,8 +6,10 @@ pub mod date;
 pub mod early;
 pub mod fault;
 pub mod h1;
+
 pub mod h2;
 pub mod h3;
+pub mod head;
 pub mod initials;
 pub mod pace;
 pub mod quic;

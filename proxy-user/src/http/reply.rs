@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::http::fault::{Fault, Kind};
+use crate::http::head::ResponseHead;
 use crate::http::pace::PIECE;
 use crate::http::upgrade::Tunnel;
 use crate::stages::exchange::Journey;
@@ -17,6 +18,9 @@ use crate::stats::HttpVersion;
 use crate::upstream::OriginBody;
 use crate::upstream::lease::Lease;
 use crate::upstream::tunnel::OriginStream;
+
+/// A response as it goes to its client.
+pub type Reply = (ResponseHead, ResponseBody);
 
 /// What is sent.
 pub enum Payload {

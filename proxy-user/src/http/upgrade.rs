@@ -5,15 +5,16 @@
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use h2::ext::Protocol;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
     UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request, response};
+use http::{HeaderValue, Method, StatusCode, Version};
+use proxy_core::fields::Fields;
 use proxy_core::http1::names;
 
 use super::fault::{Fault, Kind};
+use crate::http::head::{RequestHead, ResponseHead};
 use crate::stages::exchange::Journey;
 use crate::upstream::tunnel::OriginStream;
 
@@ -49,10 +50,10 @@ impl Upgrade {
     ///
     /// # Errors
     /// It is another CONNECT.
-    pub fn from_connect(request: &mut request::Parts) -> Result<Self, Fault> {
+    pub fn from_connect(request: &mut RequestHead) -> Result<Self, Fault> {
         const REFUSED: Fault = Fault::downstream(Kind::NotImplemented, "this method is not served");
-        let protocol = request.extensions.remove::<Protocol>().ok_or(REFUSED)?;
-        if !matches!(request.version, Version::HTTP_2 | Version::HTTP_3) || protocol.as_str() != WEBSOCKET {
+        let protocol = request.protocol.take().ok_or(REFUSED)?;
+        if !matches!(request.version, Version::HTTP_2 | Version::HTTP_3) || protocol != WEBSOCKET {
             return Err(REFUSED);
         }
         request.method = Method::GET;
@@ -61,7 +62,7 @@ impl Upgrade {
 
     /// What an HTTP/1.1 request asks for whose `Connection` names `upgrade`, with its `Upgrade` fields. Others than GET, and
     /// those with a body, are requests like all others.
-    pub fn from_fields(request: &request::Parts, protocol: &HeaderValue) -> Option<Self> {
+    pub fn from_fields(request: &RequestHead, protocol: &HeaderValue) -> Option<Self> {
         let framed = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| request.headers.contains_key(name));
         let asked = request.version == Version::HTTP_11
             && request.method == Method::GET
@@ -76,7 +77,7 @@ impl Upgrade {
     }
 
     /// Asks the origin: the fields that belong to its connection, and a key where the client's version has none.
-    pub fn ask(&mut self, headers: &mut HeaderMap) -> Result<(), Fault> {
+    pub fn ask(&mut self, headers: &mut Fields) -> Result<(), Fault> {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
         if self.is_stream() {
@@ -94,8 +95,8 @@ impl Upgrade {
     }
 
     /// Whether an origin's 101 is the answer to what it was asked (RFC 6455 section 4.1).
-    pub fn is_granted(&self, headers: &HeaderMap) -> bool {
-        let says = |name, word| headers.get_all(name).iter().any(|list| names(list, word));
+    pub fn is_granted(&self, headers: &Fields) -> bool {
+        let says = |name, word| headers.get_all(name).any(|list| names(list, word));
         says(CONNECTION, "upgrade")
             && says(UPGRADE, WEBSOCKET)
             && self.accept.is_some()
@@ -103,7 +104,7 @@ impl Upgrade {
     }
 
     /// What the client is told when the origin has granted it; after the stages, which take such fields away.
-    pub fn grant(&self, head: &mut response::Parts) {
+    pub fn grant(&self, head: &mut ResponseHead) {
         for name in [CONTENT_LENGTH, TRANSFER_ENCODING] {
             head.headers.remove(name);
         }
@@ -136,12 +137,12 @@ mod tests {
 
     #[test]
     fn a_101_has_to_fit_the_question() {
-        let mut asked = HeaderMap::new();
+        let mut asked = Fields::new();
         asked.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
         let mut upgrade = Upgrade { stream: false, accept: None };
         upgrade.ask(&mut asked).unwrap();
         let answer = |accept: &'static str, protocol: &'static str| {
-            HeaderMap::from_iter([
+            Fields::from_iter([
                 (CONNECTION, HeaderValue::from_static("keep-alive, Upgrade")),
                 (UPGRADE, HeaderValue::from_static(protocol)),
                 (SEC_WEBSOCKET_ACCEPT, HeaderValue::from_static(accept)),
@@ -150,19 +151,22 @@ mod tests {
         assert!(upgrade.is_granted(&answer("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "WebSocket")));
         assert!(!upgrade.is_granted(&answer("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "h2c")));
         assert!(!upgrade.is_granted(&answer("AAAALMBiTxaQ9kYGzzhZRbK+xOo=", "websocket")));
-        assert!(!upgrade.is_granted(&HeaderMap::new()));
+        assert!(!upgrade.is_granted(&Fields::new()));
     }
 
     #[test]
     fn only_a_plain_get_asks_for_an_upgrade() {
         let parts = |method: &str, version, length: bool| {
-            let mut request = http::Request::builder().method(method).version(version).uri("/");
-            if length {
-                request = request.header(CONTENT_LENGTH, "0");
+            let fields = length.then(|| (CONTENT_LENGTH, HeaderValue::from_static("0")));
+            RequestHead {
+                method: method.parse().unwrap(),
+                uri: "/".parse().unwrap(),
+                version,
+                headers: fields.into_iter().collect(),
+                protocol: None,
             }
-            request.body(()).unwrap().into_parts().0
         };
-        let asks = |request: request::Parts, protocol| {
+        let asks = |request: RequestHead, protocol| {
             Upgrade::from_fields(&request, &HeaderValue::from_static(protocol)).is_some()
         };
         assert!(asks(parts("GET", Version::HTTP_11, false), "WebSocket"));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, StatusCode, Version, request};
+use http::{HeaderValue, StatusCode, Version};
 use proxy_core::abuse::memory::RETRY_AFTER;
 use proxy_core::config::Route;
 use proxy_core::policy::Decision;
@@ -16,6 +16,7 @@ use super::context::Context;
 use crate::http::body::Progress;
 use crate::http::early::Early;
 use crate::http::fault::{Fault, Kind, STATUS_CLIENT_GONE};
+use crate::http::head::RequestHead;
 use crate::http::upgrade::Upgrade;
 use crate::stats::HttpVersion;
 use crate::worker::connection::Connection;
@@ -37,7 +38,7 @@ pub struct Exchange {
     /// When its header was complete.
     pub started: Instant,
     /// Its header. The fields are moved to the origin when it is forwarded.
-    pub request: request::Parts,
+    pub request: RequestHead,
     /// Version that the client spoke.
     pub version: HttpVersion,
     /// Host without port, lower case.
@@ -104,7 +105,7 @@ impl Host {
 
 impl Exchange {
     /// A request whose header has just arrived.
-    pub fn new(connection: Rc<Connection>, request: request::Parts, body: Option<Rc<Progress>>) -> Box<Self> {
+    pub fn new(connection: Rc<Connection>, request: RequestHead, body: Option<Rc<Progress>>) -> Box<Self> {
         let worker = Rc::clone(&connection.worker);
         let started = Instant::now();
         worker.deadlines.set_now(started);

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, response};
+use http::{HeaderValue, StatusCode};
 use proxy_core::config::{self, Config, Route};
 use proxy_core::diagnostic::hint;
 use proxy_core::policy::PolicySet;
@@ -15,11 +15,12 @@ use serde::de::DeserializeOwned;
 use super::exchange::{Exchange, Summary};
 use super::filter::BodyFilter;
 use super::{Flow, Stage, Stages};
+use crate::http::head::ResponseHead;
 
 type OnRequest = Box<dyn Fn(&mut Exchange) -> Flow + Send + Sync>;
-type OnResponse = Box<dyn Fn(&mut Exchange, &mut response::Parts) + Send + Sync>;
+type OnResponse = Box<dyn Fn(&mut Exchange, &mut ResponseHead) + Send + Sync>;
 type OnRequestBody = Box<dyn Fn(&mut Exchange) -> Option<Box<dyn BodyFilter>> + Send + Sync>;
-type OnResponseBody = Box<dyn Fn(&mut Exchange, &mut response::Parts) -> Option<Box<dyn BodyFilter>> + Send + Sync>;
+type OnResponseBody = Box<dyn Fn(&mut Exchange, &mut ResponseHead) -> Option<Box<dyn BodyFilter>> + Send + Sync>;
 type OnLog = Box<dyn Fn(&Exchange, &Summary) + Send + Sync>;
 
 /// Who is called when, for the requests of one route. Methods stand in the order of the journey; requests pass the stages
@@ -82,19 +83,19 @@ impl Hooks {
     }
 
     /// An origin has answered; before anything is stored or changed for this one client.
-    pub fn upstream_response(&mut self, hook: impl Fn(&mut Exchange, &mut response::Parts) + Send + Sync + 'static) {
+    pub fn upstream_response(&mut self, hook: impl Fn(&mut Exchange, &mut ResponseHead) + Send + Sync + 'static) {
         self.upstream_response.push(Box::new(hook));
     }
 
     /// Before the response header is sent, whoever made it.
-    pub fn response(&mut self, hook: impl Fn(&mut Exchange, &mut response::Parts) + Send + Sync + 'static) {
+    pub fn response(&mut self, hook: impl Fn(&mut Exchange, &mut ResponseHead) + Send + Sync + 'static) {
         self.response.push(Box::new(hook));
     }
 
     /// After [`Hooks::response`]: the stage may give the response's body a filter, whoever made it.
     pub fn response_body(
         &mut self,
-        hook: impl Fn(&mut Exchange, &mut response::Parts) -> Option<Box<dyn BodyFilter>> + Send + Sync + 'static,
+        hook: impl Fn(&mut Exchange, &mut ResponseHead) -> Option<Box<dyn BodyFilter>> + Send + Sync + 'static,
     ) {
         self.response_body.push(Box::new(hook));
     }

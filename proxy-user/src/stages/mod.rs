@@ -23,13 +23,14 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{Method, Response, request, response};
+use http::{Method, Response};
 use proxy_core::route::page;
 
 use crate::http::body::RequestBody;
 use crate::http::date;
 use crate::http::fault as http_fault;
-use crate::http::reply::{Payload, ResponseBody};
+use crate::http::head::{RequestHead, ResponseHead};
+use crate::http::reply::{Payload, Reply, ResponseBody};
 use crate::upstream;
 use exchange::{Exchange, Journey};
 use filter::Filters;
@@ -141,7 +142,7 @@ pub struct AlreadyInstalled;
 
 /// Takes one request through the stages. In parts: what one of them holds while it waits is no other's burden, of which there are
 /// as many as requests.
-pub async fn run(exchange: Box<Exchange>, mut body: RequestBody) -> Response<ResponseBody> {
+pub async fn run(exchange: Box<Exchange>, mut body: RequestBody) -> Reply {
     let live = Rc::clone(&exchange.live);
     let stages = &live.snapshot.stages;
     let wants_content = exchange.request.method != Method::HEAD;
@@ -177,12 +178,7 @@ async fn answer(exchange: &mut Exchange, hooks: &Hooks, decided: Option<Answer>,
 }
 
 /// The way back.
-fn finish(
-    mut journey: Journey,
-    hooks: &Hooks,
-    (mut head, mut payload): Answer,
-    wants_content: bool,
-) -> Response<ResponseBody> {
+fn finish(mut journey: Journey, hooks: &Hooks, (mut head, mut payload): Answer, wants_content: bool) -> Reply {
     for hook in hooks.response.iter().rev() {
         hook(&mut journey.exchange, &mut head);
     }
@@ -205,11 +201,11 @@ fn finish(
         (head, payload) = local(journey.exchange.fail(fault));
     }
     journey.exchange.status = Some(head.status);
-    Response::from_parts(head, ResponseBody::new(payload, filters, journey))
+    (head, ResponseBody::new(payload, filters, journey))
 }
 
 /// An answer in its parts.
-type Answer = (response::Parts, Payload);
+type Answer = (ResponseHead, Payload);
 
 /// The stages that may answer by themselves.
 fn decide(exchange: &mut Exchange, hooks: &Hooks) -> Option<Answer> {
@@ -220,7 +216,10 @@ fn pass(exchange: &mut Exchange, hooks: &[impl Fn(&mut Exchange) -> Flow]) -> Op
     hooks.iter().find_map(|hook| match hook(exchange) {
         Flow::Continue => None,
         Flow::Respond(answer) => Some(local(answer)),
-        Flow::Send(answer) => Some(answer.into_parts()),
+        Flow::Send(answer) => {
+            let (head, payload) = answer.into_parts();
+            Some((head.into(), payload))
+        }
     })
 }
 
@@ -248,7 +247,7 @@ async fn forward(exchange: &mut Exchange, hooks: &Hooks, mut body: RequestBody) 
 }
 
 /// Puts a page in the place of what an origin has answered; the status stays.
-fn show(page: &hooks::Page, exchange: &Exchange, head: &mut response::Parts, payload: &mut Payload) {
+fn show(page: &hooks::Page, exchange: &Exchange, head: &mut ResponseHead, payload: &mut Payload) {
     page::without_content(&mut head.headers);
     head.headers.insert(CONTENT_TYPE, page.content_type.clone());
     if let Payload::Origin(origin) = std::mem::replace(payload, Payload::Full(page.body.clone()))
@@ -261,14 +260,14 @@ fn show(page: &hooks::Page, exchange: &Exchange, head: &mut response::Parts, pay
 
 fn local(answer: Response<Bytes>) -> Answer {
     let (head, text) = answer.into_parts();
-    (head, Payload::Full(text))
+    (head.into(), Payload::Full(text))
 }
 
 /// The answer to HEAD (RFC 9110 section 9.3.2): HTTP/2 and 3 send whatever they are given.
-fn without_content(head: &mut response::Parts, payload: Payload) -> Payload {
+fn without_content(head: &mut ResponseHead, payload: Payload) -> Payload {
     match payload {
         Payload::Full(text) => {
-            head.headers.entry(CONTENT_LENGTH).or_insert_with(|| text.len().into());
+            head.headers.insert_missing(CONTENT_LENGTH, || text.len().into());
             Payload::Empty
         }
         other => other,
@@ -276,6 +275,6 @@ fn without_content(head: &mut response::Parts, payload: Payload) -> Payload {
 }
 
 /// The path as the client sent it, without the query.
-pub(crate) fn path(request: &request::Parts) -> &str {
+pub(crate) fn path(request: &RequestHead) -> &str {
     request.uri.path()
 }

@@ -4,9 +4,10 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use http::Method;
 use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use proxy_core::fields::Fields;
 
 use super::asker::Terms;
 use super::pool::Pool;
@@ -20,7 +21,7 @@ pub(crate) struct Copy {
     terms: Terms,
     method: Method,
     target: Option<PathAndQuery>,
-    fields: HeaderMap,
+    fields: Fields,
     body: RequestBody,
     hash: u64,
 }
@@ -58,9 +59,9 @@ impl Copy {
         loop {
             let mut lease = pool.lease(&terms, &mut order, hash, fresh, false).await?;
             let failed = match send(&mut lease, &terms, outgoing, body).await {
-                Ok(Ok(response)) => {
-                    lease.tell(!super::FAILURES.contains(&response.status()));
-                    discard::read_out(response.into_body(), lease).await;
+                Ok(Ok((head, body))) => {
+                    lease.tell(!super::FAILURES.contains(&head.status));
+                    discard::read_out(body, lease).await;
                     return Ok(());
                 }
                 Ok(Err(failed)) => failed,

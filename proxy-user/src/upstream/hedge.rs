@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use futures_util::future::{Either, select};
-use http::HeaderMap;
+
 use proxy_core::balance::Order;
+use proxy_core::fields::Fields;
 
 use super::lease::Lease;
 use super::pool::Pool;
@@ -26,7 +27,7 @@ pub(super) async fn send(
     exchange: &Exchange,
     pool: &Rc<Pool>,
     mut lease: Lease,
-    headers: &HeaderMap,
+    headers: &Fields,
     order: &Order,
 ) -> Attempt {
     let server = lease.server_index();
@@ -87,7 +88,7 @@ async fn again(
     exchange: &Exchange,
     pool: &Rc<Pool>,
     server: usize,
-    headers: &HeaderMap,
+    headers: &Fields,
     order: &Order,
 ) -> Option<Attempt> {
     let mut order = order.clone();
@@ -108,5 +109,5 @@ fn tell_failure((lease, sent): &mut Attempt) {
 
 /// Whether this settles the matter while another attempt is under way.
 fn is_good((_, sent): &Attempt) -> bool {
-    matches!(sent, Ok(Ok(response)) if !FAILURES.contains(&response.status()))
+    matches!(sent, Ok(Ok((head, _))) if !FAILURES.contains(&head.status))
 }

@@ -24,13 +24,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode, Version, response};
+use http::{Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use proxy_core::balance::{Order, may_hedge};
+use proxy_core::fields::Fields;
 
 use crate::http::body::RequestBody;
 use crate::http::early::Early;
 use crate::http::fault::{Fault, Kind};
+use crate::http::head::ResponseHead;
 use crate::http::reply::Payload;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
@@ -47,7 +49,7 @@ const FAILURES: [StatusCode; 3] =
     [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
 
 /// Sends the exchange's request to its upstream and returns the response, its body still streaming.
-pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(response::Parts, Payload), Fault> {
+pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(ResponseHead, Payload), Fault> {
     let live = Rc::clone(&exchange.live);
     let pool = exchange.upstream.and_then(|index| live.pool(index));
     let pool = pool.ok_or(Fault::internal(Kind::NoRoute, "no route for this host and path"))?;
@@ -89,16 +91,16 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(resp
         };
         let (server, reused) = (lease.server_index(), lease.reused);
         let Unanswered { unsent, refused, fault } = match sent {
-            Ok(Ok(response)) => {
+            Ok(Ok((head, body))) => {
                 let now = Instant::now();
                 exchange.upstream_us = Some(now.saturating_duration_since(exchange.started).as_micros() as u64);
-                let status = response.status();
+                let status = head.status;
                 lease.tell_at(now, !FAILURES.contains(&status));
                 if pool.origin().retries.on_status.contains(&status.as_u16()) && retries.again(pool, &mut order, server)
                 {
                     continue;
                 }
-                return receive(response, lease);
+                return receive(head, body, lease);
             }
             Ok(Err(failed)) => failed,
             Err(fault) => {
@@ -204,7 +206,7 @@ pub(super) struct Outgoing<'r> {
     method: &'r Method,
     /// Path and query; none is the root.
     target: Option<&'r PathAndQuery>,
-    fields: &'r HeaderMap,
+    fields: &'r Fields,
     /// Where early hints of the origin go, if they are heard.
     early: Option<&'r Early>,
     /// How long the origin may take for its answer, and none of a body.
@@ -213,7 +215,7 @@ pub(super) struct Outgoing<'r> {
 
 impl<'r> Outgoing<'r> {
     /// A request's own, with the fields that the origin gets.
-    fn of(exchange: &'r Exchange, fields: &'r HeaderMap) -> Self {
+    fn of(exchange: &'r Exchange, fields: &'r Fields) -> Self {
         let target = exchange.target.as_ref().or(exchange.request.uri.path_and_query());
         let early = exchange.early.as_ref().filter(|_| exchange.route().is_some_and(|route| route.early_hints));
         Self { method: &exchange.request.method, target, fields, early, patience: exchange.response_timeout() }
@@ -223,7 +225,7 @@ impl<'r> Outgoing<'r> {
 const CLOSED: Fault = Fault::upstream(Kind::Closed, "the origin closed the connection without a response");
 const GIVEN_AWAY: Fault = Fault::internal(Kind::Closed, "the connection was given away");
 
-type Sent = Result<http::Response<OriginBody>, Unanswered>;
+type Sent = Result<(ResponseHead, OriginBody), Unanswered>;
 
 /// Sends, and waits for the response header: so long as the request body moves, and then `timeouts.response`.
 async fn send(lease: &mut Lease, asker: &impl Asker, outgoing: Outgoing<'_>, body: RequestBody) -> Result<Sent, Fault> {
@@ -235,7 +237,8 @@ async fn send(lease: &mut Lease, asker: &impl Asker, outgoing: Outgoing<'_>, bod
     let Lease { sender, deadline, .. } = lease;
     let answer = async {
         if let Sender::Http1(connection) = sender {
-            return Ok(connection.send(outgoing, body).await?.map(OriginBody::Plain));
+            let (head, body) = connection.send(outgoing, body).await?;
+            return Ok((head, OriginBody::Plain(body)));
         }
         match std::mem::replace(sender, Sender::Taken) {
             Sender::Http2(slot) => Box::pin(h2::send(slot, outgoing, body)).await,
@@ -267,13 +270,10 @@ async fn send(lease: &mut Lease, asker: &impl Asker, outgoing: Outgoing<'_>, bod
     result
 }
 
-fn receive(response: http::Response<OriginBody>, lease: Lease) -> Result<(response::Parts, Payload), Fault> {
-    let (mut head, body) = response.into_parts();
+fn receive(head: ResponseHead, body: OriginBody, lease: Lease) -> Result<(ResponseHead, Payload), Fault> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Fault::upstream(Kind::Protocol, "the origin changed the protocol without being asked"));
     }
-    head.version = Version::HTTP_11;
-    head.extensions.clear();
     Ok((head, Payload::Origin(Box::new((body, lease)))))
 }
 

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use http::header::{HOST, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use proxy_core::balance::Standing;
 use proxy_core::config::Probing;
+use proxy_core::fields::Fields;
 
 use super::connect::{OnBehalf, Opened};
 use super::pool::Pool;
@@ -57,7 +58,7 @@ impl Pool {
         let url = self.state(server).map(|state| &state.server.url);
         let host = HeaderValue::from_str(url.map_or("", |url| &url.authority))?;
         let target = PathAndQuery::try_from(health.path.as_str())?;
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::new();
         fields.insert(HOST, host);
         fields.insert(USER_AGENT, HeaderValue::from_static("tidegate-health"));
         let outgoing = Outgoing {
@@ -69,10 +70,10 @@ impl Pool {
         };
         let sent = match opened {
             Opened::Http1(connection) => {
-                connection.send(outgoing, RequestBody::empty()).await.map(|answer| answer.status())
+                connection.send(outgoing, RequestBody::empty()).await.map(|answer| answer.0.status)
             }
             Opened::Http2(session) => {
-                h2::send(session.slot(), outgoing, RequestBody::empty()).await.map(|answer| answer.status())
+                h2::send(session.slot(), outgoing, RequestBody::empty()).await.map(|answer| answer.0.status)
             }
         };
         let status = sent.map_err(|failed| anyhow::anyhow!(failed.fault))?;

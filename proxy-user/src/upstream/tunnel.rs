@@ -4,8 +4,9 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, response};
+use http::StatusCode;
 use proxy_core::balance::Order;
+use proxy_core::fields::Fields;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Outgoing;
@@ -13,7 +14,8 @@ use super::lease::Lease;
 use super::pool::Pool;
 use crate::http::body::{Progress, RequestBody};
 use crate::http::fault::{Fault, Kind};
-use crate::http::reply::{Payload, ResponseBody};
+use crate::http::head::ResponseHead;
+use crate::http::reply::{Payload, Reply, ResponseBody};
 use crate::http::upgrade::{Tunnel, Upgrade};
 use crate::stages::exchange::{Exchange, Journey};
 use crate::worker::relay::{Ended, Passed, relay};
@@ -38,33 +40,32 @@ pub(super) async fn forward(
     exchange: &mut Exchange,
     pool: &Rc<Pool>,
     mut upgrade: Box<Upgrade>,
-    mut headers: HeaderMap,
+    mut headers: Fields,
     (mut order, hash): (Order, u64),
-) -> Result<(response::Parts, Payload), Fault> {
+) -> Result<(ResponseHead, Payload), Fault> {
     upgrade.ask(&mut headers)?;
     let mut lease = pool.lease(exchange, &mut order, hash, true, true).await?;
     exchange.server = Some(lease.server());
     let sent = super::send(&mut lease, exchange, Outgoing::of(exchange, &headers), RequestBody::empty()).await?;
-    let response = sent.map_err(|failed| {
+    let (head, body) = sent.map_err(|failed| {
         lease.tell(false);
         failed.fault
     })?;
     exchange.upstream_us = Some(exchange.started.elapsed().as_micros() as u64);
-    lease.tell(!super::FAILURES.contains(&response.status()));
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let refused = upgrade.is_stream() && response.status().is_success();
+    lease.tell(!super::FAILURES.contains(&head.status));
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        let refused = upgrade.is_stream() && head.status.is_success();
         exchange.upgrade = Some(upgrade);
         if refused {
             return Err(Fault::upstream(Kind::Protocol, "the origin answered, but did not change the protocol"));
         }
-        return super::receive(response, lease);
+        return super::receive(head, body, lease);
     }
-    let granted = upgrade.is_granted(response.headers());
+    let granted = upgrade.is_granted(&head.headers);
     exchange.upgrade = Some(upgrade);
     if !granted {
         return Err(Fault::upstream(Kind::Protocol, "the origin changed to a protocol that it was not asked for"));
     }
-    let (head, body) = response.into_parts();
     drop(body);
     let taken = lease.take_stream();
     let (io, early) = taken.ok_or(Fault::internal(Kind::Closed, "the upgraded connection is in use elsewhere"))?;
@@ -72,15 +73,14 @@ pub(super) async fn forward(
 }
 
 /// Gives the client the answer behind which the tunnel begins.
-pub fn begin(mut head: response::Parts, origin: OriginStream, mut journey: Journey) -> http::Response<ResponseBody> {
+pub fn begin(mut head: ResponseHead, origin: OriginStream, mut journey: Journey) -> Reply {
     let exchange = &mut *journey.exchange;
     if let Some(upgrade) = &exchange.upgrade {
         upgrade.grant(&mut head);
     }
-    head.extensions.clear();
     exchange.status = Some(head.status);
     let tunnel = Box::new(Tunnel { origin, journey });
-    http::Response::from_parts(head, ResponseBody::tunnel(tunnel))
+    (head, ResponseBody::tunnel(tunnel))
 }
 
 impl Tunnel {

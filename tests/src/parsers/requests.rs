@@ -3,8 +3,9 @@
 use std::sync::LazyLock;
 
 use anyhow::{Context as _, Result, ensure};
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderValue, Method, header};
 use proxy_core::config;
+use proxy_core::fields::Fields;
 use proxy_core::files::{self, Reply, Validators};
 use proxy_core::http2::priority::{LEVELS, Urgency};
 use proxy_core::proxy_protocol::{self, Found, MAX_HEADER, Version};
@@ -31,7 +32,7 @@ pub(super) fn want(bytes: &[u8]) -> Result<()> {
     let names =
         [header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::ACCEPT_ENCODING];
     let fields = names.into_iter().zip(lines);
-    let headers: HeaderMap =
+    let headers: Fields =
         fields.filter_map(|(name, value)| Some((name, HeaderValue::from_bytes(value).ok()?))).collect();
     let spans = match files::decide(&Method::GET, &headers, &Validators::new(784_111_777, SIZE), SIZE) {
         Reply::Part(span) => vec![span],
@@ -75,7 +76,7 @@ static ROUTER: LazyLock<std::result::Result<Router, String>> = LazyLock::new(|| 
 pub(super) fn route(bytes: &[u8]) -> Result<()> {
     let Ok(text) = std::str::from_utf8(bytes) else { return Ok(()) };
     let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let request = Request { host: "a", path, query, method: &Method::GET, headers: &headers };
     let router = ROUTER.as_ref().map_err(|faults| anyhow::anyhow!("{faults}"))?;
     let found = router.find(&request).context("the route for all takes what no other does")?;

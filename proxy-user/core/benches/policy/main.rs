@@ -11,8 +11,9 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method, Version};
+use http::{Method, Version};
 use peers::Peer;
+use proxy_core::fields::Fields;
 use proxy_core::policy::{self, Action, BodyView, ConnectionView, Options, PolicySet, RequestView};
 use rules::{HOST, QUERY};
 
@@ -80,7 +81,7 @@ fn set(rules: usize) -> PolicySet {
     policy::compile(&[("bench.json", policy.to_string())], &options).unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
-fn request<'a>(headers: &'a HeaderMap, path: &'a str) -> RequestView<'a> {
+fn request<'a>(headers: &'a Fields, path: &'a str) -> RequestView<'a> {
     RequestView {
         src: "203.0.113.9".parse().expect("an address"),
         dst: "192.0.2.1:443".parse().expect("an address"),

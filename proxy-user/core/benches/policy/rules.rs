@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
+use proxy_core::fields::Fields;
 use serde_json::{Value, json};
 
 /// Kinds of rules; they come in turn.
@@ -166,7 +167,7 @@ pub fn haproxy(rules: usize) -> (Vec<(&'static str, String)>, String) {
 }
 
 /// The header as Tidegate has it.
-pub fn headers() -> HeaderMap {
+pub fn headers() -> Fields {
     let lines = HEADERS.into_iter();
     lines.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
 }

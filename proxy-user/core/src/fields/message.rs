@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, Uri};
 
 use super::Refused;
 use super::field::Field;
+use crate::fields::Fields;
 
 /// Fields that a header has room for at once.
 const FIELDS: usize = 12;
@@ -22,7 +23,7 @@ pub struct Head {
     /// `:protocol` of an extended CONNECT (RFC 8441, RFC 9220).
     pub protocol: Option<Bytes>,
     /// The other fields.
-    pub headers: HeaderMap,
+    pub headers: Fields,
 }
 
 /// A header as far as its fields have come.
@@ -33,7 +34,7 @@ pub struct Header {
     authority: Option<Authority>,
     path: Option<PathAndQuery>,
     protocol: Option<Bytes>,
-    headers: HeaderMap,
+    headers: Fields,
 }
 
 impl Default for Header {
@@ -44,7 +45,7 @@ impl Default for Header {
             authority: None,
             path: None,
             protocol: None,
-            headers: HeaderMap::with_capacity(FIELDS),
+            headers: Fields::with_capacity(FIELDS),
         }
     }
 }
@@ -73,7 +74,8 @@ impl Header {
             Field::Path(path) => return once(&mut self.path, path),
             Field::Protocol(protocol) => return once(&mut self.protocol, protocol),
         };
-        self.headers.try_append(name, value).map(drop).map_err(|_| Refused::TooLong)
+        self.headers.append(name, value);
+        Ok(())
     }
 
     /// The header, when all have come.
@@ -146,7 +148,7 @@ mod tests {
     fn a_request_is_put_together() {
         let head = read(&[&GET[..], &[("accept", "*/*"), ("x-own", "1"), ("x-own", "2")]].concat()).unwrap();
         assert_eq!((head.method, head.uri.to_string()), (Method::GET, "https://first.test/x?y".into()));
-        assert_eq!(head.headers.get_all("x-own").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(head.headers.get_all("x-own").collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!((head.headers.len(), head.headers.get("accept").unwrap()), (3, &HeaderValue::from_static("*/*")));
 
         let by_host = read(&[GET[0], GET[1], GET[3], ("host", "other.test:1")]).unwrap();

@@ -1,11 +1,16 @@
-//! Blocks of fields as HTTP/2 and 3 have them, without what HPACK (RFC 7541) and QPACK (RFC 9204) differ in: texts, static tables,
-//! single fields, and the requests that they make up.
+//! Header fields: those of a message, of whatever version ([`Fields`]), and blocks of them as HTTP/2 and 3 have them, without what
+//! HPACK (RFC 7541) and QPACK (RFC 9204) differ in: texts, static tables, single fields, and the requests that they make up.
 
 pub mod field;
 pub mod fixed;
 pub mod huffman;
+mod list;
 pub mod message;
+mod shared;
 pub mod text;
+
+pub use list::{Fields, IntoName, Iter, Name, put_line};
+pub(crate) use shared::Shared;
 
 /// A block of fields may be so many times as long as they are together: it is to be answered 431 where it is only somewhat too long.
 pub const BLOCK_FACTOR: u64 = 2;

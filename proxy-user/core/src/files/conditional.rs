@@ -3,7 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
+
+use crate::fields::Fields;
 
 /// What tells one state of a file from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ impl Validators {
     }
 
     /// Section 13.2.2, steps 1 to 4, for GET and HEAD.
-    pub(super) fn judge(&self, headers: &HeaderMap) -> Outcome {
+    pub(super) fn judge(&self, headers: &Fields) -> Outcome {
         if headers.contains_key(IF_MATCH) {
             if !is_listed(headers, &IF_MATCH, |tag| tag == self.tag) {
                 return Outcome::Failed;
@@ -61,7 +63,7 @@ impl Validators {
     }
 
     /// Whether `Range` is to be looked at (section 13.1.5): strong comparison, and dates only as they were given.
-    pub(super) fn range_applies(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn range_applies(&self, headers: &Fields) -> bool {
         let Some(value) = headers.get(IF_RANGE) else { return true };
         match date(Some(value)) {
             Some(since) => since == self.modified,
@@ -70,8 +72,8 @@ impl Validators {
     }
 }
 
-fn is_listed(headers: &HeaderMap, name: &HeaderName, fits: impl Fn(&str) -> bool) -> bool {
-    let lists = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+fn is_listed(headers: &Fields, name: &HeaderName, fits: impl Fn(&str) -> bool) -> bool {
+    let lists = headers.get_all(name).filter_map(|value| value.to_str().ok());
     lists.flat_map(tags).any(|tag| tag == "*" || fits(tag))
 }
 

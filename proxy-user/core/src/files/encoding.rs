@@ -1,7 +1,8 @@
 //! Which of the files that lie precompressed beside another one a client gets (RFC 9110 section 12.5.3).
 
-use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
+
+use crate::fields::Fields;
 
 /// A content coding that files lie in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +42,10 @@ impl Coding {
 const FULL: u32 = 1_000;
 
 /// The codings that a client takes, best first. Those that it takes less gladly than no coding are left out.
-pub fn preferred(headers: &HeaderMap) -> impl Iterator<Item = Coding> {
+pub fn preferred(headers: &Fields) -> impl Iterator<Item = Coding> {
     let weigh = |name: &str| {
         let mut any = None;
-        for value in headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()) {
+        for value in headers.get_all(ACCEPT_ENCODING).filter_map(|value| value.to_str().ok()) {
             for item in value.split(',') {
                 let mut parts = item.split(';').map(str::trim);
                 let coding = parts.next().unwrap_or_default();
@@ -102,9 +103,9 @@ mod tests {
             ("identity", &[]),
             ("", &[]),
         ] {
-            let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(accept))]);
+            let headers = Fields::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(accept))]);
             assert_eq!(preferred(&headers).collect::<Vec<_>>(), expected, "{accept}");
         }
-        assert_eq!(preferred(&HeaderMap::new()).count(), 0);
+        assert_eq!(preferred(&Fields::new()).count(), 0);
     }
 }

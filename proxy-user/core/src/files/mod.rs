@@ -6,7 +6,9 @@ mod encoding;
 mod name;
 mod range;
 
-use http::{HeaderMap, Method};
+use http::Method;
+
+use crate::fields::Fields;
 
 pub use conditional::Validators;
 pub use encoding::{Coding, preferred};
@@ -34,7 +36,7 @@ pub enum Reply {
 }
 
 /// Decides in the order of RFC 9110 section 13.2.2: preconditions, then `If-Range`, then `Range`. `method` is GET or HEAD.
-pub fn decide(method: &Method, headers: &HeaderMap, validators: &Validators, size: u64) -> Reply {
+pub fn decide(method: &Method, headers: &Fields, validators: &Validators, size: u64) -> Reply {
     match validators.judge(headers) {
         Outcome::NotModified => return Reply::NotModified,
         Outcome::Failed => return Reply::PreconditionFailed,
@@ -59,7 +61,7 @@ mod tests {
     use super::*;
 
     fn reply(method: &Method, fields: &[(&'static str, &str)]) -> Reply {
-        let headers: HeaderMap = fields
+        let headers: Fields = fields
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
             .collect();

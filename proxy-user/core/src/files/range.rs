@@ -1,7 +1,8 @@
 //! `Range` (RFC 9110 section 14): what is asked for of a file, or that all of it is to be sent.
 
-use http::HeaderMap;
 use http::header::RANGE;
+
+use crate::fields::Fields;
 
 /// Most ranges of one request; with more, all of the file is sent.
 pub const MAX_RANGES: usize = 64;
@@ -37,8 +38,8 @@ pub(super) enum Asked {
 }
 
 /// What is malformed, in another unit, too many, or more than the file itself is not heeded.
-pub(super) fn asked(headers: &HeaderMap, size: u64) -> Asked {
-    let mut fields = headers.get_all(RANGE).iter();
+pub(super) fn asked(headers: &Fields, size: u64) -> Asked {
+    let mut fields = headers.get_all(RANGE);
     let (Some(field), None) = (fields.next(), fields.next()) else { return Asked::All };
     let Some(list) = field.to_str().ok().and_then(|text| {
         let (unit, list) = text.split_once('=')?;
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str, size: u64) -> Asked {
-        HeaderValue::from_str(text).map_or(Asked::All, |value| asked(&HeaderMap::from_iter([(RANGE, value)]), size))
+        HeaderValue::from_str(text).map_or(Asked::All, |value| asked(&Fields::from_iter([(RANGE, value)]), size))
     }
 
     #[test]

@@ -5,12 +5,13 @@ use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Uri, Version};
+use http::{Method, Uri, Version};
 use httparse::{Header, ParserConfig, Status};
 
 use super::fields::{Places, has_lone_line_feed, keeps};
-use super::lines::{Fields, Last, Lines};
+use super::lines::{Last, Lines};
 use super::{Body, decimal, names};
+use crate::fields::Fields;
 use crate::special::Special;
 
 /// Fields that are parsed without an allocation.
@@ -50,7 +51,7 @@ pub struct Asked {
     /// 1.0 or 1.1.
     pub version: Version,
     /// Its fields.
-    pub fields: HeaderMap,
+    pub fields: Fields,
     /// How its body is framed; [`Body::None`] where that cannot be trusted.
     pub body: Body,
     /// Whether the client keeps the connection (section 9.3).
@@ -149,9 +150,7 @@ fn parse(came: &mut BytesMut, bounds: Bounds, last: &mut Last) -> Result<Option<
     places.note(request.headers, came.as_ptr().addr()).ok_or(Refused::Malformed)?;
     let bytes = came.split_to(length).freeze();
     let fields = places.fields(&bytes).ok_or(Refused::Malformed)?;
-    let special = Special::of(&fields);
-    let bare_line_feed = has_lone_line_feed(&bytes);
-    asked(line, (fields, special), bare_line_feed).map(Some)
+    asked(line, fields, has_lone_line_feed(&bytes)).map(Some)
 }
 
 /// The same for a header of lines as nearly all are; nothing is taken where it is another one.
@@ -191,21 +190,22 @@ impl Line {
     }
 }
 
-fn asked(line: Line, (fields, special): Fields, bare_line_feed: bool) -> Result<Asked, Refused> {
+fn asked(line: Line, fields: Fields, bare_line_feed: bool) -> Result<Asked, Refused> {
+    let special = fields.special();
     let Line { method, target, has_fragment, is_old } = line;
     let target = Uri::from_maybe_shared(target).map_err(|_| Refused::Malformed)?;
-    let (body, fault) = match framing(is_old, special, &fields) {
+    let (body, fault) = match framing(is_old, &fields) {
         Ok(body) => (body, None),
         Err(fault) => (Body::None, Some(fault)),
     };
     let fault = fault.or(has_fragment.then_some(FRAGMENT)).or(bare_line_feed.then_some(BARE_LF));
     Ok(Asked {
         body: if fault.is_some() { Body::None } else { body },
-        keeps: fault.is_none() && keeps(is_old, special, &fields),
+        keeps: fault.is_none() && keeps(is_old, &fields),
         expects: !is_old
             && special.has(Special::EXPECT)
             && fields.get(EXPECT).is_some_and(|wish| wish.as_bytes().eq_ignore_ascii_case(b"100-continue")),
-        trailers: special.has(Special::TE) && fields.get_all(TE).iter().any(|list| names(list, "trailers")),
+        trailers: special.has(Special::TE) && fields.get_all(TE).any(|list| names(list, "trailers")),
         method,
         target,
         version: if is_old { Version::HTTP_10 } else { Version::HTTP_11 },
@@ -215,17 +215,17 @@ fn asked(line: Line, (fields, special): Fields, bare_line_feed: bool) -> Result<
 }
 
 /// The end of the body (section 6.3), where there is but one way to read it.
-fn framing(is_old: bool, special: Special, fields: &HeaderMap) -> Result<Body, &'static str> {
-    if !special.has(Special::CONTENT_LENGTH | Special::TRANSFER_ENCODING) {
+fn framing(is_old: bool, fields: &Fields) -> Result<Body, &'static str> {
+    if !fields.special().has(Special::CONTENT_LENGTH | Special::TRANSFER_ENCODING) {
         return Ok(Body::None);
     }
-    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    let mut lengths = fields.get_all(CONTENT_LENGTH);
     let length = lengths.next();
     if lengths.next().is_some() {
         return Err(LENGTHS);
     }
     let length = length.map(|length| decimal(length.as_bytes()).ok_or(LENGTHS)).transpose()?;
-    let Some(coding) = fields.get_all(TRANSFER_ENCODING).iter().next_back() else {
+    let Some(coding) = fields.get_all(TRANSFER_ENCODING).next_back() else {
         return Ok(length.filter(|length| *length > 0).map_or(Body::None, Body::Length));
     };
     if is_old {

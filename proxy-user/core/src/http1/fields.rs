@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use crate::fields::Fields;
 use crate::special::Special;
 
 /// Fields whose places are noted without an allocation.
@@ -29,8 +30,8 @@ impl Places {
     }
 
     /// The fields, views of these bytes.
-    pub(super) fn fields(&mut self, bytes: &Bytes) -> Option<HeaderMap> {
-        let mut fields = HeaderMap::with_capacity(self.0.len() + ADDED);
+    pub(super) fn fields(&mut self, bytes: &Bytes) -> Option<Fields> {
+        let mut fields = Fields::with_capacity(self.0.len() + ADDED);
         for (name, start, len) in self.0.drain(..) {
             fields.append(name, value_of(bytes, start, len)?);
         }
@@ -75,20 +76,13 @@ pub(super) fn has_lone_line_feed(lines: &[u8]) -> bool {
 }
 
 /// Whether a connection goes on behind a message with these fields (RFC 9112 section 9.3).
-pub(super) fn keeps(is_old: bool, special: Special, fields: &HeaderMap) -> bool {
+pub(super) fn keeps(is_old: bool, fields: &Fields) -> bool {
+    let special = fields.special();
     if !special.has(Special::OPTIONS) {
         return !is_old || special.has(Special::CONNECTION);
     }
-    let says = |option| fields.get_all(CONNECTION).iter().any(|list| names(list, option));
+    let says = |option| fields.get_all(CONNECTION).any(|list| names(list, option));
     if is_old { says("keep-alive") && !says("close") } else { !says("close") }
-}
-
-/// Writes a field's line behind what `out` holds.
-pub fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

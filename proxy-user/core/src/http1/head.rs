@@ -4,12 +4,13 @@ use std::mem::MaybeUninit;
 
 use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use httparse::{ParserConfig, Status};
 
 use super::fields::{Places, keeps};
-use super::lines::{Fields, Last, Lines};
+use super::lines::{Last, Lines};
 use super::{Wrong, decimal};
+use crate::fields::Fields;
 use crate::special::Special;
 
 /// Bytes that a header may have.
@@ -23,7 +24,7 @@ pub struct Head {
     /// Its status.
     pub status: StatusCode,
     /// Its fields.
-    pub fields: HeaderMap,
+    pub fields: Fields,
     /// Where its body ends.
     pub framing: Framing,
     /// Whether the origin keeps the connection (RFC 9112 section 9.3).
@@ -46,8 +47,8 @@ pub enum Framing {
 /// # Errors
 /// See [`Wrong`]; the connection is of no more use.
 pub fn parse(came: &mut BytesMut, asked: &Method, last: &mut Last) -> Result<Option<Head>, Wrong> {
-    if let Some((status, is_old, (fields, special))) = by_lines(came, last) {
-        return head(status, asked, is_old, special, fields).map(Some);
+    if let Some((status, is_old, fields)) = by_lines(came, last) {
+        return head(status, asked, is_old, fields).map(Some);
     }
     let mut room = [MaybeUninit::uninit(); MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
@@ -64,8 +65,7 @@ pub fn parse(came: &mut BytesMut, asked: &Method, last: &mut Last) -> Result<Opt
     let mut places = Places::default();
     places.note(response.headers, came.as_ptr().addr()).ok_or(Wrong::Head)?;
     let fields = places.fields(&came.split_to(length).freeze()).ok_or(Wrong::Head)?;
-    let special = Special::of(&fields);
-    head(status, asked, is_old, special, fields).map(Some)
+    head(status, asked, is_old, fields).map(Some)
 }
 
 /// The same for a header of lines as nearly all are; nothing is taken where it is another one.
@@ -89,19 +89,14 @@ fn status_line(line: &[u8]) -> Option<(StatusCode, bool)> {
     Some((StatusCode::from_u16(code).ok()?, version == 0))
 }
 
-fn head(status: StatusCode, asked: &Method, is_old: bool, special: Special, fields: HeaderMap) -> Result<Head, Wrong> {
-    let framing = framing(status, asked, is_old, special, &fields)?;
-    let keeps = framing != Framing::Close && keeps(is_old, special, &fields);
+fn head(status: StatusCode, asked: &Method, is_old: bool, fields: Fields) -> Result<Head, Wrong> {
+    let framing = framing(status, asked, is_old, &fields)?;
+    let keeps = framing != Framing::Close && keeps(is_old, &fields);
     Ok(Head { status, fields, framing, keeps })
 }
 
-fn framing(
-    status: StatusCode,
-    asked: &Method,
-    is_old: bool,
-    special: Special,
-    fields: &HeaderMap,
-) -> Result<Framing, Wrong> {
+fn framing(status: StatusCode, asked: &Method, is_old: bool, fields: &Fields) -> Result<Framing, Wrong> {
+    let special = fields.special();
     let coded = special.has(Special::TRANSFER_ENCODING);
     let length = if special.has(Special::CONTENT_LENGTH) { length(fields)? } else { None };
     // A transfer coding is none of HTTP/1.0's, and beside a length somebody on the way may have believed the length.
@@ -113,7 +108,7 @@ fn framing(
         return Ok(Framing::Length(0));
     }
     if coded {
-        let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
+        let mut codings = fields.get_all(TRANSFER_ENCODING);
         let only = codings.next().is_some_and(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
         return if only && codings.next().is_none() { Ok(Framing::Chunked) } else { Err(Wrong::Framing) };
     }
@@ -121,7 +116,7 @@ fn framing(
 }
 
 /// The one length there is; equal ones, also in one field, are one (RFC 9110 section 8.6).
-fn length(fields: &HeaderMap) -> Result<Option<u64>, Wrong> {
+fn length(fields: &Fields) -> Result<Option<u64>, Wrong> {
     let mut found = None;
     for field in fields.get_all(CONTENT_LENGTH) {
         for item in field.as_bytes().split(|b| *b == b',') {

@@ -6,12 +6,14 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use super::fields::{ADDED, value_of};
+use crate::fields::{Fields, Shared};
 use crate::known::{Memory, digest, is_secret};
 use crate::special::Special;
 
@@ -19,14 +21,12 @@ use crate::special::Special;
 const MOST_OF_LINE: usize = 256;
 /// Bytes of a header whose fields are remembered together.
 const MOST_OF_HEAD: usize = 2 << 10;
-/// Most fields that are put into a map one by one: a map's clone has no room for more, and growing costs as much as so many.
-const APPENDED: usize = 5;
 /// Lines whose ends are noted without an allocation, and that are remembered together.
 const FEW: usize = 24;
 
 thread_local! {
     static LINES: RefCell<Memory<Field, 128>> = const { RefCell::new(Memory::new()) };
-    static HEADS: RefCell<Memory<Fields, 32>> = const { RefCell::new(Memory::new()) };
+    static HEADS: RefCell<Memory<Arc<Shared>, 32>> = const { RefCell::new(Memory::new()) };
 }
 
 /// A field.
@@ -35,9 +35,6 @@ struct Field {
     value: HeaderValue,
     special: Special,
 }
-
-/// All of a header, and which special ones they have.
-pub(super) type Fields = (HeaderMap, Special);
 
 /// Where the fields that a connection has brought last are remembered, if they are: they often come again, and are then known
 /// without a look at each of their bytes. A place and nothing more, so that an idle connection holds none of them.
@@ -48,13 +45,13 @@ impl Last {
     /// Bytes of these fields, where they are what stands in front here and are not more than so many.
     fn again(self, rest: &[u8], most: usize) -> Option<usize> {
         HEADS.with_borrow(|heads| {
-            let (text, (fields, _)) = heads.at(self.0?)?;
-            (rest.starts_with(text) && fields.len() <= most).then_some(text.len())
+            let (text, shared) = heads.at(self.0?)?;
+            (rest.starts_with(text) && shared.len() <= most).then_some(text.len())
         })
     }
 
-    fn copy(self) -> Option<Fields> {
-        HEADS.with_borrow(|heads| heads.at(self.0?).map(|(_, fields)| copy(fields)))
+    fn fields(self) -> Option<Fields> {
+        HEADS.with_borrow(|heads| heads.at(self.0?).map(|(_, shared)| Fields::of(Arc::clone(shared), ADDED)))
     }
 }
 
@@ -130,16 +127,13 @@ impl Lines {
     /// Takes the header from the front of what came. What has a line that is no field stays.
     pub(super) fn take(&self, came: &mut BytesMut, last: &mut Last) -> Option<Fields> {
         let fields = if self.again {
-            last.copy()?
+            last.fields()?
         } else {
             let text = self.text(came)?;
             let digest = digest(text);
-            let find = |heads: &Memory<_, _>| {
-                heads.find(digest, |known, _| known == text).map(|(place, fields)| (place, copy(fields)))
-            };
-            let known = HEADS.with_borrow(find);
-            *last = Last(known.as_ref().map(|(place, _)| *place));
-            let Some((_, fields)) = known else { return self.read(came, digest) };
+            let find = |heads: &Memory<_, _>| heads.find(digest, |known, _| known == text).map(|(place, _)| place);
+            *last = Last(HEADS.with_borrow(find));
+            let Some(fields) = last.fields() else { return self.read(came, digest) };
             fields
         };
         came.advance(self.length());
@@ -149,7 +143,7 @@ impl Lines {
     fn read(&self, came: &mut BytesMut, digest: u64) -> Option<Fields> {
         let bytes = came.split_to(self.length()).freeze();
         if let Some(fields) = self.fields(&bytes) {
-            self.remember(&bytes, digest, &fields.0);
+            self.remember(&bytes, digest, &fields);
             return Some(fields);
         }
         let mut back = BytesMut::from(&bytes[..]);
@@ -164,16 +158,14 @@ impl Lines {
     }
 
     fn fields(&self, bytes: &Bytes) -> Option<Fields> {
-        let mut fields = HeaderMap::with_capacity(self.ends.len() + ADDED);
-        let mut all = Special::empty();
+        let mut fields = Fields::with_capacity(self.ends.len() + ADDED);
         LINES.with_borrow_mut(|lines| {
             for ends in self.ends.windows(2) {
                 let &[start, end] = ends else { continue };
                 let line = bytes.get(start..end)?;
                 let digest = digest(line);
                 if let Some((_, known)) = lines.find(digest, |known, _| known == line) {
-                    fields.append(known.name.clone(), known.value.clone());
-                    all |= known.special;
+                    fields.append_known(known.name.clone(), known.value.clone(), known.special);
                     continue;
                 }
                 let (name, value) = parse(line)?;
@@ -184,37 +176,25 @@ impl Lines {
                     let value = value_of(&text, value.start, value.len())?;
                     lines.keep(text, digest, Field { name: name.clone(), value, special });
                 }
-                fields.append(name, own);
-                all |= special;
+                fields.append_known(name, own, special);
             }
-            Some((fields, all))
+            Some(fields)
         })
     }
 
     /// Remembers the fields of a header in these bytes, if it is worth it: read anew from a copy, so that no buffer is held.
-    fn remember(&self, bytes: &Bytes, digest: u64, fields: &HeaderMap) {
+    fn remember(&self, bytes: &Bytes, digest: u64, fields: &Fields) {
         if bytes.len() > MOST_OF_HEAD || self.ends.len() > FEW {
             return;
         }
         if HEADS.with_borrow_mut(|heads| heads.missed(digest)) && !fields.keys().any(is_secret) {
             let copy = Bytes::copy_from_slice(bytes);
-            if let (Some(fields), Some(start)) = (self.fields(&copy), self.ends.first()) {
-                HEADS.with_borrow_mut(|heads| heads.keep(copy.slice(start..), digest, fields));
+            let shared = self.fields(&copy).and_then(|fields| Shared::of(&fields));
+            if let (Some(shared), Some(start)) = (shared, self.ends.first()) {
+                HEADS.with_borrow_mut(|heads| heads.keep(copy.slice(start..), digest, Arc::new(shared)));
             }
         }
     }
-}
-
-/// A header's fields for a message of their own, with room for what is added.
-fn copy((fields, special): &Fields) -> Fields {
-    if fields.len() > APPENDED {
-        return (fields.clone(), *special);
-    }
-    let mut copy = HeaderMap::with_capacity(fields.len() + ADDED);
-    for (name, value) in fields {
-        copy.append(name.clone(), value.clone());
-    }
-    (copy, *special)
 }
 
 /// The highest bit of each byte that is a line feed (Warren, Hacker's Delight, section 6-1).

@@ -12,7 +12,7 @@ mod rest;
 
 pub use asked::{Asked, Bounds, Reader, Refused};
 pub use chunks::{Chunks, MAX_CHUNK_LINE, MAX_TRAILERS, Piece};
-pub use fields::{chunk_length, decimal, names, write_field};
+pub use fields::{chunk_length, decimal, names};
 pub use head::{Framing, Head, MAX_FIELDS, MAX_HEAD, parse};
 pub use lines::Last;
 pub use request::{Body, body_of, chunk_size, encode, encode_trailers, may_be_trailer};

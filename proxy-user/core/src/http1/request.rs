@@ -8,7 +8,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, Method};
 
-use super::{Wrong, decimal, write_field};
+use super::{Wrong, decimal};
+use crate::fields::{Fields, put_line};
 
 /// How a request's body is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub enum Body {
 ///
 /// # Errors
 /// The fields' length is none, or another one.
-pub fn body_of(fields: &HeaderMap, known: Option<u64>) -> Result<Body, Wrong> {
+pub fn body_of(fields: &Fields, known: Option<u64>) -> Result<Body, Wrong> {
     let Some(length) = fields.get(CONTENT_LENGTH) else {
         return Ok(known.map_or(Body::Chunked, Body::Length));
     };
@@ -34,19 +35,14 @@ pub fn body_of(fields: &HeaderMap, known: Option<u64>) -> Result<Body, Wrong> {
 }
 
 /// Writes a request's header behind what `out` holds. The framing's fields are written as `body` has it.
-pub fn encode(out: &mut Vec<u8>, method: &Method, target: &str, fields: &HeaderMap, body: Body) {
+pub fn encode(out: &mut Vec<u8>, method: &Method, target: &str, fields: &Fields, body: Body) {
     out.reserve(target.len() + fields.len() * 48 + 64);
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    for (name, value) in fields {
-        // A body's own framing stands below; a length without a body says that there is none.
-        if name == TRANSFER_ENCODING || (name == CONTENT_LENGTH && body != Body::None) {
-            continue;
-        }
-        write_field(out, name, value);
-    }
+    // A body's own framing stands below; a length without a body says that there is none.
+    fields.put_lines(out, |name| *name == TRANSFER_ENCODING || (*name == CONTENT_LENGTH && body != Body::None));
     match body {
         Body::None => {}
         // Writing to a Vec cannot fail.
@@ -65,7 +61,7 @@ pub fn chunk_size(out: &mut Vec<u8>, bytes: usize) {
 pub fn encode_trailers(out: &mut Vec<u8>, fields: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in fields.into_iter().flatten().filter(|(name, _)| may_be_trailer(name)) {
-        write_field(out, name, value);
+        put_line(out, name, value);
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -1,9 +1,9 @@
 //! The header of a response as it is written to a client (RFC 9112 sections 4, 6 and 9).
 
+use http::StatusCode;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, StatusCode};
 
-use super::write_field;
+use crate::fields::Fields;
 
 /// How the end of a response's body is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum Persistence {
 pub fn encode_response(
     out: &mut Vec<u8>,
     status: StatusCode,
-    fields: &HeaderMap,
+    fields: &Fields,
     ending: Ending,
     persistence: Persistence,
 ) {
@@ -50,17 +50,12 @@ pub fn encode_response(
         out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    for (name, value) in fields {
-        let ours = match *name {
-            CONTENT_LENGTH => ending != Ending::Bare,
-            TRANSFER_ENCODING => true,
-            CONNECTION => persistence != Persistence::Changed,
-            _ => false,
-        };
-        if !ours {
-            write_field(out, name, value);
-        }
-    }
+    fields.put_lines(out, |name| match *name {
+        CONTENT_LENGTH => ending != Ending::Bare,
+        TRANSFER_ENCODING => true,
+        CONNECTION => persistence != Persistence::Changed,
+        _ => false,
+    });
     match ending {
         Ending::Bare | Ending::Never | Ending::Close => {}
         Ending::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),

@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 
 use super::{Body, Chunks, Framing, Head, Last, Piece, Wrong, body_of, encode, encode_trailers, parse};
+use crate::fields::Fields;
 
 fn head(text: &str) -> Result<Option<Head>, Wrong> {
     parse(&mut BytesMut::from(text), &Method::GET, &mut Last::default())
@@ -138,10 +139,10 @@ fn broken_chunks_are_refused() {
 
 #[test]
 fn a_request_is_written_with_one_framing() {
-    let mut fields = HeaderMap::new();
+    let mut fields = Fields::new();
     fields.insert("x-a", HeaderValue::from_static("b"));
     fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    let written = |fields: &HeaderMap, body| {
+    let written = |fields: &Fields, body| {
         let mut out = Vec::new();
         encode(&mut out, &Method::POST, "/p?q", fields, body);
         String::from_utf8(out).unwrap()
@@ -155,7 +156,7 @@ fn a_request_is_written_with_one_framing() {
 
 #[test]
 fn the_header_and_the_body_agree_on_the_length() {
-    let mut fields = HeaderMap::new();
+    let mut fields = Fields::new();
     assert_eq!(body_of(&fields, None), Ok(Body::Chunked));
     assert_eq!(body_of(&fields, Some(3)), Ok(Body::Length(3)));
     fields.insert(CONTENT_LENGTH, HeaderValue::from_static("3"));

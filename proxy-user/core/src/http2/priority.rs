@@ -1,7 +1,9 @@
 //! The `Priority` field of a request (RFC 9218 sections 4 and 5): how urgent its answer is to the client. Whether it can be shown as it
 //! comes in (`i`) is not looked at.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
+
+use crate::fields::Fields;
 
 /// The field.
 const PRIORITY: HeaderName = HeaderName::from_static("priority");
@@ -35,7 +37,7 @@ impl Urgency {
     }
 
     /// As a request's header says; None where it says nothing.
-    pub fn asked(headers: &HeaderMap) -> Option<Self> {
+    pub fn asked(headers: &Fields) -> Option<Self> {
         headers.get(PRIORITY).map(|field| Self::of(field.as_bytes()))
     }
 

@@ -1,6 +1,6 @@
 //! Frames as they are sent (RFC 9113 sections 4.1 and 6).
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::hpack::encode::Encoder;
 use super::{Code, FRAME_MOST, HEAD, flag, kind};
@@ -62,10 +62,10 @@ pub fn window(stream: u32, by: u32, out: &mut Vec<u8>) {
 }
 
 /// Writes a header, or trailers where there is no status; in as many frames as it takes.
-pub fn header(
+pub fn header<'h>(
     stream: u32,
     status: Option<StatusCode>,
-    headers: &HeaderMap,
+    headers: impl IntoIterator<Item = (&'h HeaderName, &'h HeaderValue)>,
     ends: bool,
     encoder: &mut Encoder,
     out: &mut Vec<u8>,
@@ -92,7 +92,7 @@ pub fn header(
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
     use proptest::prelude::*;
 
     use super::super::hpack::decode::Decoder;

@@ -1,9 +1,10 @@
 //! What an answer is made of on its stream: HEADERS with its header or its trailers, and what stands before its content.
 
 use bytes::{BufMut as _, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{kind, lines, number, qpack};
+use crate::fields::Fields;
 
 /// Bytes of a frame's type and length that hold for most blocks of fields.
 const SMALL: usize = 3;
@@ -13,7 +14,7 @@ const SMALL_MOST: usize = (1 << 14) - 1;
 pub const DATA_HEAD: usize = 9;
 
 /// Writes a HEADERS frame with an answer's header.
-pub fn put_header(status: StatusCode, headers: &HeaderMap, out: &mut BytesMut) {
+pub fn put_header(status: StatusCode, headers: &Fields, out: &mut BytesMut) {
     put(Some(status), headers, out);
 }
 
@@ -28,7 +29,11 @@ pub fn put_data_head(length: usize, out: &mut BytesMut) {
     number::put(length as u64, out);
 }
 
-fn put(status: Option<StatusCode>, headers: &HeaderMap, out: &mut BytesMut) {
+fn put<'h>(
+    status: Option<StatusCode>,
+    headers: impl IntoIterator<Item = (&'h HeaderName, &'h HeaderValue)>,
+    out: &mut BytesMut,
+) {
     let begin = out.len();
     out.extend_from_slice(&[0; SMALL]);
     qpack::put_begin(out);
@@ -84,14 +89,10 @@ mod tests {
     #[test]
     fn a_status_stands_first() {
         let mut out = BytesMut::new();
-        put_header(
-            StatusCode::OK,
-            &HeaderMap::from_iter([(http::header::DATE, HeaderValue::from_static(""))]),
-            &mut out,
-        );
+        put_header(StatusCode::OK, &Fields::from_iter([(http::header::DATE, HeaderValue::from_static(""))]), &mut out);
         assert_eq!(&*out, [1, 0x40, 4, 0, 0, 0xd9, 0xc6]);
         out.clear();
-        put_header(StatusCode::IM_A_TEAPOT, &HeaderMap::new(), &mut out);
+        put_header(StatusCode::IM_A_TEAPOT, &Fields::new(), &mut out);
         assert_eq!(&*out, b"\x01\x40\x08\0\0\x5f\x09\x03418");
     }
 }

@@ -4,13 +4,14 @@
 //!
 //! `TIDEGATE_CASES` says how many requests are asked about in all, without it a short slice is; `TIDEGATE_SEED` which ones.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde_json::json;
 
 use super::{Action, BodyView, ConnectionView, Options, Phase, RequestView, RuleSlot, compile};
+use crate::fields::Fields;
 use crate::hello::ClientHello;
 
 /// Requests asked about without `TIDEGATE_CASES`.
@@ -310,7 +311,7 @@ fn compiled_policies_do_what_the_words_mean() {
         let policy = json!({ "schema": "tidegate.policy/v1", "id": "p", "rules": written.collect::<Vec<_>>() });
         let set = compile(&[("p.json", policy.to_string())], &options).unwrap_or_else(|faults| panic!("{faults:#?}"));
         for world in worlds.new_tree(&mut runner).expect("a value").current() {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             let values = world.many.iter().map(|value| ("x", value));
             for (name, value) in values.chain(world.agent.iter().map(|agent| ("user-agent", agent))) {
                 headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"));

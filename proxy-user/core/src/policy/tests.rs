@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Version};
+use http::{Method, Version};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::fields::Fields;
 
 mod abuse;
 mod bodies;
@@ -47,11 +48,11 @@ fn faults(files: &[(String, String)]) -> Vec<String> {
 
 /// Asks about `GET path` from a source at host `shop.example`.
 fn ask(set: &PolicySet, src: &str, path: &str) -> Decision {
-    ask_with(set, src, path, &HeaderMap::new())
+    ask_with(set, src, path, &Fields::new())
 }
 
 /// The same with headers.
-fn ask_with(set: &PolicySet, src: &str, path: &str, headers: &HeaderMap) -> Decision {
+fn ask_with(set: &PolicySet, src: &str, path: &str, headers: &Fields) -> Decision {
     let request = RequestView { src: src.parse().expect("address"), path, ..RequestView::example(headers) };
     set.evaluate(&request, 1)
 }
@@ -174,7 +175,7 @@ fn a_root_dot_gets_around_nothing() {
     let rules = [rule("r", "http.host eq \"shop.example\"", "block", &json!({}))];
     let files = [policy("p", &json!({ "scope": { "hosts": ["shop.example"] }, "rules": rules }))];
     let set = compile(&files, &options()).expect("a policy");
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let request = RequestView {
         src: "192.0.2.1".parse().expect("address"),
         version: Version::HTTP_11,

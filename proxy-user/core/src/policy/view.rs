@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 
 use crate::abuse::Record;
+use crate::fields::Fields;
 use crate::geo::Places;
 use crate::hello::ClientHello;
 use crate::tls::Identity;
@@ -31,7 +32,7 @@ pub struct RequestView<'a> {
     /// Query without `?`, if any.
     pub query: Option<&'a str>,
     /// Headers.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
     /// Declared bytes of the body, 0 without one; None where the client did not say.
     pub body_size: Option<u64>,
     /// Milliseconds since 1970; only looked at where [`super::PolicySet::wants_wall_clock`] says so.
@@ -64,7 +65,7 @@ pub struct HeldRequest {
     /// As [`RequestView::query`].
     pub query: Option<String>,
     /// As [`RequestView::headers`].
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// As [`RequestView::body_size`].
     pub body_size: Option<u64>,
     /// As [`RequestView::wall_ms`].
@@ -155,7 +156,7 @@ pub struct LinkView {
 impl<'a> RequestView<'a> {
     /// `GET https://shop.example/` from 198.51.100.1 over HTTP/2 at a listener `web`; tests change what they are about.
     #[cfg(test)]
-    pub(crate) fn example(headers: &'a HeaderMap) -> Self {
+    pub(crate) fn example(headers: &'a Fields) -> Self {
         Self {
             src: IpAddr::from([198, 51, 100, 1]),
             dst: SocketAddr::from(([192, 0, 2, 1], 443)),
@@ -191,7 +192,7 @@ impl<'a> RequestView<'a> {
         connection: ConnectionView<'a>,
     ) -> Self {
         /// No request, no headers.
-        static NO_HEADERS: std::sync::LazyLock<HeaderMap> = std::sync::LazyLock::new(HeaderMap::new);
+        static NO_HEADERS: std::sync::LazyLock<Fields> = std::sync::LazyLock::new(Fields::new);
         Self {
             src,
             dst,
@@ -221,5 +222,5 @@ pub struct ResponseView<'a> {
     /// Status that is sent.
     pub status: StatusCode,
     /// Headers that are sent.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
 }

@@ -1,9 +1,10 @@
 //! Conditions of a route beside host and path: methods, header fields, parameters of the query.
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 use percent_encoding::percent_decode_str;
 
 use crate::config;
+use crate::fields::Fields;
 
 /// What a route looks at of a request; host lower case and without port, path as sent and without query.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +18,7 @@ pub struct Request<'a> {
     /// As sent.
     pub method: &'a Method,
     /// As sent.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
 }
 
 /// All of them must hold.
@@ -55,7 +56,7 @@ impl Conditions {
     pub fn hold(&self, request: &Request<'_>) -> bool {
         (self.methods.is_empty() || self.methods.contains(request.method))
             && self.headers.iter().all(|(name, want)| {
-                let values = request.headers.get_all(name).iter();
+                let values = request.headers.get_all(name);
                 want.is_met(values.map(http::HeaderValue::as_bytes))
             })
             && self.query.iter().all(|(name, want)| {

@@ -1,10 +1,10 @@
 //! Early hints (103, RFC 8297): what of an origin's interim answer goes on to the client, which does not know yet whether the
 //! final one will have the same fields.
 
+use http::StatusCode;
 use http::header::{CONTENT_SECURITY_POLICY, LINK};
-use http::{HeaderMap, StatusCode};
 
-use crate::http1::write_field;
+use crate::fields::Fields;
 
 /// Interim answers of one request that are passed on; the rest are left out.
 pub const MAX_HINTS: usize = 8;
@@ -13,11 +13,11 @@ const MAX_BYTES: usize = 16 << 10;
 
 /// The fields that go on: those that browsers heed before the answer. None where the interim answer is another one, has none of
 /// them, or too much.
-pub fn passed_on(status: StatusCode, headers: &HeaderMap) -> Option<HeaderMap> {
+pub fn passed_on(status: StatusCode, headers: &Fields) -> Option<Fields> {
     if status != StatusCode::EARLY_HINTS || !headers.contains_key(LINK) {
         return None;
     }
-    let mut kept = HeaderMap::new();
+    let mut kept = Fields::new();
     let mut bytes = 0;
     for name in [LINK, CONTENT_SECURITY_POLICY] {
         for value in headers.get_all(&name) {
@@ -29,11 +29,9 @@ pub fn passed_on(status: StatusCode, headers: &HeaderMap) -> Option<HeaderMap> {
 }
 
 /// How an HTTP/1.1 client gets them.
-pub fn wire(headers: &HeaderMap) -> Vec<u8> {
+pub fn wire(headers: &Fields) -> Vec<u8> {
     let mut wire = b"HTTP/1.1 103 Early Hints\r\n".to_vec();
-    for (name, value) in headers {
-        write_field(&mut wire, name, value);
-    }
+    headers.put_lines(&mut wire, |_| false);
     wire.extend_from_slice(b"\r\n");
     wire
 }
@@ -44,8 +42,8 @@ mod tests {
 
     use super::*;
 
-    fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
-        fields.iter().fold(HeaderMap::new(), |mut map, (name, value)| {
+    fn map(fields: &[(&'static str, &str)]) -> Fields {
+        fields.iter().fold(Fields::new(), |mut map, (name, value)| {
             map.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"));
             map
         })

@@ -49,17 +49,18 @@ impl Mirror {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use http::{HeaderMap, Method};
+    use http::Method;
     use serde_json::json;
 
     use super::*;
+    use crate::fields::Fields;
 
     fn mirror(value: serde_json::Value) -> Mirror {
         Mirror::new(&serde_json::from_value(value).expect("a mirror"))
     }
 
     fn taken(mirror: &Mirror, clients: u32) -> Vec<u32> {
-        let headers = HeaderMap::new();
+        let headers = Fields::new();
         let request = Request { host: "a", path: "/", query: None, method: &Method::GET, headers: &headers };
         (0..clients).filter(|client| mirror.takes(&request, Ipv4Addr::from_bits(*client).into())).collect()
     }

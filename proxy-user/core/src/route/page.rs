@@ -2,11 +2,12 @@
 
 use std::ops::RangeInclusive;
 
-use http::HeaderMap;
 use http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION,
     CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED, TRAILER,
 };
+
+use crate::fields::Fields;
 
 /// Fields that speak of the content that came (RFC 9110 sections 8 and 14.3), its digests (RFC 9530) among them.
 const OF_CONTENT: [HeaderName; 14] = [
@@ -37,7 +38,7 @@ pub fn statuses(key: &str) -> Option<RangeInclusive<u16>> {
 }
 
 /// Takes away what speaks of content that is not sent. `Retry-After`, `WWW-Authenticate`, cookies and the rest stay.
-pub fn without_content(headers: &mut HeaderMap) {
+pub fn without_content(headers: &mut Fields) {
     for name in &OF_CONTENT {
         headers.remove(name);
     }
@@ -62,7 +63,7 @@ mod tests {
 
     #[test]
     fn what_speaks_of_the_content_goes() {
-        let mut headers: HeaderMap = [
+        let mut headers: Fields = [
             ("content-type", "text/html"),
             ("content-encoding", "gzip"),
             ("content-length", "9"),

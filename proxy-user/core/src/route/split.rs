@@ -86,7 +86,7 @@ impl Key {
             }
             Self::Cookie(name) => {
                 let mut pairs =
-                    request.headers.get_all(COOKIE).iter().flat_map(|field| field.as_bytes().split(|b| *b == b';'));
+                    request.headers.get_all(COOKIE).flat_map(|field| field.as_bytes().split(|b| *b == b';'));
                 let named = |pair: &'a [u8]| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=");
                 pairs.find_map(named)
             }
@@ -115,10 +115,11 @@ fn hash_client(client: IpAddr) -> u64 {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use http::{HeaderMap, HeaderValue, Method};
+    use http::{HeaderValue, Method};
     use serde_json::json;
 
     use super::*;
+    use crate::fields::Fields;
 
     fn split(weights: &[u32], by: &serde_json::Value) -> Split {
         let shares: Vec<_> = weights
@@ -130,7 +131,7 @@ mod tests {
         Split::new(&route, |name| name.parse().ok()).unwrap()
     }
 
-    fn request(headers: &HeaderMap) -> Request<'_> {
+    fn request(headers: &Fields) -> Request<'_> {
         Request { host: "", path: "/", query: Some("a=1&sid=x%20y"), method: &Method::GET, headers }
     }
 
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn shares_are_as_large_as_their_weights_and_move_no_more_than_they_have_to() {
-        let headers = HeaderMap::new();
+        let headers = Fields::new();
         let (before, after) = (split(&[95, 5], &json!(null)), split(&[90, 10], &json!(null)));
         let (mut canary, mut moved) = (0, 0);
         for client in clients() {
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn the_key_decides_and_the_client_where_it_is_missing() {
         let halves = [1, 1];
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.insert("x-user", HeaderValue::from_static("alice"));
         headers.insert(COOKIE, HeaderValue::from_static("a=b; sid=7; c=d"));
         for by in [json!({"header": "X-User"}), json!({"cookie": "sid"}), json!({"query": "sid"})] {

@@ -1,8 +1,9 @@
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::fields::Fields;
 
 fn config(routes: &[Value]) -> Config {
     let upstreams: serde_json::Map<String, Value> =
@@ -27,7 +28,7 @@ const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// Index of the route, and its upstream's place.
 fn found(router: &Router, host: &str, path: &str) -> Option<(usize, Option<usize>)> {
-    let request = Request { host, path, query: None, method: &Method::GET, headers: &HeaderMap::new() };
+    let request = Request { host, path, query: None, method: &Method::GET, headers: &Fields::new() };
     router.find(&request).map(|entry| (entry.index, entry.upstream(&request, CLIENT)))
 }
 
@@ -98,7 +99,7 @@ fn conditions_decide_among_equal_paths() {
         json!({"headers": [{"name": "x-gone", "absent": true}], "methods": ["DELETE"]}),
     ]));
     let route = |method: Method, headers: &[(&'static str, &'static str)], query: Option<&str>| {
-        let headers: HeaderMap = headers
+        let headers: Fields = headers
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();

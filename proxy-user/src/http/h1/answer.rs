@@ -8,11 +8,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, StatusCode, response};
+use http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
 use proxy_core::http1::{self, Ending, Persistence};
 
 use super::wire::{MOST_COPIED, Wire};
+use crate::http::head::ResponseHead;
 use crate::http::reply::ResponseBody;
 
 /// Room for the lines of a header that are not its fields.
@@ -39,7 +40,7 @@ pub(super) struct Asked {
 }
 
 /// How the response's end is told.
-pub(super) fn ending(asked: &Asked, head: &response::Parts, body: &ResponseBody) -> Ending {
+pub(super) fn ending(asked: &Asked, head: &ResponseHead, body: &ResponseBody) -> Ending {
     let status = head.status;
     if status.is_informational() || status == StatusCode::NO_CONTENT {
         return Ending::Never;
@@ -56,7 +57,7 @@ pub(super) fn ending(asked: &Asked, head: &response::Parts, body: &ResponseBody)
 }
 
 /// Writes the header where the first piece of the body can go behind it.
-pub(super) fn begin(wire: &RefCell<Wire>, head: &response::Parts, ending: Ending, persistence: Persistence) {
+pub(super) fn begin(wire: &RefCell<Wire>, head: &ResponseHead, ending: Ending, persistence: Persistence) {
     let mut wire = wire.borrow_mut();
     wire.answer();
     let body = match ending {

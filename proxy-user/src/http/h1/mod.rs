@@ -15,8 +15,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, StatusCode, Version, response};
+use http::{HeaderValue, StatusCode, Version};
 use proxy_core::abuse::Kind;
+use proxy_core::fields::Fields;
 use proxy_core::http1::{self, Bounds, Ending, Persistence, Reader, Refused};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -28,6 +29,7 @@ use super::body::{RequestBody, Source};
 use super::date;
 use super::early::Early;
 use super::upgrade::Tunnel;
+use crate::http::head::{RequestHead, ResponseHead};
 use crate::stages;
 use crate::stages::exchange::Exchange;
 use crate::worker::connection::{Connection, Order};
@@ -165,11 +167,7 @@ impl Session {
                 _ => Source::Http1(H1RequestBody::new(&self.wire, turn)),
             };
             let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &worker.deadlines);
-            let mut head = Request::new(()).into_parts().0;
-            head.method = method;
-            head.uri = target;
-            head.version = version;
-            head.headers = fields;
+            let head = RequestHead { method, uri: target, version, headers: fields, protocol: None };
             connection.doubt.set(fault);
             let mut exchange = Exchange::new(Rc::clone(connection), head, body.progress());
             // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).
@@ -195,7 +193,7 @@ impl Session {
         if connection.is_cut() {
             return Next::End(End::Gone);
         }
-        let (head, mut body) = response.into_parts();
+        let (head, mut body) = response;
         if let Some(tunnel) = body.take_tunnel() {
             return Next::End(self.change(&head, tunnel).await);
         }
@@ -225,7 +223,7 @@ impl Session {
     }
 
     /// Tells the client that the connection goes on as something else.
-    async fn change(&self, head: &response::Parts, tunnel: Box<Tunnel>) -> End {
+    async fn change(&self, head: &ResponseHead, tunnel: Box<Tunnel>) -> End {
         answer::begin(&self.wire, head, Ending::Never, Persistence::Changed);
         match self.send_own().await {
             Ok(()) => End::Tunnel(tunnel),
@@ -272,8 +270,7 @@ impl Session {
         }
         let reason = status.canonical_reason().unwrap_or_default();
         let text = format!("{} {reason}\n{}\n", status.as_u16(), refused.detail());
-        let mut head = Response::new(()).into_parts().0;
-        head.status = status;
+        let mut head = ResponseHead { status, headers: Fields::new() };
         head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         date::stamp(&mut head.headers);
         answer::begin(&self.wire, &head, Ending::Length(text.len() as u64), Persistence::Close);

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Version};
+use http::{StatusCode, Version};
 use proxy_core::abuse::Kind;
-use proxy_core::fields::Refused;
+use proxy_core::fields::{Fields, Refused};
 use proxy_core::http2::frames::Frame;
 use proxy_core::http2::hpack::decode::Decoder;
 use proxy_core::http2::priority::Urgency;
@@ -255,7 +255,7 @@ impl Receiver {
             Err(Refused::TooLong) => {
                 client.abused(Kind::LargeHeader);
                 let status = Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-                self.session.header(number, status, &HeaderMap::new(), true);
+                self.session.header(number, status, &Fields::new(), true);
                 return if ends { Ok(()) } else { self.refuse(number, Code::NoError, ends) };
             }
             Err(refused) => tracing::debug!(client = %client.client, ?refused, "a malformed request"),

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use proxy_core::http2::hpack::encode::Encoder;
 use proxy_core::http2::settings::Settings;
 use proxy_core::http2::streams::Streams;
@@ -81,7 +81,13 @@ impl Session {
     }
 
     /// Writes a header or trailers.
-    pub(super) fn header(&self, stream: u32, status: Option<StatusCode>, headers: &HeaderMap, ends: bool) {
+    pub(super) fn header<'h>(
+        &self,
+        stream: u32,
+        status: Option<StatusCode>,
+        headers: impl IntoIterator<Item = (&'h HeaderName, &'h HeaderValue)>,
+        ends: bool,
+    ) {
         let (mut out, mut encoder) = (self.out.borrow_mut(), self.encoder.borrow_mut());
         write::header(stream, status, headers, ends, &mut encoder, out.frames());
         self.turns.hand(out.is_full());

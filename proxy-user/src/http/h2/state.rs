@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
+use proxy_core::fields::Fields;
 use proxy_core::http2::priority::Urgency;
 use proxy_core::http2::{Code, FRAME_MOST, MOST, write};
 
@@ -230,7 +231,7 @@ impl Stream {
     }
 
     /// Sends a header, an interim one too; whether the stream takes one.
-    pub(super) fn header(&self, status: StatusCode, headers: &HeaderMap, ends: bool) -> Result<(), Over> {
+    pub(super) fn header(&self, status: StatusCode, headers: &Fields, ends: bool) -> Result<(), Over> {
         self.takes()?;
         self.session.header(self.number, Some(status), headers, ends);
         self.said(ends);

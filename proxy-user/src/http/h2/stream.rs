@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, Response, StatusCode, request};
+use http::{Method, StatusCode};
 use http_body::Body as _;
+use proxy_core::fields::Fields;
 use proxy_core::http2::Code;
 use tokio::sync::mpsc;
 
@@ -17,8 +18,9 @@ use super::state::{Over, Stream};
 use super::tunnel::ClientEnd;
 use crate::http::body::{RequestBody, Source};
 use crate::http::early;
+use crate::http::head::RequestHead;
 use crate::http::pace::Patience;
-use crate::http::reply::ResponseBody;
+use crate::http::reply::{Reply, ResponseBody};
 use crate::http::upgrade::Tunnel;
 use crate::stages;
 use crate::stages::exchange::Exchange;
@@ -38,7 +40,7 @@ impl Drop for Answer {
 ///
 /// What it begins with is made at once, and what its parts do not need any more is gone before the next one: as many of these
 /// lie side by side as streams are open.
-pub(super) fn serve(head: request::Parts, stream: Rc<Stream>) -> impl Future<Output = ()> + 'static {
+pub(super) fn serve(head: RequestHead, stream: Rc<Stream>) -> impl Future<Output = ()> + 'static {
     let connection = Rc::clone(&stream.session().client);
     let is_connect = head.method == Method::CONNECT;
     let source = if is_connect {
@@ -84,11 +86,11 @@ pub(super) fn serve(head: request::Parts, stream: Rc<Stream>) -> impl Future<Out
 
 /// What the stages answer; none where the client has reset its stream before.
 fn poll_answer(
-    running: Pin<&mut impl Future<Output = Response<ResponseBody>>>,
-    hints: Option<&mut mpsc::Receiver<HeaderMap>>,
+    running: Pin<&mut impl Future<Output = Reply>>,
+    hints: Option<&mut mpsc::Receiver<Fields>>,
     stream: &Stream,
     cx: &mut Context<'_>,
-) -> Poll<Option<Response<ResponseBody>>> {
+) -> Poll<Option<Reply>> {
     let polled = running.poll(cx);
     if let Some(hints) = hints {
         while let Poll::Ready(Some(fields)) = hints.poll_recv(cx) {
@@ -114,22 +116,21 @@ enum Begun {
 }
 
 /// Sends an answer's header; none where the stream or its connection is over.
-fn begin(stream: &Stream, response: Response<ResponseBody>) -> Option<Begun> {
+fn begin(stream: &Stream, (mut head, mut body): Reply) -> Option<Begun> {
     if stream.session().client.is_cut() {
         return None;
     }
-    if response.body().is_malformed() {
+    if body.is_malformed() {
         stream.reset(Code::ProtocolError);
         return None;
     }
-    let (mut head, mut body) = response.into_parts();
     let tunnel = body.take_tunnel();
     let ends = tunnel.is_none() && body.is_end_stream();
     if tunnel.is_none()
         && !ends
         && let Some(length) = body.size_hint().exact()
     {
-        head.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+        head.headers.insert_missing(CONTENT_LENGTH, || length.into());
     }
     stream.header(head.status, &head.headers, ends).ok()?;
     Some(match tunnel {

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use futures_util::stream::{FuturesUnordered, Stream as _};
-use http::request;
 use proxy_core::http2::priority::LEVELS;
 
 use super::session::Session;
 use super::state::Stream;
 use super::stream;
+use crate::http::head::RequestHead;
 
 /// Streams of one urgency.
 type Level = FuturesUnordered<Pin<Box<dyn Future<Output = ()>>>>;
@@ -31,7 +31,7 @@ impl Streams {
     }
 
     /// One more.
-    pub(super) fn add(&mut self, head: request::Parts, stream: Rc<Stream>) {
+    pub(super) fn add(&mut self, head: RequestHead, stream: Rc<Stream>) {
         let Some(level) = self.levels.get_mut(stream.urgency().level()) else { return };
         level.get_or_insert_default().push(Box::pin(stream::serve(head, stream)));
         self.added = true;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Version, request::Parts};
+use http::{HeaderMap, Version};
 use http_body::{Frame, SizeHint};
 use proxy_core::abuse::Kind;
 use proxy_core::fields::Refused;
@@ -13,6 +13,7 @@ use proxy_core::http3::frames::{Frames, Part};
 use proxy_core::http3::{Code, qpack};
 
 use super::{Gone, Shared, said};
+use crate::http::head::RequestHead;
 use crate::http::request;
 
 /// The receiving half of a request stream.
@@ -54,7 +55,7 @@ impl H3RequestBody {
     }
 
     /// The request's header, which comes first.
-    pub(super) async fn header(&mut self) -> Result<Parts, Unusable> {
+    pub(super) async fn header(&mut self) -> Result<RequestHead, Unusable> {
         let part = std::future::poll_fn(|cx| self.poll_part(cx)).await.map_err(Unusable::Gone)?;
         let Some(Part::Header(block)) = part else {
             return Err(Unusable::Wrong(Code::RequestIncomplete, "it ended before its header"));

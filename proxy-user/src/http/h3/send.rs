@@ -7,6 +7,7 @@ use std::task::{Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
+use proxy_core::fields::Fields;
 use proxy_core::http2::priority::Urgency;
 use proxy_core::http3::{Code, response};
 use quinn::VarInt;
@@ -51,7 +52,7 @@ impl Sender {
     }
 
     /// The response's header, or that of an informational one.
-    pub(super) fn header(&mut self, status: StatusCode, headers: &HeaderMap) {
+    pub(super) fn header(&mut self, status: StatusCode, headers: &Fields) {
         self.write(|out| response::put_header(status, headers, out));
     }
 
@@ -131,7 +132,7 @@ impl Sender {
     }
 
     /// How urgent the request is to its client.
-    pub(super) fn heed(&mut self, request: &HeaderMap) {
+    pub(super) fn heed(&mut self, request: &Fields) {
         if let Some(urgency) = Urgency::asked(request) {
             self.shared.turns.borrow_mut().says(self.id(), urgency);
         }

@@ -6,8 +6,9 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::{HeaderMap, Method, Response, StatusCode, request};
+use http::{Method, StatusCode};
 use http_body::Body as _;
+use proxy_core::fields::Fields;
 use proxy_core::http3::Code;
 
 use super::receive::{H3RequestBody, Unusable};
@@ -15,8 +16,9 @@ use super::send::Sender;
 use super::{Gone, tunnel};
 use crate::http::body::{RequestBody, Source};
 use crate::http::early;
+use crate::http::head::RequestHead;
 use crate::http::pace::{Patience, within};
-use crate::http::reply::ResponseBody;
+use crate::http::reply::{Reply, ResponseBody};
 use crate::stages;
 use crate::stages::exchange::Exchange;
 use crate::worker::connection::Connection;
@@ -35,11 +37,11 @@ pub(super) async fn serve(connection: Rc<Connection>, mut reply: Sender, mut bod
     if connection.is_cut() {
         return Err(Gone("cut by policy".to_owned()));
     }
-    if response.body().is_malformed() {
+    if response.1.is_malformed() {
         reply.reset(Code::MessageError);
         return Err(Gone("a malformed request".to_owned()));
     }
-    let (head, mut body) = response.into_parts();
+    let (head, mut body) = response;
     reply.header(head.status, &head.headers);
     let patience = Patience::new(&connection);
     if let Some((tunnel, client)) = body.take_tunnel().zip(kept) {
@@ -53,7 +55,7 @@ async fn header(
     connection: &Connection,
     reply: &mut Sender,
     body: &mut H3RequestBody,
-) -> Result<Option<request::Parts>, Gone> {
+) -> Result<Option<RequestHead>, Gone> {
     let time = connection.worker.live().snapshot.config.timeouts.header.0;
     let Some(header) = within(connection, time, body.header()).await else {
         return Err(Gone("the request header did not come in time".to_owned()));
@@ -62,7 +64,7 @@ async fn header(
         Ok(head) => Ok(Some(head)),
         Err(Unusable::Gone(gone)) => Err(gone),
         Err(Unusable::TooLong) => {
-            reply.header(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &HeaderMap::new());
+            reply.header(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &Fields::new());
             reply.flush().await?;
             body.stop(Code::NoError);
             Ok(None)
@@ -94,9 +96,9 @@ async fn source(connection: &Connection, method: &Method, mut body: H3RequestBod
 async fn answer(
     connection: &Rc<Connection>,
     reply: &mut Sender,
-    head: request::Parts,
+    head: RequestHead,
     source: Source,
-) -> Result<Response<ResponseBody>, Gone> {
+) -> Result<Reply, Gone> {
     let live = connection.worker.live();
     let config = &live.snapshot.config;
     let body = RequestBody::new(source, config.limits.body.0, config.timeouts.body.0, &connection.worker.deadlines);

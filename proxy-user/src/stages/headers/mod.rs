@@ -2,17 +2,20 @@
 //! learns who asked (`X-Forwarded-For`, `X-Forwarded-Proto`), both sides see `Via`, and the client gets `Alt-Svc` and
 //! the request's id. Fields are changed in place.
 
+use std::collections::HashSet;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, response};
+use http::{HeaderName, HeaderValue};
+use proxy_core::fields::Fields;
 use proxy_core::http1::names;
 use proxy_core::special::Special;
-use smallvec::SmallVec;
 
 use super::exchange::Exchange;
 use super::hooks::{self, Hooks, Site};
 use super::tls::EARLY_DATA;
 use super::{Flow, Stage};
 use crate::http::fault::Kind;
+use crate::http::head::ResponseHead;
 use crate::http::upgrade::Upgrade;
 use crate::stats::HttpVersion;
 
@@ -42,8 +45,8 @@ impl Stage for Forwarded {
 fn to_origin(exchange: &mut Exchange) -> Flow {
     let connection = &exchange.connection;
     let headers = &mut exchange.request.headers;
-    let special = Special::of(headers);
-    let wants_trailers = special.has(Special::TE) && headers.get_all(TE).iter().any(|te| names(te, "trailers"));
+    let special = headers.special();
+    let wants_trailers = special.has(Special::TE) && headers.get_all(TE).any(|te| names(te, "trailers"));
     if let Some(protocol) = strip_hop_by_hop(headers, special)
         && exchange.upgrade.is_none()
     {
@@ -66,9 +69,9 @@ fn to_origin(exchange: &mut Exchange) -> Flow {
     Flow::Continue
 }
 
-fn to_client(exchange: &mut Exchange, response: &mut response::Parts) {
+fn to_client(exchange: &mut Exchange, response: &mut ResponseHead) {
     let headers = &mut response.headers;
-    strip_hop_by_hop(headers, Special::of(headers));
+    strip_hop_by_hop(headers, headers.special());
     let bad = exchange.fault.get().is_some_and(|fault| fault.kind == Kind::BadRequest);
     if bad && exchange.version == HttpVersion::H1 {
         // What follows on the connection may not be what the client meant.
@@ -93,46 +96,48 @@ fn via(version: HttpVersion) -> HeaderValue {
 }
 
 /// Takes the fields away that end here. The `Upgrade` field, where it is one and `Connection` names it.
-fn strip_hop_by_hop(headers: &mut HeaderMap, special: Special) -> Option<HeaderValue> {
+fn strip_hop_by_hop(headers: &mut Fields, special: Special) -> Option<HeaderValue> {
     let mut upgrade = None;
     if special.has(Special::OPTIONS) {
-        // As many options as fit a header section of the configured size.
-        let lists: SmallVec<[HeaderValue; 2]> = headers.get_all(CONNECTION).iter().cloned().collect();
-        for option in lists.iter().flat_map(|list| list.as_bytes().split(|b| *b == b',')) {
-            let option = option.trim_ascii();
-            if option.eq_ignore_ascii_case(b"keep-alive") {
-                continue;
-            }
-            let Ok(name) = HeaderName::from_bytes(option) else { continue };
-            // Framing, routing and what tells of early data are not the peer's to take away (RFC 8470 section 5.1).
-            if name == UPGRADE {
-                let single = headers.get_all(UPGRADE).iter().count() == 1;
-                upgrade = headers.remove(name).filter(|_| single).or(upgrade);
-            } else if name != HOST && name != CONTENT_LENGTH && name != EARLY_DATA {
-                headers.remove(name);
-            }
+        // As many options as fit a header section of the configured size, and in one pass whatever they are.
+        let named: HashSet<HeaderName> = headers.get_all(CONNECTION).flat_map(options).collect();
+        if named.contains(&UPGRADE) {
+            let single = headers.get_all(UPGRADE).count() == 1;
+            upgrade = headers.remove(UPGRADE).filter(|_| single);
         }
+        headers.retain(|name, _| is_kept(name) || !named.contains(name));
     }
     if special.has(Special::CONNECTION) {
         headers.remove(CONNECTION);
     }
     if special.has(Special::HOP_BY_HOP - Special::CONNECTION) {
-        for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
-            headers.remove(name);
-        }
+        headers.retain(|name, _| ![KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE].contains(name));
     }
     upgrade
 }
 
+/// Names of fields in a `Connection`.
+fn options(list: &HeaderValue) -> impl Iterator<Item = HeaderName> {
+    let options = list.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
+    options
+        .filter(|option| !option.eq_ignore_ascii_case(b"keep-alive"))
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+}
+
+/// Framing, routing and what tells of early data are not the peer's to take away (RFC 8470 section 5.1).
+fn is_kept(name: &HeaderName) -> bool {
+    *name == HOST || *name == CONTENT_LENGTH || *name == EARLY_DATA
+}
+
 /// Adds the client to `X-Forwarded-For`, as one field.
-fn append_client(headers: &mut HeaderMap, special: Special, client: &HeaderValue) {
+fn append_client(headers: &mut Fields, special: Special, client: &HeaderValue) {
     // `Connection` may have named it.
     if !special.has(Special::X_FORWARDED_FOR) || !headers.contains_key(X_FORWARDED_FOR) {
         headers.insert(X_FORWARDED_FOR, client.clone());
         return;
     }
     let mut list = Vec::new();
-    for value in headers.get_all(X_FORWARDED_FOR).iter().chain([client]) {
+    for value in headers.get_all(X_FORWARDED_FOR).chain([client]) {
         if !list.is_empty() {
             list.extend_from_slice(b", ");
         }
@@ -146,8 +151,8 @@ fn append_client(headers: &mut HeaderMap, special: Special, client: &HeaderValue
 mod tests {
     use super::*;
 
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().fold(HeaderMap::new(), |mut headers, (name, value)| {
+    fn map(pairs: &[(&'static str, &'static str)]) -> Fields {
+        pairs.iter().fold(Fields::new(), |mut headers, (name, value)| {
             headers.append(*name, HeaderValue::from_static(value));
             headers
         })
@@ -168,7 +173,7 @@ mod tests {
             ("host", "a"),
             ("x-kept", "3"),
         ]);
-        let special = Special::of(&headers);
+        let special = headers.special();
         strip_hop_by_hop(&mut headers, special);
         let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["host", "x-kept"]);
@@ -177,12 +182,12 @@ mod tests {
     #[test]
     fn no_option_of_a_long_connection_field_is_left_out() {
         let names: Vec<String> = (0..100).map(|n| format!("x-{n}")).collect();
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.insert(CONNECTION, HeaderValue::from_str(&names.join(", ")).unwrap());
         for name in &names {
             headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("1"));
         }
-        let special = Special::of(&headers);
+        let special = headers.special();
         strip_hop_by_hop(&mut headers, special);
         assert!(headers.is_empty(), "{headers:?}");
     }
@@ -191,12 +196,12 @@ mod tests {
     fn the_client_is_appended() {
         let client = HeaderValue::from_static("192.0.2.1");
         let mut headers = map(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2, 10.0.0.3")]);
-        let special = Special::of(&headers);
+        let special = headers.special();
         append_client(&mut headers, special, &client);
-        let all: Vec<_> = headers.get_all(X_FORWARDED_FOR).iter().collect();
+        let all: Vec<_> = headers.get_all(X_FORWARDED_FOR).collect();
         assert_eq!(all, ["10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.1"]);
-        let mut headers = HeaderMap::new();
-        let special = Special::of(&headers);
+        let mut headers = Fields::new();
+        let special = headers.special();
         append_client(&mut headers, special, &client);
         assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.1");
     }

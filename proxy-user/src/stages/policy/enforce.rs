@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, response};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Uri};
+use proxy_core::fields::Fields;
 use proxy_core::policy::{Action, Change};
 
 use super::wall_ms;
+use crate::http::head::ResponseHead;
 use crate::stages::Flow;
 use crate::stages::exchange::Exchange;
 use crate::stats::bump;
@@ -68,7 +70,7 @@ pub(super) fn in_place(exchange: &Exchange) -> Option<Response<Bytes>> {
 }
 
 /// Makes the changes of the response.
-pub(super) fn change_response(exchange: &mut Exchange, response: &mut response::Parts) {
+pub(super) fn change_response(exchange: &mut Exchange, response: &mut ResponseHead) {
     for change in &exchange.decision.changes {
         if let Change::ResponseHeader(name, value) = change {
             set(&mut response.headers, name, value.as_ref());
@@ -107,9 +109,9 @@ fn change(exchange: &mut Exchange) {
     }
 }
 
-fn set(headers: &mut HeaderMap, name: &HeaderName, value: Option<&HeaderValue>) {
+fn set(headers: &mut Fields, name: &HeaderName, value: Option<&HeaderValue>) {
     match value {
-        Some(value) => _ = headers.insert(name.clone(), value.clone()),
-        None => _ = headers.remove(name),
+        Some(value) => headers.insert(name, value.clone()),
+        None => drop(headers.remove(name)),
     }
 }

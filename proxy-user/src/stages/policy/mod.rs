@@ -8,14 +8,15 @@ pub mod seen;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use http::Response;
 use http::header::CONTENT_LENGTH;
-use http::{Response, response};
 use proxy_core::policy::{Action, BodyView, HeldRequest, Phase, PolicySet, RequestView, ResponseView};
 
 use super::exchange::Exchange;
 use super::hooks::{self, Hooks, Site};
 use super::{Flow, Stage, path};
 use crate::http::body::RequestBody;
+use crate::http::head::ResponseHead;
 use crate::worker::hold::hold;
 
 pub(super) struct Policy;
@@ -88,7 +89,7 @@ pub(super) async fn inspect(exchange: &mut Exchange, body: &mut RequestBody) {
 
 /// Asks the rules on the response of a request that nothing has ended the evaluation of; what they decide is done to the
 /// response, or is this answer in its place.
-pub(super) fn judge(exchange: &mut Exchange, response: &response::Parts) -> Option<Response<Bytes>> {
+pub(super) fn judge(exchange: &mut Exchange, response: &ResponseHead) -> Option<Response<Bytes>> {
     if exchange.decision.action != Action::Pass {
         return None;
     }
@@ -143,7 +144,7 @@ pub(super) async fn end(exchange: &Exchange) {
 }
 
 /// For rates that count by what the answer was.
-fn count(exchange: &mut Exchange, response: &mut response::Parts) {
+fn count(exchange: &mut Exchange, response: &mut ResponseHead) {
     if exchange.decision.pending.is_empty() {
         return;
     }

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use proxy_core::abuse::Record;
+use proxy_core::fields::Fields;
 use proxy_core::hello::ClientHello;
 use proxy_core::policy::{
     BodyView, ConnectionView, Decision, HeldRequest, LinkView, PolicySet, RequestView, ResponseView,
@@ -40,7 +41,7 @@ struct Seen {
     /// Beginning of its body, where policies looked at it.
     body: Option<Box<[u8]>>,
     truncated: bool,
-    response: Option<(StatusCode, HeaderMap)>,
+    response: Option<(StatusCode, Fields)>,
     /// What judged it; gone where a reload put others in its place.
     snapshot: Weak<Snapshot>,
 }

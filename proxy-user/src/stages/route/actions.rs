@@ -4,8 +4,9 @@
 use bytes::Bytes;
 use http::header::LOCATION;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use proxy_core::config::{HeaderChanges, Redirect, Respond, Route};
+use proxy_core::fields::Fields;
 use proxy_core::route::{PathMatch, Template, page};
 
 use crate::http::fault::Fault;
@@ -121,7 +122,7 @@ impl Changes {
         })
     }
 
-    fn make(&self, headers: &mut HeaderMap) {
+    fn make(&self, headers: &mut Fields) {
         for name in &self.remove {
             headers.remove(name);
         }

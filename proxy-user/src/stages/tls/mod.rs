@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use http::header::{STRICT_TRANSPORT_SECURITY, UPGRADE};
-use http::{HeaderName, HeaderValue, response};
+use http::{HeaderName, HeaderValue};
 use proxy_core::config::StrictSni;
 
 use super::exchange::Exchange;
 use super::hooks::{self, Hooks, Site};
 use super::{Flow, Stage};
 use crate::http::fault::{Fault, Kind};
+use crate::http::head::ResponseHead;
 use crate::tls::secured::CLIENT_FIELDS;
 
 /// The same fields as [`CLIENT_FIELDS`] to origins that take `_` and `-` for one (CGI and what follows it).
@@ -81,7 +82,7 @@ fn is_repeatable(exchange: &Exchange) -> bool {
     request.method.is_safe() && exchange.upgrade.is_none() && !request.headers.contains_key(UPGRADE)
 }
 
-fn promise(exchange: &mut Exchange, response: &mut response::Parts) {
+fn promise(exchange: &mut Exchange, response: &mut ResponseHead) {
     if exchange.connection.listener.tls
         && let Some(value) = exchange.live.snapshot.hosts.hsts(exchange.host.as_str())
     {

@@ -61,7 +61,7 @@ impl Stage for Trace {
 
 fn begin(exchange: &mut Exchange, sample: f64, accept: bool) {
     let headers = &exchange.request.headers;
-    let mut fields = headers.get_all(TRACEPARENT).iter();
+    let mut fields = headers.get_all(TRACEPARENT);
     // Several contradict each other, and then there is none (W3C Trace Context section 3.2).
     let parent = match (accept, fields.next(), fields.next()) {
         (true, Some(field), None) => Parent::parse(field.as_bytes()),

@@ -2,8 +2,8 @@
 //! (RFC 9110 section 7.2, RFC 9112 sections 3.2 and 6, RFC 9113 section 8.3, RFC 9114 section 4.3).
 
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderValue, Method, Uri};
+use proxy_core::fields::Fields;
 use proxy_core::http1::decimal;
 use proxy_core::special::Special;
 
@@ -11,6 +11,7 @@ use super::exchange::{Exchange, Host};
 use super::hooks::{self, Hooks, Site};
 use super::{Flow, Stage};
 use crate::http::fault::{Fault, Kind};
+use crate::http::head::RequestHead;
 use crate::http::upgrade::Upgrade;
 use crate::stats::{HttpVersion, bump};
 
@@ -37,7 +38,7 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
     }
     let limits = &exchange.live.snapshot.config.limits;
     let request = &exchange.request;
-    let special = Special::of(&request.headers);
+    let special = request.headers.special();
     if exchange.version == HttpVersion::H1 {
         if let Some(detail) = exchange.connection.ambiguous_head().or(misplaced_target(request)) {
             return Err(Fault::bad_request(detail));
@@ -77,7 +78,7 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
 }
 
 /// A target in a form that is not for this method, or of a scheme that is not HTTP's (RFC 9112 section 3.2).
-fn misplaced_target(request: &Parts) -> Option<&'static str> {
+fn misplaced_target(request: &RequestHead) -> Option<&'static str> {
     request.uri.authority()?;
     match request.uri.scheme_str() {
         None if request.method != Method::CONNECT => Some("the request's target is not a path"),
@@ -88,12 +89,12 @@ fn misplaced_target(request: &Parts) -> Option<&'static str> {
 
 /// What makes a message of HTTP/2 or 3 malformed (RFC 9113 sections 8.2 and 8.5, RFC 9114 sections 4.2 and 4.4) and is not left
 /// to the implementation, which does not look at all of it.
-fn well_formed(request: &Parts, special: Special) -> Result<(), &'static str> {
+fn well_formed(request: &RequestHead, special: Special) -> Result<(), &'static str> {
     let headers = &request.headers;
     if special.has(Special::OF_HTTP1) {
         return Err("connection-specific fields are not allowed in this version of HTTP");
     }
-    if special.has(Special::TE) && headers.get_all(TE).iter().any(|value| value != "trailers") {
+    if special.has(Special::TE) && headers.get_all(TE).any(|value| value != "trailers") {
         return Err("TE says something other than `trailers`");
     }
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
@@ -109,12 +110,11 @@ fn well_formed(request: &Parts, special: Special) -> Result<(), &'static str> {
 
 /// Cookies that came in several fields, which HTTP/2 and 3 allow, become one for everybody behind (RFC 9113 section 8.2.3, RFC 9114
 /// section 4.2.1).
-fn one_cookie_field(headers: &mut HeaderMap) {
-    let mut pieces = headers.get_all(COOKIE).iter();
-    if pieces.nth(1).is_none() {
+fn one_cookie_field(headers: &mut Fields) {
+    if headers.get_all(COOKIE).nth(1).is_none() {
         return;
     }
-    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).map(HeaderValue::as_bytes).collect();
     // Values of fields that are joined by what fields may hold are one.
     if let Ok(whole) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
         headers.insert(COOKIE, whole);
@@ -130,14 +130,14 @@ fn escapes_are_whole(path: &str) -> bool {
 }
 
 /// Transfer codings and the declared length.
-fn framing(headers: &HeaderMap, version: HttpVersion) -> Result<(), Fault> {
+fn framing(headers: &Fields, version: HttpVersion) -> Result<(), Fault> {
     if let Some(coding) = headers.get(TRANSFER_ENCODING) {
         let only_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-        if !only_chunked || headers.get_all(TRANSFER_ENCODING).iter().count() > 1 {
+        if !only_chunked || headers.get_all(TRANSFER_ENCODING).count() > 1 {
             return Err(Fault::downstream(Kind::NotImplemented, "the only transfer coding served is chunked"));
         }
     }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let mut lengths = headers.get_all(CONTENT_LENGTH);
     let Some(length) = lengths.next() else { return Ok(()) };
     if lengths.next().is_some() {
         return Err(Fault::malformed(version, "more than one Content-Length"));
@@ -146,8 +146,8 @@ fn framing(headers: &HeaderMap, version: HttpVersion) -> Result<(), Fault> {
 }
 
 /// The host that the request is for, and the `Host` field that the origin shall see where it differs from the one sent.
-fn host(uri: &Uri, headers: &HeaderMap, version: HttpVersion) -> Result<(Host, Option<HeaderValue>), Fault> {
-    let mut fields = headers.get_all(HOST).iter();
+fn host(uri: &Uri, headers: &Fields, version: HttpVersion) -> Result<(Host, Option<HeaderValue>), Fault> {
+    let mut fields = headers.get_all(HOST);
     let field = fields.next();
     if fields.next().is_some() {
         return Err(Fault::bad_request("more than one Host"));
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn lengths() {
         let map = |pairs: &[(&'static str, &'static str)]| {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             for (name, value) in pairs {
                 headers.append(*name, HeaderValue::from_static(value));
             }

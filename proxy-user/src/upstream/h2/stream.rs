@@ -10,13 +10,15 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, HOST};
 use http::uri::{self, Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri, Version};
+use http::{HeaderMap, Request, Uri, Version};
 use http_body::{Body as _, Frame};
+use proxy_core::fields::Fields;
 use tokio::task::JoinHandle;
 
 use super::{Slot, window};
 use crate::http::body::RequestBody;
 use crate::http::fault::{Fault, Kind};
+use crate::http::head::ResponseHead;
 use crate::upstream::{CLOSED, OriginBody, Outgoing, Unanswered};
 
 /// A response body on a stream.
@@ -66,7 +68,7 @@ pub(in crate::upstream) async fn send(
     slot: Slot,
     outgoing: Outgoing<'_>,
     body: RequestBody,
-) -> Result<Response<OriginBody>, Unanswered> {
+) -> Result<(ResponseHead, OriginBody), Unanswered> {
     let sender = slot.0.sender.borrow().clone();
     let mut sender = match sender.ready().await {
         Ok(sender) => sender,
@@ -84,7 +86,7 @@ pub(in crate::upstream) async fn send(
     let answer = poll_fn(|cx| {
         if let Some(early) = outgoing.early {
             while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-                early.hint(interim.status(), interim.headers());
+                early.hint(interim.status(), &Fields::from(interim.headers()));
             }
         }
         Pin::new(&mut response).poll(cx)
@@ -93,8 +95,9 @@ pub(in crate::upstream) async fn send(
         Ok(response) => {
             slot.0.used.set(Instant::now());
             slot.0.state.hear();
-            Ok(response
-                .map(|stream| OriginBody::Stream(Box::new(StreamBody { stream, data_ended: false, pump, slot }))))
+            let (head, stream) = response.into_parts();
+            let body = StreamBody { stream, data_ended: false, pump, slot };
+            Ok((head.into(), OriginBody::Stream(Box::new(body))))
         }
         Err(error) => {
             if let Some(pump) = pump {
@@ -119,7 +122,7 @@ fn header(outgoing: Outgoing<'_>, scheme: Scheme) -> Result<Request<()>, Fault> 
     *request.method_mut() = outgoing.method.clone();
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| BAD)?;
     *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = fields;
+    *request.headers_mut() = HeaderMap::from(&fields);
     Ok(request)
 }
 

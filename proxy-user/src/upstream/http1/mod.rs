@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http::uri::PathAndQuery;
-use http::{Method, Response, StatusCode};
+use http::{Method, StatusCode};
 use http_body::Body as _;
 use proxy_core::http1::{self, Body, Head, Last};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
@@ -25,6 +25,7 @@ use super::{CLOSED, Outgoing, Unanswered};
 use crate::http::body::RequestBody;
 use crate::http::early::Early;
 use crate::http::fault::{Fault, Kind};
+use crate::http::head::ResponseHead;
 
 pub use answer::AnswerBody;
 
@@ -123,7 +124,7 @@ impl Connection {
         &self,
         Outgoing { method, target, fields, early, patience }: Outgoing<'_>,
         mut body: RequestBody,
-    ) -> Result<Response<AnswerBody>, Unanswered> {
+    ) -> Result<(ResponseHead, AnswerBody), Unanswered> {
         let target = target.map_or("/", PathAndQuery::as_str);
         let framing = if body.is_end_stream() {
             Body::None
@@ -167,10 +168,8 @@ impl Connection {
         let mut awaited = Awaited::default();
         let head = poll_fn(|cx| self.0.borrow_mut().poll_answer(cx, method, early, &mut awaited)).await;
         let head = head.map_err(Unanswered::broken)?;
-        let mut response = Response::new(AnswerBody::new(Rc::clone(&self.0), &head, pump));
-        *response.status_mut() = head.status;
-        *response.headers_mut() = head.fields;
-        Ok(response)
+        let body = AnswerBody::new(Rc::clone(&self.0), &head, pump);
+        Ok((ResponseHead { status: head.status, headers: head.fields }, body))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Blocks of answers. What a connection says for the second time is put into the dynamic table, so that it is one byte from then on and
 //! what is said once takes nobody's room; secrets never are (RFC 7541 section 7.1).
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::dynamic::Dynamic;
 use super::{TABLE, TABLE_SIZE};
@@ -54,7 +54,12 @@ impl Encoder {
     }
 
     /// Writes a block: an answer's, or trailers where there is no status.
-    pub fn encode(&mut self, status: Option<StatusCode>, headers: &HeaderMap, out: &mut Vec<u8>) {
+    pub fn encode<'h>(
+        &mut self,
+        status: Option<StatusCode>,
+        headers: impl IntoIterator<Item = (&'h HeaderName, &'h HeaderValue)>,
+        out: &mut Vec<u8>,
+    ) {
         if let Some(smallest) = self.resized.take() {
             // Section 4.2: the smallest, and what it is now.
             put_prefixed(0x20, 5, smallest, out);
@@ -134,7 +139,7 @@ fn literal(first: u8, bits: u32, name: &[u8], value: &[u8], out: &mut Vec<u8>) -
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::super::decode::Decoder;
     use super::*;

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use proptest::prelude::*;
 
 use super::*;
+use crate::fields::Fields;
 use crate::hello::ClientHello;
 
 const TERMS: Terms = Terms { status: 403, difficulty: 8, pass_for: Duration::from_secs(600) };
@@ -31,7 +32,7 @@ fn solve(page: &ChallengePage) -> String {
 fn passes(signer: &Signer, policy: &str, terms: Terms, source: &str, cookie: &str, wall_ms: u64) -> bool {
     let (source, to) = (source.parse().expect("address"), "192.0.2.1:443".parse().expect("address"));
     let hello = ClientHello::default();
-    let headers = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(cookie).expect("a value"))]);
+    let headers = Fields::from_iter([(header::COOKIE, HeaderValue::from_str(cookie).expect("a value"))]);
     let request = RequestView { wall_ms, headers: &headers, ..RequestView::of_hello(source, to, "web", false, &hello) };
     signer.passes(policy, terms, &request)
 }

@@ -2,12 +2,13 @@
 //!
 //! `TIDEGATE_CASES` says how many requests are asked about in all; without it a short slice is.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::*;
+use crate::fields::Fields;
 use crate::policy::RequestView;
 use crate::policy::lang::{Lists, parse};
 
@@ -97,7 +98,7 @@ struct Request {
     host: String,
     path: String,
     query: Option<String>,
-    headers: HeaderMap,
+    headers: Fields,
     ssl: bool,
 }
 
@@ -106,7 +107,7 @@ fn request() -> impl Strategy<Value = Request> {
     let headers = prop::collection::vec((prop::sample::select(vec!["x", "user-agent", "cookie"]), text()), 0..4);
     let query = prop::option::of((word(), text()).prop_map(|(a, b)| format!("q={b}&{a}")));
     (0_u8..6, text(), text(), query, headers, any::<bool>()).prop_map(|(src, host, path, query, values, ssl)| {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (name, value) in values {
             let value = if name == "cookie" { format!("c={value}") } else { value };
             headers.append(HeaderName::from_static(name), HeaderValue::from_str(&value).expect("a value"));
@@ -199,7 +200,7 @@ fn rules_are_found_by_what_they_need() {
         src: 1,
         host: "a".to_owned(),
         path: "/v1/thing-2%30".to_owned(),
-        headers: HeaderMap::new(),
+        headers: Fields::new(),
         ssl: true,
     };
     assert_eq!(all_set(&index.candidates(&request.view())), [2]);

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use http::header::{ACCEPT_LANGUAGE, COOKIE, REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderName, Version};
+use http::{HeaderName, Version};
 use smallvec::SmallVec;
 
 use super::MAX_LANGUAGES;
 use super::field::{CertField, FlagField, HttpInt, IntField, IpField, TextField};
 use super::packet::{PacketTerm, Place};
 use super::value::ProtoSet;
+use crate::fields::Fields;
 use crate::geo::Places;
 use crate::policy::{RequestView, ResponseView};
 use crate::ranges::number;
@@ -118,7 +119,7 @@ impl Facts for RequestView<'_> {
             TextField::UserAgent => first(self.headers, &USER_AGENT, test),
             TextField::Referer => first(self.headers, &REFERER, test),
             TextField::ForwardedFor => first(self.headers, &FORWARDED_FOR, test),
-            TextField::Header(name) => self.headers.get_all(name).iter().any(|value| test(value.as_bytes())),
+            TextField::Header(name) => self.headers.get_all(name).any(|value| test(value.as_bytes())),
             TextField::HeaderNames => self.headers.keys().any(|name| test(name.as_str().as_bytes())),
             TextField::HeaderValues => self.headers.values().any(|value| test(value.as_bytes())),
             TextField::CookieHeader => self.cookie_header(test),
@@ -173,7 +174,7 @@ impl Facts for ResponseView<'_> {
 
     fn text(&self, field: &TextField, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         match field {
-            TextField::ResponseHeader(name) => self.headers.get_all(name).iter().any(|value| test(value.as_bytes())),
+            TextField::ResponseHeader(name) => self.headers.get_all(name).any(|value| test(value.as_bytes())),
             TextField::ResponseHeaderNames => self.headers.keys().any(|name| test(name.as_str().as_bytes())),
             TextField::ResponseHeaderValues => self.headers.values().any(|value| test(value.as_bytes())),
             _ => false,
@@ -181,7 +182,7 @@ impl Facts for ResponseView<'_> {
     }
 }
 
-fn first(headers: &HeaderMap, name: &HeaderName, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+fn first(headers: &Fields, name: &HeaderName, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
     headers.get(name).is_some_and(|value| test(value.as_bytes()))
 }
 
@@ -201,9 +202,9 @@ fn thousandths(weight: &[u8]) -> Option<u32> {
 }
 
 /// Tags of `accept-language` (RFC 9110 section 12.5.4), the most wanted first, those with `q=0` left out.
-fn languages(headers: &HeaderMap) -> SmallVec<[&[u8]; 8]> {
+fn languages(headers: &Fields) -> SmallVec<[&[u8]; 8]> {
     let mut found: SmallVec<[(u32, &[u8]); 8]> = SmallVec::new();
-    let values = headers.get_all(ACCEPT_LANGUAGE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    let values = headers.get_all(ACCEPT_LANGUAGE).flat_map(|value| value.as_bytes().split(|b| *b == b','));
     for item in values {
         let mut parts = item.split(|b| *b == b';').map(<[u8]>::trim_ascii);
         let tag = parts.next().unwrap_or_default();
@@ -235,7 +236,7 @@ impl RequestView<'_> {
 
     /// Names and values of the cookies, as sent (RFC 6265 section 4.2.1); HTTP/2 and 3 may send one header each.
     pub(crate) fn cookies(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let values = self.headers.get_all(COOKIE).iter();
+        let values = self.headers.get_all(COOKIE);
         let pairs = values.flat_map(|value| value.as_bytes().split(|b| *b == b';')).map(<[u8]>::trim_ascii);
         pairs.filter_map(|pair| {
             let at = memchr::memchr(b'=', pair)?;
@@ -244,7 +245,7 @@ impl RequestView<'_> {
     }
 
     fn cookie_header(&self, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        let mut values = self.headers.get_all(COOKIE).iter();
+        let mut values = self.headers.get_all(COOKIE);
         let (Some(one), second) = (values.next(), values.next()) else { return false };
         let Some(second) = second else { return test(one.as_bytes()) };
         let mut all = Buffer::from_slice(one.as_bytes());

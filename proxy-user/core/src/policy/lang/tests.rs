@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::*;
+use crate::fields::Fields;
 use crate::policy::RequestView;
 use crate::ranges::{RangeSet, network_ranges, parse_network};
 
@@ -22,7 +23,7 @@ fn lists() -> Lists {
 
 /// A request with a query, two values of one header and no user agent.
 fn holds(expression: &str) -> bool {
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::new();
     for value in ["First", "second"] {
         headers.append(HeaderName::from_static("x-many"), HeaderValue::from_static(value));
     }

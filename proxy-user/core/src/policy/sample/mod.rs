@@ -7,7 +7,7 @@ mod read;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use proxy_common::abi::{frag, proto};
 use proxy_common::addr::Addr;
 use proxy_common::fingerprint::SynPattern;
@@ -18,6 +18,7 @@ use super::interfaces::Interfaces;
 use super::sample_frame::{self, SampleFrame};
 use super::{BodyView, ConnectionView, HeldRequest, LinkView, RequestView, ResponseView};
 use crate::abuse::Record;
+use crate::fields::Fields;
 use crate::geo::Place;
 use crate::hello::ClientHello;
 use crate::json::shape::Fault;
@@ -68,7 +69,7 @@ pub(super) struct Sample {
     abuse: Record,
     status: StatusCode,
     /// Headers of the response.
-    answered: HeaderMap,
+    answered: Fields,
 }
 
 impl Sample {
@@ -104,7 +105,7 @@ impl Sample {
                 host: String::new(),
                 path: "/".to_owned(),
                 query: None,
-                headers: HeaderMap::new(),
+                headers: Fields::new(),
                 body_size: Some(0),
                 wall_ms: 0,
             },
@@ -117,7 +118,7 @@ impl Sample {
             link: LinkView::default(),
             abuse: Record::default(),
             status: StatusCode::OK,
-            answered: HeaderMap::new(),
+            answered: Fields::new(),
         };
         for (key, value) in given {
             if let Err(fault) = reader.entry(&mut sample, key, value) {

@@ -23,7 +23,7 @@ fn what_a_source_does_is_judged_when_it_does_it_and_with_its_requests() {
     let set = set(&[bad(&json!({}))]);
     assert!(set.wants_abuse() && set.acts_on_abuse());
     assert_eq!((pushed(&set, 49, Kind::Ping), pushed(&set, 50, Kind::Ping), pushed(&set, 25, Kind::Resets)), (0, 1, 1));
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let asked = |score| {
         let connection = ConnectionView { abuse: Record { score, last: None }, ..ConnectionView::default() };
         set.evaluate(&RequestView { connection, ..RequestView::example(&headers) }, 1)

@@ -4,7 +4,7 @@ use super::*;
 
 /// Asks about a `POST /p` with a body, as a worker does.
 fn post(set: &PolicySet, body: Option<&str>, truncated: bool) -> Decision {
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let request = RequestView {
         method: &Method::POST,
         path: "/p",

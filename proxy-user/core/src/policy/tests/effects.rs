@@ -127,7 +127,7 @@ fn rates_count_by_the_response() {
             src: "192.0.2.1".parse().expect("address"),
             dst: "192.0.2.1".parse().expect("address"),
             status: http::StatusCode::from_u16(status).expect("a status"),
-            headers: &HeaderMap::new(),
+            headers: &Fields::new(),
         };
         set.count(&decision.pending, &response, 1);
         blocked(&decision).is_some()
@@ -151,7 +151,7 @@ fn what_packets_decide_of_alternatives_is_in_the_kernel() {
 
 /// Decisions on `GET /path` of a source.
 fn decide(set: &PolicySet, src: &str, path: &str, now_ns: u64) -> Decision {
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let hello = crate::hello::ClientHello::default();
     let to = "192.0.2.1:443".parse().expect("address");
     let view = RequestView {

@@ -29,7 +29,7 @@ fn resets_tarpits_and_challenges() {
     let token = token.split('"').next().expect("its value");
     let passed = (0..64).any(|n| {
         let cookie = HeaderValue::try_from(format!("tidegate_pass_p={token}.{n}")).expect("a value");
-        let decision = ask_with(&set, src, "/c", &HeaderMap::from_iter([(http::header::COOKIE, cookie)]));
+        let decision = ask_with(&set, src, "/c", &Fields::from_iter([(http::header::COOKIE, cookie)]));
         decision.action == Action::Pass && decision.logged.as_slice() == [RuleSlot(4)]
     });
     assert!(passed, "one of two answers is enough");

@@ -6,10 +6,10 @@ use super::*;
 
 /// What becomes of `GET path` that is answered with this.
 fn answered(set: &PolicySet, path: &str, status: u16, headers: &[(&'static str, &'static str)]) -> Decision {
-    let none = HeaderMap::new();
+    let none = Fields::new();
     let request = RequestView { path, ..RequestView::example(&none) };
     let lines = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-    let headers: HeaderMap = lines.collect();
+    let headers: Fields = lines.collect();
     let status = StatusCode::from_u16(status).expect("a status");
     let response = ResponseView { src: request.src, dst: request.dst.ip(), status, headers: &headers };
     let mut decision = set.evaluate(&request, 1);
@@ -54,7 +54,7 @@ fn rules_on_responses_are_asked_last() {
         Some((4, 403)),
         "no response is asked for"
     );
-    let none = HeaderMap::new();
+    let none = Fields::new();
     let told = set.explain(&RequestView::example(&none), None);
     assert_eq!(told.rules[0].outcome, Outcome::NeedsResponse);
 }
@@ -90,7 +90,7 @@ fn lists_of_hashes_hold_digests_of_values() {
     ];
     let file = policy("p", &json!({ "rules": rules, "lists": lists }));
     let set = compile(&[file], &options()).unwrap_or_else(|faults| panic!("{faults:#?}"));
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let ask = |query| set.evaluate(&RequestView { query: Some(query), ..RequestView::example(&headers) }, 0);
     assert_eq!(blocked(&ask("t=abc")), Some((1, 403)));
     assert_eq!(ask("t=abd"), Decision::default());
@@ -151,7 +151,7 @@ fn a_push_waits_for_several_matches() {
     assert_eq!([(); 4].map(|()| pushed("198.51.100.1")), [0, 0, 1, 1]);
     assert_eq!(pushed("198.51.100.2"), 0, "each source by itself");
     assert!(ask(&set, "198.51.100.1", "/bad").pushes[0].scope == PushScope::Host);
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let told = set.explain(&RequestView { path: "/bad", ..RequestView::example(&headers) }, None);
     assert_eq!((told.push_seconds, told.push_after), (Some(60), Some(3)));
 }
@@ -166,7 +166,7 @@ fn connections_are_looked_at_where_a_rule_wants_it() {
     )];
     let slow = set(&slow);
     assert!(slow.wants_link() && !set(&[rule("r", "ssl", "log", &json!({}))]).wants_link());
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let ask = |rtt_ms| {
         let link = Some(LinkView { rtt_ms, ..LinkView::default() });
         let connection = ConnectionView { link, ..ConnectionView::default() };
