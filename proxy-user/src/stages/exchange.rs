@@ -35,7 +35,7 @@ pub struct Exchange {
     pub live: Rc<Live>,
     /// `x-request-id`.
     pub id: HeaderValue,
-    /// When its header was complete.
+    /// When the worker came to look at what completed its header.
     pub started: Instant,
     /// Its header. The fields are moved to the origin when it is forwarded.
     pub request: RequestHead,
@@ -107,8 +107,7 @@ impl Exchange {
     /// A request whose header has just arrived.
     pub fn new(connection: Rc<Connection>, request: RequestHead, body: Option<Rc<Progress>>) -> Box<Self> {
         let worker = Rc::clone(&connection.worker);
-        let started = Instant::now();
-        worker.deadlines.set_now(started);
+        let started = worker.deadlines.now();
         connection.request_started();
         let version = match request.version {
             Version::HTTP_3 => HttpVersion::H3,

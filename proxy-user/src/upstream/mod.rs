@@ -92,7 +92,7 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(Resp
         let (server, reused) = (lease.server_index(), lease.reused);
         let Unanswered { unsent, refused, fault } = match sent {
             Ok(Ok((head, body))) => {
-                let now = Instant::now();
+                let now = exchange.worker.deadlines.now();
                 exchange.upstream_us = Some(now.saturating_duration_since(exchange.started).as_micros() as u64);
                 let status = head.status;
                 lease.tell_at(now, !FAILURES.contains(&status));

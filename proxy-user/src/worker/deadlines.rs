@@ -11,12 +11,29 @@ use std::time::{Duration, Instant};
 /// How often the worker sweeps; the precision of every deadline.
 pub const TICK: Duration = Duration::from_millis(100);
 
+thread_local! {
+    /// The time of this worker's thread, as it was read last.
+    static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Reads the clock, for all that is done until the worker waits again: what has come has come by then.
+pub fn read_clock() {
+    NOW.set(Some(Instant::now()));
+}
+
+fn now() -> Instant {
+    NOW.get().unwrap_or_else(|| {
+        let now = Instant::now();
+        NOW.set(Some(now));
+        now
+    })
+}
+
 /// All deadlines of one worker.
 #[derive(Clone)]
 pub struct Deadlines(Rc<Registry>);
 
 struct Registry {
-    now: Cell<Instant>,
     entries: RefCell<Vec<Rc<Entry>>>,
 }
 
@@ -34,7 +51,7 @@ pub struct Deadline {
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self(Rc::new(Registry { now: Cell::new(Instant::now()), entries: RefCell::new(Vec::new()) }))
+        Self(Rc::new(Registry { entries: RefCell::new(Vec::new()) }))
     }
 }
 
@@ -47,19 +64,19 @@ impl Deadlines {
         Deadline { registry: Rc::clone(&self.0), entry }
     }
 
-    /// The time as of the last sweep or [`Self::set_now`]: at most a tick old, and free.
+    /// The time as of the last [`read_clock`], sweep or [`Self::set_now`]: at most a tick old, and free.
     pub fn now(&self) -> Instant {
-        self.0.now.get()
+        now()
     }
 
     /// Whoever has read the clock shares it.
     pub fn set_now(&self, now: Instant) {
-        self.0.now.set(now);
+        NOW.set(Some(now));
     }
 
     /// Wakes the owners of the deadlines that have passed.
     pub fn sweep(&self, now: Instant) {
-        self.0.now.set(now);
+        self.set_now(now);
         for entry in self.0.entries.borrow().iter() {
             if entry.at.get().is_some_and(|at| at <= now) {
                 entry.wake();
@@ -86,12 +103,12 @@ impl Entry {
 impl Deadline {
     /// The time as [`Deadlines::now`] has it.
     pub fn now(&self) -> Instant {
-        self.registry.now.get()
+        now()
     }
 
     /// Arms it `after` from now.
     pub fn set(&self, after: Duration) {
-        self.entry.at.set(self.registry.now.get().checked_add(after));
+        self.entry.at.set(now().checked_add(after));
     }
 
     /// Arms it `after` from now unless it is armed.
@@ -108,7 +125,7 @@ impl Deadline {
 
     /// Ready once it has passed; stays so until it is armed again or disarmed. Otherwise the task is woken when it passes.
     pub fn poll_passed(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.entry.at.get().is_some_and(|at| at <= self.registry.now.get()) {
+        if self.entry.at.get().is_some_and(|at| at <= now()) {
             return Poll::Ready(());
         }
         let mut waker = self.entry.waker.borrow_mut();

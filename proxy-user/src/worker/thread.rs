@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::connection::ListenerInfo;
-use super::deadlines::TICK;
+use super::deadlines::{self, TICK};
 use super::{Worker, accept};
 use crate::http::quic;
 use crate::shared::Shared;
@@ -55,6 +55,7 @@ pub fn run(setup: Setup, orders: mpsc::UnboundedReceiver<WorkerOrder>) -> anyhow
     pin(setup.index);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_unpark(deadlines::read_clock)
         .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(serve(setup, orders))
 }
