@@ -21,7 +21,7 @@ pub fn stamp(headers: &mut Fields) {
     }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     if let Some(date) = WRITTEN.with_borrow_mut(|written| at(since.as_secs(), written)) {
-        headers.insert(DATE, date);
+        headers.append(DATE, date);
     }
 }
 

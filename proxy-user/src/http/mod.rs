@@ -6,7 +6,6 @@ pub mod date;
 pub mod early;
 pub mod fault;
 pub mod h1;
-
 pub mod h2;
 pub mod h3;
 pub mod head;

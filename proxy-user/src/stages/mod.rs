@@ -216,10 +216,7 @@ fn pass(exchange: &mut Exchange, hooks: &[impl Fn(&mut Exchange) -> Flow]) -> Op
     hooks.iter().find_map(|hook| match hook(exchange) {
         Flow::Continue => None,
         Flow::Respond(answer) => Some(local(answer)),
-        Flow::Send(answer) => {
-            let (head, payload) = answer.into_parts();
-            Some((head.into(), payload))
-        }
+        Flow::Send(answer) => Some(parts(*answer)),
     })
 }
 
@@ -259,8 +256,12 @@ fn show(page: &hooks::Page, exchange: &Exchange, head: &mut ResponseHead, payloa
 }
 
 fn local(answer: Response<Bytes>) -> Answer {
-    let (head, text) = answer.into_parts();
-    (head.into(), Payload::Full(text))
+    parts(answer.map(Payload::Full))
+}
+
+fn parts(answer: Response<Payload>) -> Answer {
+    let (head, payload) = answer.into_parts();
+    (head.into(), payload)
 }
 
 /// The answer to HEAD (RFC 9110 section 9.3.2): HTTP/2 and 3 send whatever they are given.

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use futures_util::future::{Either, select};
-
 use proxy_core::balance::Order;
 use proxy_core::fields::Fields;
 

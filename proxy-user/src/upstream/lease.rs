@@ -87,12 +87,9 @@ impl Lease {
 
     /// How the request went, where anybody goes by it.
     pub(super) fn tell(&mut self, well: bool) {
-        self.tell_at(Instant::now(), well);
-    }
-
-    /// The same for who has just read the clock.
-    pub(super) fn tell_at(&mut self, now: Instant, well: bool) {
         if let Some(Turn { sent, ended, .. }) = &mut self.turn {
+            // By the clock that the request was sent by: a worker's own may lag behind it.
+            let now = Instant::now();
             let took = now.saturating_duration_since(*sent);
             *ended = self.pool.balancer.borrow_mut().answered(self.server, self.pool.time(now), took, well);
         }

@@ -95,7 +95,7 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(Resp
                 let now = exchange.worker.deadlines.now();
                 exchange.upstream_us = Some(now.saturating_duration_since(exchange.started).as_micros() as u64);
                 let status = head.status;
-                lease.tell_at(now, !FAILURES.contains(&status));
+                lease.tell(!FAILURES.contains(&status));
                 if pool.origin().retries.on_status.contains(&status.as_u16()) && retries.again(pool, &mut order, server)
                 {
                     continue;

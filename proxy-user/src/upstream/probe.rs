@@ -70,10 +70,10 @@ impl Pool {
         };
         let sent = match opened {
             Opened::Http1(connection) => {
-                connection.send(outgoing, RequestBody::empty()).await.map(|answer| answer.0.status)
+                connection.send(outgoing, RequestBody::empty()).await.map(|(head, _)| head.status)
             }
             Opened::Http2(session) => {
-                h2::send(session.slot(), outgoing, RequestBody::empty()).await.map(|answer| answer.0.status)
+                h2::send(session.slot(), outgoing, RequestBody::empty()).await.map(|(head, _)| head.status)
             }
         };
         let status = sent.map_err(|failed| anyhow::anyhow!(failed.fault))?;

@@ -129,7 +129,7 @@ impl Fields {
     /// Puts a field in the place of all of its name, behind the others.
     pub fn insert(&mut self, name: impl IntoName, value: HeaderValue) {
         let name = name.into_name();
-        self.remove(&name);
+        self.retain(|own, _| *own != name);
         self.append(name, value);
     }
 

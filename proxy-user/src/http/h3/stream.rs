@@ -33,15 +33,14 @@ pub(super) async fn serve(connection: Rc<Connection>, mut reply: Sender, mut bod
     } else {
         (source(&connection, &head.method, body).await?, None)
     };
-    let response = answer(&connection, &mut reply, head, source).await?;
+    let (head, mut body) = answer(&connection, &mut reply, head, source).await?;
     if connection.is_cut() {
         return Err(Gone("cut by policy".to_owned()));
     }
-    if response.1.is_malformed() {
+    if body.is_malformed() {
         reply.reset(Code::MessageError);
         return Err(Gone("a malformed request".to_owned()));
     }
-    let (head, mut body) = response;
     reply.header(head.status, &head.headers);
     let patience = Patience::new(&connection);
     if let Some((tunnel, client)) = body.take_tunnel().zip(kept) {

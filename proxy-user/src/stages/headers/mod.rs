@@ -47,7 +47,7 @@ fn to_origin(exchange: &mut Exchange) -> Flow {
     let headers = &mut exchange.request.headers;
     let special = headers.special();
     let wants_trailers = special.has(Special::TE) && headers.get_all(TE).any(|te| names(te, "trailers"));
-    if let Some(protocol) = strip_hop_by_hop(headers, special)
+    if let Some(protocol) = strip_hop_by_hop(headers)
         && exchange.upgrade.is_none()
     {
         exchange.upgrade = Upgrade::from_fields(&exchange.request, &protocol).map(Box::new);
@@ -62,7 +62,7 @@ fn to_origin(exchange: &mut Exchange) -> Flow {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    append_client(headers, special, &connection.client_text);
+    append_client(headers, &connection.client_text);
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(connection.listener.scheme()));
     headers.insert(X_REQUEST_ID, exchange.id.clone());
     headers.append(VIA, via(exchange.version));
@@ -71,7 +71,7 @@ fn to_origin(exchange: &mut Exchange) -> Flow {
 
 fn to_client(exchange: &mut Exchange, response: &mut ResponseHead) {
     let headers = &mut response.headers;
-    strip_hop_by_hop(headers, headers.special());
+    strip_hop_by_hop(headers);
     let bad = exchange.fault.get().is_some_and(|fault| fault.kind == Kind::BadRequest);
     if bad && exchange.version == HttpVersion::H1 {
         // What follows on the connection may not be what the client meant.
@@ -96,7 +96,8 @@ fn via(version: HttpVersion) -> HeaderValue {
 }
 
 /// Takes the fields away that end here. The `Upgrade` field, where it is one and `Connection` names it.
-fn strip_hop_by_hop(headers: &mut Fields, special: Special) -> Option<HeaderValue> {
+fn strip_hop_by_hop(headers: &mut Fields) -> Option<HeaderValue> {
+    let special = headers.special();
     let mut upgrade = None;
     if special.has(Special::OPTIONS) {
         // As many options as fit a header section of the configured size, and in one pass whatever they are.
@@ -130,11 +131,10 @@ fn is_kept(name: &HeaderName) -> bool {
 }
 
 /// Adds the client to `X-Forwarded-For`, as one field.
-fn append_client(headers: &mut Fields, special: Special, client: &HeaderValue) {
+fn append_client(headers: &mut Fields, client: &HeaderValue) {
     // `Connection` may have named it.
-    if !special.has(Special::X_FORWARDED_FOR) || !headers.contains_key(X_FORWARDED_FOR) {
-        headers.insert(X_FORWARDED_FOR, client.clone());
-        return;
+    if !headers.special().has(Special::X_FORWARDED_FOR) || !headers.contains_key(X_FORWARDED_FOR) {
+        return headers.append(X_FORWARDED_FOR, client.clone());
     }
     let mut list = Vec::new();
     for value in headers.get_all(X_FORWARDED_FOR).chain([client]) {
@@ -173,8 +173,7 @@ mod tests {
             ("host", "a"),
             ("x-kept", "3"),
         ]);
-        let special = headers.special();
-        strip_hop_by_hop(&mut headers, special);
+        strip_hop_by_hop(&mut headers);
         let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["host", "x-kept"]);
     }
@@ -187,8 +186,7 @@ mod tests {
         for name in &names {
             headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("1"));
         }
-        let special = headers.special();
-        strip_hop_by_hop(&mut headers, special);
+        strip_hop_by_hop(&mut headers);
         assert!(headers.is_empty(), "{headers:?}");
     }
 
@@ -196,13 +194,11 @@ mod tests {
     fn the_client_is_appended() {
         let client = HeaderValue::from_static("192.0.2.1");
         let mut headers = map(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2, 10.0.0.3")]);
-        let special = headers.special();
-        append_client(&mut headers, special, &client);
+        append_client(&mut headers, &client);
         let all: Vec<_> = headers.get_all(X_FORWARDED_FOR).collect();
         assert_eq!(all, ["10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.1"]);
         let mut headers = Fields::new();
-        let special = headers.special();
-        append_client(&mut headers, special, &client);
+        append_client(&mut headers, &client);
         assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.1");
     }
 }

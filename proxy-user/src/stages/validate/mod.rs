@@ -44,7 +44,7 @@ fn check(exchange: &mut Exchange) -> Result<(), Fault> {
             return Err(Fault::bad_request(detail));
         }
     } else {
-        well_formed(request, special).map_err(|detail| Fault::malformed(exchange.version, detail))?;
+        well_formed(request).map_err(|detail| Fault::malformed(exchange.version, detail))?;
         if special.has(Special::COOKIE) {
             one_cookie_field(&mut exchange.request.headers);
         }
@@ -89,8 +89,9 @@ fn misplaced_target(request: &RequestHead) -> Option<&'static str> {
 
 /// What makes a message of HTTP/2 or 3 malformed (RFC 9113 sections 8.2 and 8.5, RFC 9114 sections 4.2 and 4.4) and is not left
 /// to the implementation, which does not look at all of it.
-fn well_formed(request: &RequestHead, special: Special) -> Result<(), &'static str> {
+fn well_formed(request: &RequestHead) -> Result<(), &'static str> {
     let headers = &request.headers;
+    let special = headers.special();
     if special.has(Special::OF_HTTP1) {
         return Err("connection-specific fields are not allowed in this version of HTTP");
     }

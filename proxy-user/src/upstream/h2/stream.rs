@@ -111,7 +111,7 @@ pub(in crate::upstream) async fn send(
 /// The header, with what HTTP/2 has in place of some fields (RFC 9113 section 8.3.1).
 fn header(outgoing: Outgoing<'_>, scheme: Scheme) -> Result<Request<()>, Fault> {
     const BAD: Fault = Fault::bad_request("the host cannot be asked for over HTTP/2");
-    let mut fields = outgoing.fields.clone();
+    let mut fields = HeaderMap::from(outgoing.fields);
     let host = fields.remove(HOST).ok_or(BAD)?;
     fields.remove(CONNECTION);
     let mut uri = uri::Parts::default();
@@ -122,7 +122,7 @@ fn header(outgoing: Outgoing<'_>, scheme: Scheme) -> Result<Request<()>, Fault> 
     *request.method_mut() = outgoing.method.clone();
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| BAD)?;
     *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = HeaderMap::from(&fields);
+    *request.headers_mut() = fields;
     Ok(request)
 }
 
