@@ -6,10 +6,14 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::shared::Shared;
 use crate::special::Special;
+
+/// Fields that a proxy adds to a header: there is room for them, so that the list does not have to grow for each message.
+pub(crate) const ADDED: usize = 6;
 
 /// Fields by their names, several with the same one among them.
 ///
@@ -91,9 +95,9 @@ impl Fields {
         Self { list: Vec::with_capacity(fields), ..Self::new() }
     }
 
-    /// Those that are remembered, with room for so many more.
-    pub(crate) fn of(shared: Arc<Shared>, more: usize) -> Self {
-        Self { special: shared.special, list: Vec::with_capacity(more), shared: Some(shared), gone: 0 }
+    /// Those that are remembered, with room for what a proxy adds.
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { special: shared.special, list: Vec::with_capacity(ADDED), shared: Some(shared), gone: 0 }
     }
 
     /// How many there are, those of the same name one by one.
@@ -195,6 +199,17 @@ impl Fields {
         }
         for (name, value) in self.list.iter().filter(|(name, _)| !left_out(name)) {
             put_line(out, name, value);
+        }
+    }
+
+    /// Writes each field behind what `out` holds as `put` does, which writes the same field alike each time: what is remembered of
+    /// QPACK without a dynamic table.
+    pub(crate) fn put_block(&self, out: &mut BytesMut, put: impl Fn(&HeaderName, &HeaderValue, &mut BytesMut)) {
+        if let Some(shared) = &self.shared {
+            shared.put_block(out, |nth| self.gone >> nth & 1 != 0, &put);
+        }
+        for (name, value) in &self.list {
+            put(name, value, out);
         }
     }
 

@@ -27,7 +27,7 @@ pub struct Head {
 }
 
 /// A header as far as its fields have come.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Header {
     method: Option<Method>,
     scheme: Option<Scheme>,
@@ -35,19 +35,6 @@ pub struct Header {
     path: Option<PathAndQuery>,
     protocol: Option<Bytes>,
     headers: Fields,
-}
-
-impl Default for Header {
-    fn default() -> Self {
-        Self {
-            method: None,
-            scheme: None,
-            authority: None,
-            path: None,
-            protocol: None,
-            headers: Fields::with_capacity(FIELDS),
-        }
-    }
 }
 
 /// Puts a value where nothing stands yet.
@@ -74,8 +61,21 @@ impl Header {
             Field::Path(path) => return once(&mut self.path, path),
             Field::Protocol(protocol) => return once(&mut self.protocol, protocol),
         };
+        if self.headers.is_empty() {
+            self.headers = Fields::with_capacity(FIELDS);
+        }
         self.headers.append(name, value);
         Ok(())
+    }
+
+    /// Takes all that stand behind the pseudo-header fields.
+    pub(crate) fn take_rest(&mut self, headers: Fields) {
+        self.headers = headers;
+    }
+
+    /// Those that were taken and are no pseudo-header fields.
+    pub(crate) fn headers(&self) -> &Fields {
+        &self.headers
     }
 
     /// The header, when all have come.

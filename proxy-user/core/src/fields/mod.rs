@@ -9,7 +9,10 @@ pub mod message;
 mod shared;
 pub mod text;
 
+pub(crate) use list::ADDED;
 pub use list::{Fields, IntoName, Iter, Name, put_line};
+#[cfg(test)]
+pub(crate) use shared::MOST_SHARED;
 pub(crate) use shared::Shared;
 
 /// A block of fields may be so many times as long as they are together: it is to be answered 431 where it is only somewhat too long.

@@ -1,5 +1,8 @@
 //! The fields of a header that came before: for all messages with the same ones, and never changed.
 
+use std::sync::OnceLock;
+
+use bytes::BytesMut;
 use http::{HeaderName, HeaderValue};
 
 use super::Fields;
@@ -13,22 +16,33 @@ pub(crate) const MOST_SHARED: usize = u32::BITS as usize;
 pub(crate) struct Shared {
     pub(super) list: Vec<(HeaderName, HeaderValue)>,
     pub(super) special: Special,
-    /// Their lines as HTTP/1 has them.
-    lines: Vec<u8>,
-    /// Where each of these ends.
+    /// As HTTP/1 has them.
+    lines: Written,
+    /// As QPACK has them, when they were first written so.
+    block: OnceLock<Written>,
+}
+
+/// Fields one behind the other as they are sent.
+#[derive(Default)]
+struct Written {
+    bytes: Vec<u8>,
+    /// Where each of them ends.
     ends: Vec<usize>,
 }
 
 impl Shared {
     /// These; none where there are too many.
     pub(crate) fn of(fields: &Fields) -> Option<Self> {
-        let mut shared = Self { list: Vec::new(), special: fields.special(), lines: Vec::new(), ends: Vec::new() };
-        for (name, value) in fields {
-            put_line(&mut shared.lines, name, value);
-            shared.ends.push(shared.lines.len());
-            shared.list.push((name.clone(), value.clone()));
+        if fields.len() > MOST_SHARED {
+            return None;
         }
-        (shared.list.len() <= MOST_SHARED).then_some(shared)
+        let list: Vec<_> = fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let mut lines = Written::default();
+        for (name, value) in &list {
+            put_line(&mut lines.bytes, name, value);
+            lines.ends.push(lines.bytes.len());
+        }
+        Some(Self { list, special: fields.special(), lines, block: OnceLock::new() })
     }
 
     /// How many there are.
@@ -36,11 +50,34 @@ impl Shared {
         self.list.len()
     }
 
-    /// Writes the lines of those that are not left out, as many at once as stand beside each other.
+    /// Writes the lines of those that are not left out.
     pub(super) fn put_lines(&self, out: &mut Vec<u8>, left_out: impl Fn(usize, &HeaderName) -> bool) {
-        let mut put = |from, to| out.extend_from_slice(self.lines.get(from..to).unwrap_or_default());
+        self.put(&self.lines, left_out, |bytes| out.extend_from_slice(bytes));
+    }
+
+    /// Writes those that are not left out as QPACK has them, each of which `put` writes alike each time.
+    pub(super) fn put_block(
+        &self,
+        out: &mut BytesMut,
+        left_out: impl Fn(usize) -> bool,
+        put: impl Fn(&HeaderName, &HeaderValue, &mut BytesMut),
+    ) {
+        let block = self.block.get_or_init(|| {
+            let (mut bytes, mut ends) = (BytesMut::new(), Vec::with_capacity(self.list.len()));
+            for (name, value) in &self.list {
+                put(name, value, &mut bytes);
+                ends.push(bytes.len());
+            }
+            Written { bytes: bytes.into(), ends }
+        });
+        self.put(block, |nth, _| left_out(nth), |bytes| out.extend_from_slice(bytes));
+    }
+
+    /// Puts those that are not left out, as many at once as stand beside each other.
+    fn put(&self, written: &Written, left_out: impl Fn(usize, &HeaderName) -> bool, mut put: impl FnMut(&[u8])) {
+        let mut put = |from, to| put(written.bytes.get(from..to).unwrap_or_default());
         let (mut from, mut begin) = (0, 0);
-        for (nth, ((name, _), end)) in self.list.iter().zip(&self.ends).enumerate() {
+        for (nth, ((name, _), end)) in self.list.iter().zip(&written.ends).enumerate() {
             if left_out(nth, name) {
                 put(from, begin);
                 from = *end;

@@ -84,6 +84,11 @@ impl<'b> Reader<'b> {
         Self { block, at: 0, room: BytesMut::new() }
     }
 
+    /// What was not read yet.
+    pub fn rest(&self) -> &'b [u8] {
+        self.block.get(self.at..).unwrap_or_default()
+    }
+
     /// What was read so far.
     pub fn so_far(&self) -> &'b [u8] {
         self.block.get(..self.at).unwrap_or_default()

@@ -5,13 +5,11 @@ use http::header::CONNECTION;
 use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
-use crate::fields::Fields;
+use crate::fields::{ADDED, Fields};
 use crate::special::Special;
 
 /// Fields whose places are noted without an allocation.
 const FEW: usize = 16;
-/// Fields that a proxy adds to a header: there is room for them, so that the map does not have to grow for each message.
-pub(super) const ADDED: usize = 6;
 
 /// Where the fields of a parsed header lie in its bytes, so that each value becomes a view of them and not a copy.
 #[derive(Default)]

@@ -12,8 +12,8 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
-use super::fields::{ADDED, value_of};
-use crate::fields::{Fields, Shared};
+use super::fields::value_of;
+use crate::fields::{ADDED, Fields, Shared};
 use crate::known::{Memory, digest, is_secret};
 use crate::special::Special;
 
@@ -21,7 +21,7 @@ use crate::special::Special;
 const MOST_OF_LINE: usize = 256;
 /// Bytes of a header whose fields are remembered together.
 const MOST_OF_HEAD: usize = 2 << 10;
-/// Lines whose ends are noted without an allocation, and that are remembered together.
+/// Lines whose ends are noted without an allocation.
 const FEW: usize = 24;
 
 thread_local! {
@@ -51,7 +51,7 @@ impl Last {
     }
 
     fn fields(self) -> Option<Fields> {
-        HEADS.with_borrow(|heads| heads.at(self.0?).map(|(_, shared)| Fields::of(Arc::clone(shared), ADDED)))
+        HEADS.with_borrow(|heads| heads.at(self.0?).map(|(_, shared)| Fields::of(Arc::clone(shared))))
     }
 }
 
@@ -184,7 +184,7 @@ impl Lines {
 
     /// Remembers the fields of a header in these bytes, if it is worth it: read anew from a copy, so that no buffer is held.
     fn remember(&self, bytes: &Bytes, digest: u64, fields: &Fields) {
-        if bytes.len() > MOST_OF_HEAD || self.ends.len() > FEW {
+        if bytes.len() > MOST_OF_HEAD {
             return;
         }
         if HEADS.with_borrow_mut(|heads| heads.missed(digest)) && !fields.keys().any(is_secret) {

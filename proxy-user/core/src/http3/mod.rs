@@ -6,6 +6,7 @@ mod lines;
 pub mod number;
 pub mod one_way;
 pub mod qpack;
+mod remembered;
 pub mod response;
 mod table;
 pub mod turns;

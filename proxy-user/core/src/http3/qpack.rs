@@ -3,13 +3,13 @@
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
-use super::Code;
 use super::table::TABLE;
+use super::{Code, remembered};
 use crate::fields::Refused;
 use crate::fields::field::{Field, counts};
 use crate::fields::fixed::Found;
 use crate::fields::message::{Head, Header, take_trailer};
-use crate::fields::text::{Reader, put_as_is, put_plain, put_prefixed, put_text};
+use crate::fields::text::{Reader, prefixed, put_as_is, put_plain, put_prefixed, put_text};
 
 /// What a client is told of a block or a message that cannot be used.
 pub fn code(refused: Refused) -> Code {
@@ -26,7 +26,22 @@ pub fn code(refused: Refused) -> Code {
 /// It cannot be read, is too long, or is malformed.
 pub fn header(block: &Bytes, most: u64) -> Result<Head, Refused> {
     let mut header = Header::default();
-    read(block, most, |field| header.take(field))?;
+    let mut reader = Lines::begin(block, most)?;
+    while reader.is_pseudo_next()
+        && let Some(field) = reader.next()?
+    {
+        header.take(field)?;
+    }
+    let rest = reader.rest();
+    if let Some((fields, counts)) = remembered::rest(rest) {
+        reader.count(counts)?;
+        header.take_rest(fields);
+        return header.finish();
+    }
+    while let Some(field) = reader.next()? {
+        header.take(field)?;
+    }
+    remembered::keep_rest(rest, header.headers());
     header.finish()
 }
 
@@ -36,69 +51,123 @@ pub fn header(block: &Bytes, most: u64) -> Result<Head, Refused> {
 /// As for a header.
 pub fn trailers(block: &Bytes, most: u64) -> Result<HeaderMap, Refused> {
     let mut headers = HeaderMap::new();
-    read(block, most, |field| take_trailer(&mut headers, field))?;
+    let mut reader = Lines::begin(block, most)?;
+    while let Some(field) = reader.next()? {
+        take_trailer(&mut headers, field)?;
+    }
     Ok(headers)
 }
 
-/// Hands each field of a block on, which together count for no more than `most`.
-///
-/// # Errors
-/// The block cannot be used, or `take` refuses a field.
-fn read(block: &Bytes, most: u64, mut take: impl FnMut(Field) -> Result<(), Refused>) -> Result<(), Refused> {
-    let mut reader = Reader::new(block);
-    begin(&mut reader).ok_or(Refused::Unreadable)?;
-    let mut name = BytesMut::new();
-    let mut left = most;
-    while reader.first().is_some() {
-        let (field, counts) = line(block, &mut reader, &mut name).ok_or(Refused::Unreadable)?;
-        left = left.checked_sub(counts as u64).ok_or(Refused::TooLong)?;
-        take(field)?;
+/// The fields of a block one after the other, which together count for no more than is allowed.
+pub(super) struct Lines<'b> {
+    block: &'b Bytes,
+    reader: Reader<'b>,
+    left: u64,
+    name: BytesMut,
+}
+
+impl<'b> Lines<'b> {
+    /// Behind what stands before the lines of a block, which is to say that it needs nothing of a dynamic table (section 4.5.1).
+    fn begin(block: &'b Bytes, most: u64) -> Result<Self, Refused> {
+        let mut this = Self::of(block, most);
+        this.prefix().ok_or(Refused::Unreadable)?;
+        Ok(this)
     }
-    Ok(())
-}
 
-/// Reads what stands before the lines of a block, which says that it needs nothing of a dynamic table (section 4.5.1).
-fn begin(reader: &mut Reader<'_>) -> Option<()> {
-    let inserted = reader.number(8)?;
-    let negative = reader.first()? & 0x80 != 0;
-    reader.number(7)?;
-    (inserted == 0 && !negative).then_some(())
-}
+    /// At the first line of these, before which nothing stands.
+    pub(super) fn of(block: &'b Bytes, most: u64) -> Self {
+        Self { block, reader: Reader::new(block), left: most, name: BytesMut::new() }
+    }
 
-/// The next line, and what it counts for; its name may be put into `name`. None where it cannot be read.
-fn line(block: &Bytes, reader: &mut Reader<'_>, name: &mut BytesMut) -> Option<(Field, usize)> {
-    match reader.first()? {
-        // Indexed, of the static table.
-        0xc0.. => {
-            let index = reader.number(6)?;
-            Some((TABLE.get(index)?.clone(), TABLE.counts(index)))
+    fn prefix(&mut self) -> Option<()> {
+        let inserted = self.reader.number(8)?;
+        let negative = self.reader.first()? & 0x80 != 0;
+        self.reader.number(7)?;
+        (inserted == 0 && !negative).then_some(())
+    }
+
+    /// The first byte of the next line; none at the end.
+    pub(super) fn first(&self) -> Option<u8> {
+        self.reader.first()
+    }
+
+    /// What was not read yet.
+    fn rest(&self) -> &'b [u8] {
+        self.reader.rest()
+    }
+
+    /// The next field; none at the end.
+    pub(super) fn next(&mut self) -> Result<Option<Field>, Refused> {
+        if self.first().is_none() {
+            return Ok(None);
         }
-        // A literal with a name of the static table.
-        0x50..0x60 | 0x70..0x80 => {
-            let known = TABLE.get(reader.number(4)?)?;
-            let value = value(block, reader)?;
-            let counts = counts(known.name().len(), value.len());
-            Some((known.with(value), counts))
+        let (field, counts) = self.line().ok_or(Refused::Unreadable)?;
+        self.count(counts)?;
+        Ok(Some(field))
+    }
+
+    /// Takes note of what fields count for.
+    fn count(&mut self, counts: usize) -> Result<(), Refused> {
+        self.left = self.left.checked_sub(counts as u64).ok_or(Refused::TooLong)?;
+        Ok(())
+    }
+
+    /// Whether the next line has the name of a pseudo-header field of the static table.
+    fn is_pseudo_next(&self) -> bool {
+        let bits = match self.first() {
+            Some(0xc0..) => 6,
+            Some(0x50..0x60 | 0x70..0x80) => 4,
+            _ => return false,
+        };
+        let index = prefixed(self.rest(), 0, bits).map(|(index, _)| index);
+        index.and_then(|index| TABLE.get(index)).is_some_and(|field| field.name().starts_with(b":"))
+    }
+
+    /// The next line, and what it counts for. None where it cannot be read.
+    fn line(&mut self) -> Option<(Field, usize)> {
+        let start = self.rest();
+        let known = match self.first()? {
+            // Indexed, of the static table.
+            0xc0.. => {
+                let index = self.reader.number(6)?;
+                return Some((TABLE.get(index)?.clone(), TABLE.counts(index)));
+            }
+            // A literal with a name of the static table.
+            0x50..0x60 | 0x70..0x80 => Some(TABLE.get(self.reader.number(4)?)?),
+            // A literal with a name of its own.
+            0x20..0x40 => None,
+            // Of the dynamic table.
+            _ => return None,
+        };
+        let name = if known.is_none() { self.reader.text(3)? } else { (&[][..], false) };
+        let value = self.reader.text(7)?;
+        let wire = start.get(..start.len() - self.rest().len())?;
+        if !name.1 && !value.1 {
+            let value = self.block.slice_ref(value.0);
+            return Some(field(known, name.0, value));
         }
-        // A literal with a name of its own.
-        0x20..0x40 => {
-            let (text, coded) = reader.text(3)?;
-            name.clear();
-            put_plain(text, coded, name)?;
-            let value = value(block, reader)?;
-            let counts = counts(name.len(), value.len());
-            Some((Field::said(name, value), counts))
-        }
-        // Of the dynamic table.
-        _ => None,
+        remembered::line(wire, |room| {
+            self.name.clear();
+            put_plain(name.0, name.1, &mut self.name)?;
+            let value = match room {
+                Some(room) => {
+                    put_plain(value.0, value.1, room)?;
+                    room.split().freeze()
+                }
+                None if value.1 => self.reader.keep(value.0, true)?,
+                None => self.block.slice_ref(value.0),
+            };
+            Some(field(known, &self.name, value))
+        })
     }
 }
 
-/// The next value: a view of the block where it is not in Huffman's code.
-fn value(block: &Bytes, reader: &mut Reader<'_>) -> Option<Bytes> {
-    match reader.text(7)? {
-        (text, true) => reader.keep(text, true),
-        (text, false) => Some(block.slice_ref(text)),
+/// A field with a name that is known or said, and what it counts for.
+fn field(known: Option<&Field>, name: &[u8], value: Bytes) -> (Field, usize) {
+    let length = value.len();
+    match known {
+        Some(known) => (known.with(value), counts(known.name().len(), length)),
+        None => (Field::said(name, value), counts(name.len(), length)),
     }
 }
 
@@ -132,7 +201,9 @@ mod tests {
 
     fn fields(block: &[u8], most: u64) -> Result<Vec<(String, String)>, Refused> {
         let mut found = Vec::new();
-        read(&Bytes::copy_from_slice(block), most, |field| {
+        let block = Bytes::copy_from_slice(block);
+        let mut lines = Lines::begin(&block, most)?;
+        while let Some(field) = lines.next()? {
             let value = match &field {
                 Field::Plain(_, value) => value.as_bytes(),
                 Field::Method(method) => method.as_str().as_bytes(),
@@ -143,8 +214,7 @@ mod tests {
                 Field::Wrong(..) => b"",
             };
             found.push((String::from_utf8_lossy(field.name()).into(), String::from_utf8_lossy(value).into()));
-            Ok(())
-        })?;
+        }
         Ok(found)
     }
 
@@ -209,6 +279,41 @@ mod tests {
                 put(name.as_bytes(), value.as_bytes(), &mut out);
             }
             proptest::prop_assert_eq!(fields(&out, u64::MAX), Ok(written));
+        }
+
+        /// Whatever is remembered of it, a header is what its fields are one by one.
+        #[test]
+        fn what_came_before_is_read_alike(
+            written in proptest::collection::vec(("x-[ab]|cookie|accept|:path|date", "[a-c/]{1,3}|~~~"), 0..5),
+            secret in proptest::bool::ANY,
+            most in 100_u64..600,
+        ) {
+            let pseudo = [(":method", "GET"), (":scheme", "https"), (":authority", "first.test"), (":path", "/x")];
+            let pseudo = pseudo.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let mut out = BytesMut::new();
+            put_begin(&mut out);
+            for (name, value) in pseudo.iter().chain(&written) {
+                let put = if secret { put_secret } else { put };
+                put(name.as_bytes(), value.as_bytes(), &mut out);
+            }
+            let block = out.freeze();
+            let sum: usize = pseudo.iter().chain(&written).map(|(name, value)| counts(name.len(), value.len())).sum();
+            for _ in 0..4 {
+                match header(&block, most) {
+                    Ok(head) => {
+                        let fields = head.headers.iter();
+                        let fields: Vec<_> = fields.map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+                        let expected: Vec<_> = written.iter().map(|(name, value)| (&**name, &**value)).collect();
+                        proptest::prop_assert_eq!((fields, head.uri.path()), (expected, "/x"));
+                        proptest::prop_assert!(sum as u64 <= most);
+                    }
+                    Err(Refused::TooLong) => proptest::prop_assert!(sum as u64 > most),
+                    Err(refused) => {
+                        proptest::prop_assert!(matches!(refused, Refused::Malformed(_)));
+                        proptest::prop_assert!(written.iter().any(|(name, _)| name == ":path"));
+                    }
+                }
+            }
         }
 
         #[test]

@@ -1,7 +1,7 @@
 //! What an answer is made of on its stream: HEADERS with its header or its trailers, and what stands before its content.
 
 use bytes::{BufMut as _, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use super::{kind, lines, number, qpack};
 use crate::fields::Fields;
@@ -15,12 +15,15 @@ pub const DATA_HEAD: usize = 9;
 
 /// Writes a HEADERS frame with an answer's header.
 pub fn put_header(status: StatusCode, headers: &Fields, out: &mut BytesMut) {
-    put(Some(status), headers, out);
+    put(out, |out| {
+        qpack::put(b":status", status.as_str().as_bytes(), out);
+        headers.put_block(out, lines::put);
+    });
 }
 
 /// Writes a HEADERS frame with trailers.
 pub fn put_trailers(headers: &HeaderMap, out: &mut BytesMut) {
-    put(None, headers, out);
+    put(out, |out| headers.iter().for_each(|(name, value)| lines::put(name, value, out)));
 }
 
 /// Writes what stands before so many bytes of content.
@@ -29,20 +32,11 @@ pub fn put_data_head(length: usize, out: &mut BytesMut) {
     number::put(length as u64, out);
 }
 
-fn put<'h>(
-    status: Option<StatusCode>,
-    headers: impl IntoIterator<Item = (&'h HeaderName, &'h HeaderValue)>,
-    out: &mut BytesMut,
-) {
+fn put(out: &mut BytesMut, fields: impl FnOnce(&mut BytesMut)) {
     let begin = out.len();
     out.extend_from_slice(&[0; SMALL]);
     qpack::put_begin(out);
-    if let Some(status) = status {
-        qpack::put(b":status", status.as_str().as_bytes(), out);
-    }
-    for (name, value) in headers {
-        lines::put(name, value, out);
-    }
+    fields(out);
     let length = out.len() - begin - SMALL;
     if length <= SMALL_MOST
         && let Some([frame, high, low]) = out.get_mut(begin..begin + SMALL)

@@ -37,7 +37,7 @@ fn a_field_takes_the_place_of_all_of_its_name() {
 fn what_is_remembered_is_as_if_it_were_its_own() {
     let pairs = [(VIA, "1"), (HOST, "a"), (VIA, "2"), (COOKIE, "c")];
     let (mut own, shared) = (fields(&pairs), Arc::new(Shared::of(&fields(&pairs)).unwrap()));
-    let mut other = Fields::of(Arc::clone(&shared), 2);
+    let mut other = Fields::of(Arc::clone(&shared));
     let same = |own: &Fields, other: &Fields| {
         assert_eq!((own, own.len()), (other, other.len()));
         assert!(own.iter().rev().eq(other.iter().rev()));
@@ -55,6 +55,18 @@ fn what_is_remembered_is_as_if_it_were_its_own() {
             .flat_map(|(name, value)| [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat())
             .collect();
         assert_eq!(lines, expected);
+        let [block, others] = [own, other].map(|fields| {
+            let mut out = BytesMut::from(&b"before"[..]);
+            fields.put_block(&mut out, |name, value, out| {
+                out.extend_from_slice(&[name.as_str().len() as u8, value.len() as u8]);
+                out.extend_from_slice(value.as_bytes());
+            });
+            out
+        });
+        let expected = own
+            .iter()
+            .flat_map(|(name, value)| [&[name.as_str().len() as u8, value.len() as u8], value.as_bytes()].concat());
+        assert_eq!((&block[6..], &block), (&expected.collect::<Vec<_>>()[..], &others));
     };
     same(&own, &other);
     let changes: [fn(&mut Fields); 6] = [
@@ -71,7 +83,7 @@ fn what_is_remembered_is_as_if_it_were_its_own() {
         same(&own, &other);
         same(&own, &other.clone());
     }
-    assert_eq!(Fields::of(shared, 0), fields(&pairs));
+    assert_eq!(Fields::of(shared), fields(&pairs));
 }
 
 #[test]
