@@ -1,7 +1,7 @@
 //! Blocks of fields as QPACK writes them (RFC 9204 section 4.5), by the static table alone.
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
 use super::table::TABLE;
 use super::{Code, remembered};
@@ -186,6 +186,28 @@ pub fn put(name: &[u8], value: &[u8], out: &mut BytesMut) {
     put_text(0, 7, value, out);
 }
 
+/// Writes an answer's `:status`. Those of the static table are met without a search among all of its kind.
+pub fn put_status(status: StatusCode, out: &mut BytesMut) {
+    let index = match status.as_u16() {
+        103 => 24,
+        200 => 25,
+        304 => 26,
+        404 => 27,
+        503 => 28,
+        100 => 63,
+        204 => 64,
+        206 => 65,
+        302 => 66,
+        400 => 67,
+        403 => 68,
+        421 => 69,
+        425 => 70,
+        500 => 71,
+        _ => return put(b":status", status.as_str().as_bytes(), out),
+    };
+    put_prefixed(0xc0, 6, index, out);
+}
+
 /// The same for a field whose value nobody may keep (section 7.1.3).
 pub fn put_secret(name: &[u8], value: &[u8], out: &mut BytesMut) {
     match TABLE.find(name, value) {
@@ -264,6 +286,16 @@ mod tests {
         // GET counts for 7 + 3 + 32.
         assert!(fields(&[0, 0, 0xd1], 42).is_ok());
         assert_eq!(fields(&[0, 0, 0xd1], 41), Err(Refused::TooLong));
+    }
+
+    #[test]
+    fn a_status_is_that_of_the_table() {
+        for status in (100..=999).map(|status| StatusCode::from_u16(status).unwrap()) {
+            let [mut own, mut field] = [BytesMut::new(), BytesMut::new()];
+            put_status(status, &mut own);
+            put(b":status", status.as_str().as_bytes(), &mut field);
+            assert_eq!(own, field, "{status}");
+        }
     }
 
     proptest::proptest! {

@@ -16,7 +16,7 @@ pub const DATA_HEAD: usize = 9;
 /// Writes a HEADERS frame with an answer's header.
 pub fn put_header(status: StatusCode, headers: &Fields, out: &mut BytesMut) {
     put(out, |out| {
-        qpack::put(b":status", status.as_str().as_bytes(), out);
+        qpack::put_status(status, out);
         headers.put_block(out, lines::put);
     });
 }

@@ -214,13 +214,11 @@ impl Wire {
         polled
     }
 
-    /// Room for about as much as is expected. Much room is made when there is something to be put into it: not every request that
-    /// waits for its origin shall hold some.
+    /// Room for about as much as is expected, made when there is something to be put into it: requests that wait for their origin
+    /// hold none, and what one has just left is still in the processor's cache for the next.
     fn poll_room(&mut self, cx: &mut Context<'_>, expected: usize) -> Poll<()> {
         if self.came.capacity() - self.came.len() < LEAST_ROOM.min(expected).max(expected / 2) {
-            if expected > HEAD_ROOM {
-                ready!(self.io.poll_readable(cx));
-            }
+            ready!(self.io.poll_readable(cx));
             self.came.reserve(expected.max(HEAD_ROOM));
         }
         Poll::Ready(())
