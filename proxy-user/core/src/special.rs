@@ -1,14 +1,14 @@
-//! Which of the fields that a proxy acts on a header has, found in one pass over them. Most headers have few of them or none,
-//! and asking the map for each by itself costs a hash of the name each time.
+//! Which of the fields that a proxy acts on a header has, known from reading it. Most headers have few of them or none, and looking
+//! for each by itself means a look at all the others.
 
 use bitflags::bitflags;
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue};
 
 bitflags! {
     /// A set of such fields.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Special: u16 {
+    pub struct Special: u32 {
         /// `Connection`.
         const CONNECTION = 1;
         /// `Keep-Alive`.
@@ -33,6 +33,18 @@ bitflags! {
         const COOKIE = 1 << 10;
         /// A `Connection` that says anything else than `keep-alive`, which is what nearly all say and is only of HTTP/1.0 news.
         const OPTIONS = 1 << 11;
+        /// `Host`.
+        const HOST = 1 << 12;
+        /// `Date`.
+        const DATE = 1 << 13;
+        /// `Priority`.
+        const PRIORITY = 1 << 14;
+        /// `X-Forwarded-Proto`.
+        const X_FORWARDED_PROTO = 1 << 15;
+        /// `X-Request-Id`.
+        const X_REQUEST_ID = 1 << 16;
+        /// `Alt-Svc`.
+        const ALT_SVC = 1 << 17;
         /// What ends at each hop whatever `Connection` names (RFC 9110 section 7.6.1).
         const HOP_BY_HOP = Self::CONNECTION.bits() | Self::KEEP_ALIVE.bits() | Self::PROXY_CONNECTION.bits()
             | Self::TE.bits() | Self::TRANSFER_ENCODING.bits() | Self::UPGRADE.bits();
@@ -49,20 +61,35 @@ impl Special {
 
     /// What this field is.
     pub fn one(name: &HeaderName, value: &HeaderValue) -> Self {
+        match Self::of(name) {
+            Self::CONNECTION if !value.as_bytes().eq_ignore_ascii_case(b"keep-alive") => {
+                Self::CONNECTION | Self::OPTIONS
+            }
+            other => other,
+        }
+    }
+
+    /// What a field of this name is, whatever its value.
+    pub fn of(name: &HeaderName) -> Self {
         match *name {
-            CONNECTION if value.as_bytes().eq_ignore_ascii_case(b"keep-alive") => Self::CONNECTION,
-            CONNECTION => Self::CONNECTION | Self::OPTIONS,
+            CONNECTION => Self::CONNECTION,
             TE => Self::TE,
             TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
             UPGRADE => Self::UPGRADE,
             CONTENT_LENGTH => Self::CONTENT_LENGTH,
             EXPECT => Self::EXPECT,
             COOKIE => Self::COOKIE,
+            HOST => Self::HOST,
+            DATE => Self::DATE,
+            ALT_SVC => Self::ALT_SVC,
             _ => match name.as_str() {
                 "keep-alive" => Self::KEEP_ALIVE,
                 "proxy-connection" => Self::PROXY_CONNECTION,
                 "proxy" => Self::PROXY,
                 "x-forwarded-for" => Self::X_FORWARDED_FOR,
+                "x-forwarded-proto" => Self::X_FORWARDED_PROTO,
+                "x-request-id" => Self::X_REQUEST_ID,
+                "priority" => Self::PRIORITY,
                 _ => Self::empty(),
             },
         }
@@ -88,6 +115,12 @@ mod tests {
             ("proxy", Special::PROXY),
             ("x-forwarded-for", Special::X_FORWARDED_FOR),
             ("cookie", Special::COOKIE),
+            ("host", Special::HOST),
+            ("date", Special::DATE),
+            ("alt-svc", Special::ALT_SVC),
+            ("x-forwarded-proto", Special::X_FORWARDED_PROTO),
+            ("x-request-id", Special::X_REQUEST_ID),
+            ("priority", Special::PRIORITY),
         ];
         let mut fields = Fields::new();
         fields.insert("x-forwarded", HeaderValue::from_static("a"));

@@ -5,8 +5,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -16,6 +18,10 @@ use tokio::net::UnixListener;
 const DIRECTORY_MODE: u32 = 0o755;
 /// Mode of the socket: its owner and group may speak to the daemon.
 const SOCKET_MODE: u32 = 0o660;
+/// How long another daemon that starts beside this one may hold the directory.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How long until it is looked at again.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 64;
 
@@ -51,17 +57,35 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 pub(super) fn claim(path: &Path) -> anyhow::Result<(Claimed, UnixListener)> {
     let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     make_directory(directory)?;
-    // Two daemons that start at once would each see the other's fresh file as stale: one at a time.
-    let lock = File::open(directory).with_context(|| format!("cannot open {}", directory.display()))?;
-    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
-        .map_err(|(_, errno)| io::Error::from(errno))
-        .with_context(|| format!("another process holds {}: is a second tidegate starting?", directory.display()))?;
+    let lock = lock(directory, LOCK_WAIT)?;
     remove_stale(path)?;
     let listener = listen(path).with_context(|| format!("cannot open the admin socket {}", path.display()))?;
     let claimed = Claimed { path: path.to_owned(), identity: identity(path)? };
     drop(lock);
     let listener = UnixListener::from_std(listener)?;
     Ok((claimed, listener))
+}
+
+/// Two daemons that start at once would each see the other's fresh file as stale: one at a time. Who has the lock has it for a
+/// moment.
+fn lock(directory: &Path, wait: Duration) -> anyhow::Result<Flock<File>> {
+    let end = Instant::now() + wait;
+    let mut file = File::open(directory).with_context(|| format!("cannot open {}", directory.display()))?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((same, Errno::EWOULDBLOCK)) if Instant::now() < end => file = same,
+            Err((_, errno)) => {
+                return Err(io::Error::from(errno)).with_context(|| {
+                    format!(
+                        "another process holds {}: `lsof {0}` tells which; or set `admin.socket`",
+                        directory.display()
+                    )
+                });
+            }
+        }
+        std::thread::sleep(LOCK_RETRY);
+    }
 }
 
 fn make_directory(directory: &Path) -> anyhow::Result<()> {
@@ -127,6 +151,28 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
         drop(claimed);
         assert!(!path.exists());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_starts_beside_another_waits_for_it() {
+        let dir = scratch("beside");
+        let held = lock(&dir, Duration::ZERO).unwrap();
+        let error = format!("{:#}", lock(&dir, LOCK_RETRY).unwrap_err());
+        assert!(error.contains("another process holds") && error.contains("lsof"), "{error}");
+        let path = dir.join("admin.sock");
+        let other = std::thread::spawn({
+            let path = path.clone();
+            let runtime = tokio::runtime::Handle::current();
+            move || {
+                let _runtime = runtime.enter();
+                claim(&path).map(drop)
+            }
+        });
+        std::thread::sleep(LOCK_RETRY);
+        assert!(!path.exists() && !other.is_finished());
+        drop(held);
+        other.join().unwrap().unwrap();
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::DATE;
 use proxy_core::fields::Fields;
+use proxy_core::special::Special;
 
 thread_local! {
     /// The second since 1970 that was written last, and how.
@@ -16,7 +17,7 @@ thread_local! {
 
 /// Dates an answer that has no date.
 pub fn stamp(headers: &mut Fields) {
-    if headers.contains_key(DATE) {
+    if headers.get_special(Special::DATE, DATE).is_some() {
         return;
     }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -30,6 +30,6 @@ pub struct ResponseHead {
 
 impl From<response::Parts> for ResponseHead {
     fn from(parts: response::Parts) -> Self {
-        Self { status: parts.status, headers: Fields::from(&parts.headers) }
+        Self { status: parts.status, headers: Fields::from(parts.headers) }
     }
 }

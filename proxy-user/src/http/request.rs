@@ -4,6 +4,7 @@ use http::Version;
 use http::header::CONTENT_LENGTH;
 use proxy_core::fields::message::Head;
 use proxy_core::http1::decimal;
+use proxy_core::special::Special;
 
 use crate::http::head::RequestHead;
 
@@ -13,6 +14,7 @@ pub(super) fn parts(head: Head, version: Version) -> Option<(RequestHead, Option
     if protocol.as_ref().is_some_and(|protocol| std::str::from_utf8(protocol).is_err()) {
         return None;
     }
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| decimal(length.as_bytes()));
+    let declared = headers.get_special(Special::CONTENT_LENGTH, CONTENT_LENGTH);
+    let length = declared.and_then(|length| decimal(length.as_bytes()));
     Some((RequestHead { method, uri, version, headers, protocol }, length))
 }

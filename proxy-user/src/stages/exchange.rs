@@ -138,6 +138,12 @@ impl Exchange {
         })
     }
 
+    /// Takes note that the origin has answered.
+    pub fn answered(&mut self) {
+        let now = self.worker.deadlines.now();
+        self.upstream_us = Some(now.saturating_duration_since(self.started).as_micros() as u64);
+    }
+
     /// Whether the client got its whole request across.
     pub fn body_finished(&self) -> bool {
         self.body.as_ref().is_none_or(|body| body.finished.get())

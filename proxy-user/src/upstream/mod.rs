@@ -92,8 +92,7 @@ pub async fn forward(exchange: &mut Exchange, body: RequestBody) -> Result<(Resp
         let (server, reused) = (lease.server_index(), lease.reused);
         let Unanswered { unsent, refused, fault } = match sent {
             Ok(Ok((head, body))) => {
-                let now = exchange.worker.deadlines.now();
-                exchange.upstream_us = Some(now.saturating_duration_since(exchange.started).as_micros() as u64);
+                exchange.answered();
                 let status = head.status;
                 lease.tell(!FAILURES.contains(&status));
                 if pool.origin().retries.on_status.contains(&status.as_u16()) && retries.again(pool, &mut order, server)

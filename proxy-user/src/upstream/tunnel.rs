@@ -51,7 +51,7 @@ pub(super) async fn forward(
         lease.tell(false);
         failed.fault
     })?;
-    exchange.upstream_us = Some(exchange.started.elapsed().as_micros() as u64);
+    exchange.answered();
     lease.tell(!super::FAILURES.contains(&head.status));
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         let refused = upgrade.is_stream() && head.status.is_success();

@@ -120,6 +120,11 @@ impl Fields {
         self.iter().find_map(|(own, value)| name.is(own).then_some(value))
     }
 
+    /// The same of a field that is special in this way: it is not looked for where nothing says that there is one.
+    pub fn get_special(&self, special: Special, name: impl Name) -> Option<&HeaderValue> {
+        if self.special.has(special) { self.get(name) } else { None }
+    }
+
     /// All values of this name, in their order.
     pub fn get_all(&self, name: impl Name) -> impl DoubleEndedIterator<Item = &HeaderValue> {
         self.iter().filter_map(move |(own, value)| name.is(own).then_some(value))
@@ -133,8 +138,12 @@ impl Fields {
     /// Puts a field in the place of all of its name, behind the others.
     pub fn insert(&mut self, name: impl IntoName, value: HeaderValue) {
         let name = name.into_name();
-        self.retain(|own, _| *own != name);
-        self.append(name, value);
+        let special = Special::one(&name, &value);
+        // There is none of what is special where nothing says so.
+        if special.is_empty() || self.special.has(special) {
+            self.retain(|own, _| *own != name);
+        }
+        self.append_known(name, value, special);
     }
 
     /// Puts a field behind the others, of which some may have its name.
@@ -153,7 +162,9 @@ impl Fields {
     /// Puts a field behind the others where none has its name.
     pub fn insert_missing(&mut self, name: impl IntoName, value: impl FnOnce() -> HeaderValue) {
         let name = name.into_name();
-        if !self.contains_key(&name) {
+        let special = Special::of(&name);
+        let missing = !special.is_empty() && !self.special.has(special);
+        if missing || !self.contains_key(&name) {
             self.append(name, value());
         }
     }
@@ -300,6 +311,21 @@ impl FromIterator<(HeaderName, HeaderValue)> for Fields {
 impl From<&HeaderMap> for Fields {
     fn from(map: &HeaderMap) -> Self {
         map.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+}
+
+impl From<HeaderMap> for Fields {
+    fn from(map: HeaderMap) -> Self {
+        let mut fields = Self::with_capacity(map.len() + ADDED);
+        let mut before = None;
+        // Of those of one name only the first has it with it.
+        for (name, value) in map {
+            if let Some(name) = name.or_else(|| before.clone()) {
+                before = Some(name.clone());
+                fields.append(name, value);
+            }
+        }
+        fields
     }
 }
 

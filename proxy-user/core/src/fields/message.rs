@@ -9,6 +9,7 @@ use http::{HeaderMap, Method, Uri};
 use super::Refused;
 use super::field::Field;
 use crate::fields::Fields;
+use crate::special::Special;
 
 /// Fields that a header has room for at once.
 const FIELDS: usize = 12;
@@ -85,7 +86,7 @@ impl Header {
     pub fn finish(self) -> Result<Head, Refused> {
         const WRONG: Refused = Refused::Malformed("pseudo-header fields that do not go together");
         let method = self.method.ok_or(Refused::Malformed("no :method"))?;
-        let authority = match (self.authority, self.headers.get(HOST)) {
+        let authority = match (self.authority, self.headers.get_special(Special::HOST, HOST)) {
             (Some(authority), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
                 return Err(Refused::Malformed("Host and :authority differ"));
             }

@@ -4,6 +4,7 @@
 use http::HeaderName;
 
 use crate::fields::Fields;
+use crate::special::Special;
 
 /// The field.
 const PRIORITY: HeaderName = HeaderName::from_static("priority");
@@ -38,7 +39,7 @@ impl Urgency {
 
     /// As a request's header says; None where it says nothing.
     pub fn asked(headers: &Fields) -> Option<Self> {
-        headers.get(PRIORITY).map(|field| Self::of(field.as_bytes()))
+        headers.get_special(Special::PRIORITY, PRIORITY).map(|field| Self::of(field.as_bytes()))
     }
 
     /// Below [`LEVELS`].

@@ -109,7 +109,7 @@ fn strip_hop_by_hop(headers: &mut Fields) -> Option<HeaderValue> {
         headers.retain(|name, _| is_kept(name) || !named.contains(name));
     }
     if special.has(Special::CONNECTION) {
-        headers.remove(CONNECTION);
+        headers.retain(|name, _| *name != CONNECTION);
     }
     if special.has(Special::HOP_BY_HOP - Special::CONNECTION) {
         headers.retain(|name, _| ![KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE].contains(name));

@@ -6,6 +6,7 @@ mod actions;
 use http::header::CONTENT_LENGTH;
 use proxy_core::http1::decimal;
 use proxy_core::route::Request;
+use proxy_core::special::Special;
 
 use super::exchange::Exchange;
 use super::hooks::{self, Hooks, Site};
@@ -45,7 +46,7 @@ fn find(exchange: &mut Exchange) -> Result<(), Fault> {
     let (route, upstream) = (entry.index, entry.upstream(&request, exchange.connection.client.ip()));
     exchange.route = Some(route);
     exchange.upstream = upstream;
-    let declared = exchange.request.headers.get(CONTENT_LENGTH);
+    let declared = exchange.request.headers.get_special(Special::CONTENT_LENGTH, CONTENT_LENGTH);
     let declared = declared.and_then(|length| decimal(length.as_bytes()));
     if declared.is_some_and(|length| length > exchange.body_limit()) {
         return Err(Fault::downstream(Kind::BodyTooLarge, "the request body is longer than allowed"));

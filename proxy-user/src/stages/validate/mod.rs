@@ -148,9 +148,8 @@ fn framing(headers: &Fields, version: HttpVersion) -> Result<(), Fault> {
 
 /// The host that the request is for, and the `Host` field that the origin shall see where it differs from the one sent.
 fn host(uri: &Uri, headers: &Fields, version: HttpVersion) -> Result<(Host, Option<HeaderValue>), Fault> {
-    let mut fields = headers.get_all(HOST);
-    let field = fields.next();
-    if fields.next().is_some() {
+    let field = headers.get_special(Special::HOST, HOST);
+    if field.is_some() && headers.get_all(HOST).nth(1).is_some() {
         return Err(Fault::bad_request("more than one Host"));
     }
     if let Some(authority) = uri.authority() {

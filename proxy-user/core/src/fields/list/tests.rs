@@ -1,4 +1,4 @@
-use http::header::{CONNECTION, COOKIE, HOST, VIA};
+use http::header::{CONNECTION, COOKIE, DATE, HOST, VIA};
 
 use super::*;
 
@@ -98,10 +98,11 @@ fn fields_are_taken_away_by_their_name() {
 #[test]
 fn what_is_special_is_known() {
     let mut all = fields(&[(HOST, "a"), (CONNECTION, "Keep-Alive")]);
-    assert_eq!(all.special(), Special::CONNECTION);
+    assert_eq!(all.special(), Special::CONNECTION | Special::HOST);
+    assert_eq!((all.get_special(Special::HOST, HOST), all.get_special(Special::DATE, DATE)), (Some(&value("a")), None));
     all.insert(COOKIE, value("a=b"));
     all.append(CONNECTION, value("close"));
-    assert_eq!(all.special(), Special::CONNECTION | Special::OPTIONS | Special::COOKIE);
+    assert_eq!(all.special(), Special::CONNECTION | Special::HOST | Special::OPTIONS | Special::COOKIE);
 }
 
 #[test]
@@ -110,4 +111,5 @@ fn they_become_a_map_and_a_map_them() {
     let map = HeaderMap::from(&all);
     assert_eq!(map.get_all(VIA).iter().collect::<Vec<_>>(), ["1", "2"]);
     assert_eq!(Fields::from(&map), all);
+    assert_eq!(Fields::from(map), all);
 }
