@@ -134,6 +134,20 @@ fn wait_for_place(edge: &Edge) {
     });
 }
 
+/// A connection of HTTP/2 that is served, behind one that may still be about to end.
+fn in_place(edge: &Edge, wire: &[u8]) -> TcpStream {
+    wait_for("a place", || {
+        let mut stream = TcpStream::connect(edge.http).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        // It may be reset before it has asked.
+        let _ = stream.write_all(wire);
+        // What the server's settings begin with.
+        stream.read_exact(&mut [0; 9]).map_err(|error| error.to_string())?;
+        Ok(stream)
+    })
+}
+
 #[test]
 fn a_connection_that_ends_within_a_request_gives_its_place_back() {
     let origin = Origin::start("a");
@@ -151,9 +165,7 @@ fn a_connection_that_ends_within_a_request_gives_its_place_back() {
         (waits, pings, Some("ping")),
         (large, frame(8, 0, 0, &[0x7f, 0, 0, 0]), Some("slow_read")),
     ] {
-        let mut stream = TcpStream::connect(edge.http).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(&[opening(&WIDE), get].concat()).unwrap();
+        let mut stream = in_place(&edge, &[opening(&WIDE), get].concat());
         assert!(edge.connect().is_closed());
         let _ = stream.write_all(&ending);
         match kind {

@@ -1,6 +1,6 @@
 //! The real daemon, as a process of its own, on ports and files of its own.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -262,7 +262,11 @@ impl Client {
 
     /// Whether the other side has closed.
     pub fn is_closed(&mut self) -> bool {
-        self.reader.read(&mut [0; 1]).map_or(true, |count| count == 0)
+        match self.reader.read(&mut [0; 1]) {
+            Ok(count) => count == 0,
+            // Nothing came, and it is open.
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
     }
 
     /// A whole response to `method`.
