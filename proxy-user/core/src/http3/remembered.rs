@@ -167,7 +167,7 @@ mod tests {
             header(&block, u64::MAX).unwrap();
         }
         let head = header(&block, u64::MAX).unwrap();
-        for text in head.headers.values().map(|value| value.as_bytes()).chain([head.uri.path().as_bytes()]) {
+        for text in head.headers.values().map(http::HeaderValue::as_bytes).chain([head.uri.path().as_bytes()]) {
             assert!(!packet.contains(&text.as_ptr()), "{text:?}");
         }
     }
