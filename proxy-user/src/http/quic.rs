@@ -74,15 +74,12 @@ impl Endpoint {
         let same = socket.try_clone()?;
         let runtime = Arc::new(TokioRuntime);
         let wrapped = runtime.wrap_udp_socket(socket)?;
-        let steered = worker.shared.kernel.is_some();
-        if steered {
-            // quinn turns GRO on. It merges datagrams of different connections that share a 4-tuple, and steering then
-            // sees only the first connection id: off again. Without steering a 4-tuple has one socket.
-            setsockopt(&same, sockopt::UdpGroSegment, &false)?;
-        }
+        // quinn turns GRO on. It merges datagrams of different connections that share a 4-tuple, and steering then
+        // sees only the first connection id: off again.
+        setsockopt(&same, sockopt::UdpGroSegment, &false)?;
         let hellos = Arc::new(Hellos::default());
         let servers = Rc::new(Servers::new(tls, server.clone()));
-        let wrapped = Arc::new(Socket::new(wrapped, steered, &worker.shared, tls, &hellos));
+        let wrapped = Arc::new(Socket::new(wrapped, &worker.shared, tls, &hellos));
         let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), wrapped, runtime)?;
         Ok(Self { quic, hellos, servers, local })
     }

@@ -13,27 +13,24 @@ use super::initials::Hellos;
 use crate::shared::Shared;
 use crate::tls::Tls;
 
-/// quinn's socket, looked at for ClientHellos where a policy wants them.
+/// quinn's socket, told that it gets one datagram at a time, and looked at for ClientHellos where a policy wants them.
 #[derive(Debug)]
 pub(super) struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
-    /// Datagrams come one at a time.
-    single: bool,
     shared: Arc<Shared>,
     tls: Arc<Tls>,
     hellos: Arc<Hellos>,
 }
 
 impl Socket {
-    /// Takes quinn's over, which gets datagrams one at a time if so; what comes for those who want names is kept in `hellos`.
+    /// Takes quinn's over; what comes for those who want names is kept in `hellos`.
     pub(super) fn new(
         inner: Arc<dyn AsyncUdpSocket>,
-        single: bool,
         shared: &Arc<Shared>,
         tls: &Arc<Tls>,
         hellos: &Arc<Hellos>,
     ) -> Self {
-        Self { inner, single, shared: Arc::clone(shared), tls: Arc::clone(tls), hellos: Arc::clone(hellos) }
+        Self { inner, shared: Arc::clone(shared), tls: Arc::clone(tls), hellos: Arc::clone(hellos) }
     }
 }
 
@@ -57,10 +54,7 @@ impl AsyncUdpSocket for Socket {
             && (self.tls.wants_names() || self.shared.snapshot.load().policies.wants_hello())
         {
             for (buffer, meta) in bufs.iter().zip(meta.iter()).take(count) {
-                // Several datagrams of one length, but for the last.
-                for datagram in buffer.get(..meta.len).unwrap_or_default().chunks(meta.stride.max(1)) {
-                    self.hellos.see(meta.addr, datagram);
-                }
+                self.hellos.see(meta.addr, buffer.get(..meta.len).unwrap_or_default());
             }
         }
         polled
@@ -75,7 +69,7 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        if self.single { 1 } else { self.inner.max_receive_segments() }
+        1
     }
 
     fn may_fragment(&self) -> bool {

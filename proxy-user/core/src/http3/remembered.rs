@@ -25,7 +25,7 @@ thread_local! {
 /// it is given, if any: then it is kept.
 pub(super) fn line(
     wire: &[u8],
-    mut read: impl FnMut(Option<&mut BytesMut>) -> Option<(Field, usize)>,
+    read: impl FnOnce(Option<&mut BytesMut>) -> Option<(Field, usize)>,
 ) -> Option<(Field, usize)> {
     if wire.len() > MOST_OF_LINE {
         return read(None);
