@@ -139,8 +139,7 @@ impl Fields {
     pub fn insert(&mut self, name: impl IntoName, value: HeaderValue) {
         let name = name.into_name();
         let special = Special::one(&name, &value);
-        // There is none of what is special where nothing says so.
-        if special.is_empty() || self.special.has(special) {
+        if self.may_have(special) {
             self.retain(|own, _| *own != name);
         }
         self.append_known(name, value, special);
@@ -162,11 +161,14 @@ impl Fields {
     /// Puts a field behind the others where none has its name.
     pub fn insert_missing(&mut self, name: impl IntoName, value: impl FnOnce() -> HeaderValue) {
         let name = name.into_name();
-        let special = Special::of(&name);
-        let missing = !special.is_empty() && !self.special.has(special);
-        if missing || !self.contains_key(&name) {
+        if !self.may_have(Special::of(&name)) || !self.contains_key(&name) {
             self.append(name, value());
         }
+    }
+
+    /// Whether there may be a field that is special in this way or not at all: of what is special there is none where nothing says so.
+    fn may_have(&self, special: Special) -> bool {
+        special.is_empty() || self.special.has(special)
     }
 
     /// Takes all fields of this name away; the first one's value.
@@ -317,11 +319,11 @@ impl From<&HeaderMap> for Fields {
 impl From<HeaderMap> for Fields {
     fn from(map: HeaderMap) -> Self {
         let mut fields = Self::with_capacity(map.len() + ADDED);
-        let mut before = None;
+        let mut of_last = None;
         // Of those of one name only the first has it with it.
         for (name, value) in map {
-            if let Some(name) = name.or_else(|| before.clone()) {
-                before = Some(name.clone());
+            of_last = name.or(of_last);
+            if let Some(name) = &of_last {
                 fields.append(name, value);
             }
         }

@@ -23,11 +23,26 @@ pub(crate) struct Shared {
 }
 
 /// Fields one behind the other as they are sent.
-#[derive(Default)]
 struct Written {
     bytes: Vec<u8>,
     /// Where each of them ends.
     ends: Vec<usize>,
+}
+
+impl Written {
+    /// These, each as `put` writes it.
+    fn of<B: Default + AsRef<[u8]> + Into<Vec<u8>>>(
+        list: &[(HeaderName, HeaderValue)],
+        put: impl Fn(&HeaderName, &HeaderValue, &mut B),
+    ) -> Self {
+        let mut bytes = B::default();
+        let write = |(name, value): &(HeaderName, HeaderValue)| {
+            put(name, value, &mut bytes);
+            bytes.as_ref().len()
+        };
+        let ends = list.iter().map(write).collect();
+        Self { bytes: bytes.into(), ends }
+    }
 }
 
 impl Shared {
@@ -37,11 +52,7 @@ impl Shared {
             return None;
         }
         let list: Vec<_> = fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let mut lines = Written::default();
-        for (name, value) in &list {
-            put_line(&mut lines.bytes, name, value);
-            lines.ends.push(lines.bytes.len());
-        }
+        let lines = Written::of(&list, |name, value, out| put_line(out, name, value));
         Some(Self { list, special: fields.special(), lines, block: OnceLock::new() })
     }
 
@@ -62,14 +73,7 @@ impl Shared {
         left_out: impl Fn(usize) -> bool,
         put: impl Fn(&HeaderName, &HeaderValue, &mut BytesMut),
     ) {
-        let block = self.block.get_or_init(|| {
-            let (mut bytes, mut ends) = (BytesMut::new(), Vec::with_capacity(self.list.len()));
-            for (name, value) in &self.list {
-                put(name, value, &mut bytes);
-                ends.push(bytes.len());
-            }
-            Written { bytes: bytes.into(), ends }
-        });
+        let block = self.block.get_or_init(|| Written::of(&self.list, put));
         self.put(block, |nth, _| left_out(nth), |bytes| out.extend_from_slice(bytes));
     }
 

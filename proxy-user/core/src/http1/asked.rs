@@ -203,8 +203,9 @@ fn asked(line: Line, fields: Fields, bare_line_feed: bool) -> Result<Asked, Refu
         body: if fault.is_some() { Body::None } else { body },
         keeps: fault.is_none() && keeps(is_old, &fields),
         expects: !is_old
-            && special.has(Special::EXPECT)
-            && fields.get(EXPECT).is_some_and(|wish| wish.as_bytes().eq_ignore_ascii_case(b"100-continue")),
+            && fields
+                .get_special(Special::EXPECT, EXPECT)
+                .is_some_and(|wish| wish.as_bytes().eq_ignore_ascii_case(b"100-continue")),
         trailers: special.has(Special::TE) && fields.get_all(TE).any(|list| names(list, "trailers")),
         method,
         target,

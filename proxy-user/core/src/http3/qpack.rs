@@ -3,8 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
+use super::Code;
+use super::remembered::{self, Rest};
 use super::table::TABLE;
-use super::{Code, remembered};
 use crate::fields::Refused;
 use crate::fields::field::{Field, counts};
 use crate::fields::fixed::Found;
@@ -32,8 +33,8 @@ pub fn header(block: &Bytes, most: u64) -> Result<Head, Refused> {
     {
         header.take(field)?;
     }
-    let rest = reader.rest();
-    if let Some((fields, counts)) = remembered::rest(rest) {
+    let rest = Rest::of(reader.rest());
+    if let Some((fields, counts)) = rest.as_ref().and_then(Rest::known) {
         reader.count(counts)?;
         header.take_rest(fields);
         return header.finish();
@@ -41,7 +42,9 @@ pub fn header(block: &Bytes, most: u64) -> Result<Head, Refused> {
     while let Some(field) = reader.next()? {
         header.take(field)?;
     }
-    remembered::keep_rest(rest, header.headers());
+    if let Some(rest) = rest {
+        rest.keep(header.headers());
+    }
     header.finish()
 }
 
@@ -102,13 +105,18 @@ impl<'b> Lines<'b> {
             return Ok(None);
         }
         let (field, counts) = self.line().ok_or(Refused::Unreadable)?;
-        self.count(counts)?;
+        self.count(counts as u64)?;
         Ok(Some(field))
     }
 
+    /// What fields may still count for.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Takes note of what fields count for.
-    fn count(&mut self, counts: usize) -> Result<(), Refused> {
-        self.left = self.left.checked_sub(counts as u64).ok_or(Refused::TooLong)?;
+    fn count(&mut self, counts: u64) -> Result<(), Refused> {
+        self.left = self.left.checked_sub(counts).ok_or(Refused::TooLong)?;
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::qpack::Lines;
-use crate::fields::field::{Field, counts};
+use crate::fields::field::Field;
 use crate::fields::{Fields, Shared};
 use crate::known::{Memory, digest, is_secret};
 
@@ -18,7 +18,7 @@ const MOST_OF_REST: usize = 2 << 10;
 
 thread_local! {
     static LINES: RefCell<Memory<(Field, usize), 128>> = const { RefCell::new(Memory::new()) };
-    static RESTS: RefCell<Memory<(Arc<Shared>, usize), 32>> = const { RefCell::new(Memory::new()) };
+    static RESTS: RefCell<Memory<(Arc<Shared>, u64), 32>> = const { RefCell::new(Memory::new()) };
 }
 
 /// The field of a line, and what it counts for: known, or else what `read` makes of it. That is to have its value in the memory that
@@ -52,47 +52,49 @@ fn is_never_indexed(first: u8) -> bool {
     matches!(first, 0x30..0x40 | 0x70..0x80)
 }
 
-/// The fields of all the lines behind the pseudo-header fields, and what they count for, where these are known.
-pub(super) fn rest(wire: &[u8]) -> Option<(Fields, usize)> {
-    if wire.is_empty() || wire.len() > MOST_OF_REST {
-        return None;
-    }
-    let digest = digest(wire);
-    RESTS.with_borrow(|rests| {
-        let (_, (shared, counts)) = rests.find(digest, |known, _| known == wire)?;
-        Some((Fields::of(Arc::clone(shared)), *counts))
-    })
+/// All the lines behind the pseudo-header fields.
+pub(super) struct Rest<'b> {
+    wire: &'b [u8],
+    digest: u64,
 }
 
-/// Remembers lines that were found to have these fields, if it is worth it: read anew from a copy, so that no packet is held.
-pub(super) fn keep_rest(wire: &[u8], fields: &Fields) {
-    if wire.is_empty() || wire.len() > MOST_OF_REST || fields.keys().any(is_secret) {
-        return;
+impl<'b> Rest<'b> {
+    /// These, if there are some and they are few enough to be remembered.
+    pub(super) fn of(wire: &'b [u8]) -> Option<Self> {
+        (!wire.is_empty() && wire.len() <= MOST_OF_REST).then(|| Self { wire, digest: digest(wire) })
     }
-    let digest = digest(wire);
-    if !RESTS.with_borrow_mut(|rests| rests.missed(digest)) {
-        return;
+
+    /// Their fields, and what these count for, where they are known.
+    pub(super) fn known(&self) -> Option<(Fields, u64)> {
+        RESTS.with_borrow(|rests| {
+            let (_, (shared, counts)) = rests.find(self.digest, |known, _| known == self.wire)?;
+            Some((Fields::of(Arc::clone(shared)), *counts))
+        })
     }
-    let copy = Bytes::copy_from_slice(wire);
-    if let Some((shared, counts)) = read(&copy) {
-        RESTS.with_borrow_mut(|rests| rests.keep(copy, digest, (Arc::new(shared), counts)));
+
+    /// Remembers them if it is worth it and they have these fields: read anew from a copy, so that no packet is held.
+    pub(super) fn keep(&self, fields: &Fields) {
+        if fields.keys().any(is_secret) || !RESTS.with_borrow_mut(|rests| rests.missed(self.digest)) {
+            return;
+        }
+        let copy = Bytes::copy_from_slice(self.wire);
+        if let Some((shared, counts)) = read(&copy) {
+            RESTS.with_borrow_mut(|rests| rests.keep(copy, self.digest, (Arc::new(shared), counts)));
+        }
     }
 }
 
-fn read(copy: &Bytes) -> Option<(Shared, usize)> {
-    let (mut fields, mut sum) = (Fields::new(), 0);
+fn read(copy: &Bytes) -> Option<(Shared, u64)> {
+    let mut fields = Fields::new();
     let mut lines = Lines::of(copy, u64::MAX);
     loop {
         if lines.first().is_some_and(is_never_indexed) {
             return None;
         }
         match lines.next().ok()? {
-            Some(Field::Plain(name, value)) => {
-                sum += counts(name.as_str().len(), value.len());
-                fields.append(name, value);
-            }
+            Some(Field::Plain(name, value)) => fields.append(name, value),
             Some(_) => return None,
-            None => return Some((Shared::of(&fields)?, sum)),
+            None => return Some((Shared::of(&fields)?, u64::MAX - lines.left())),
         }
     }
 }

@@ -133,7 +133,7 @@ fn is_kept(name: &HeaderName) -> bool {
 /// Adds the client to `X-Forwarded-For`, as one field.
 fn append_client(headers: &mut Fields, client: &HeaderValue) {
     // `Connection` may have named it.
-    if !headers.special().has(Special::X_FORWARDED_FOR) || !headers.contains_key(X_FORWARDED_FOR) {
+    if headers.get_special(Special::X_FORWARDED_FOR, X_FORWARDED_FOR).is_none() {
         return headers.append(X_FORWARDED_FOR, client.clone());
     }
     let mut list = Vec::new();
