@@ -23,6 +23,7 @@ pub use crate::rates::{
     MAX_RATES, RATE_BUCKETS, RATE_LIMIT_ENTRIES, RATE_WORDS, RateLimit, RateSettings, SERVICE_WORDS, rate_unit,
 };
 pub use crate::reason::{REASONS, Reason};
+pub use crate::same_host::{Credit, Flow, Ticket};
 pub use crate::seen::SEEN_SLOTS;
 pub use crate::syn::{SynMeter, SynSettings, SynState, syn_policy};
 
@@ -223,8 +224,8 @@ pub mod frag {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Binding, CheckSettings, Clock, Counter, DaemonState, GateConfig, HostKey, HostLine, PrefixValue, QuicKey,
-        RuleName, Service, ServiceKey, SynState, VerdictSlot, WorkerLoad,
+        Binding, CheckSettings, Clock, Counter, Credit, DaemonState, Flow, GateConfig, HostKey, HostLine, PrefixValue,
+        QuicKey, RuleName, Service, ServiceKey, SynState, Ticket, VerdictSlot, WorkerLoad,
     };
 
     macro_rules! pod {
@@ -238,7 +239,9 @@ mod pod {
         CheckSettings,
         Clock,
         Counter,
+        Credit,
         DaemonState,
+        Flow,
         GateConfig,
         HostKey,
         HostLine,
@@ -248,6 +251,7 @@ mod pod {
         Service,
         ServiceKey,
         SynState,
+        Ticket,
         VerdictSlot,
         WorkerLoad,
     );
@@ -262,7 +266,7 @@ mod tests {
     /// Size, alignment and the sum of the fields' sizes of each type: equal sums prove that nothing is padded.
     #[test]
     fn layout_is_fixed() {
-        let rows: [(&str, usize, usize, usize); 15] = [
+        let rows: [(&str, usize, usize, usize); 18] = [
             ("HostLine", size_of::<HostLine>(), align_of::<HostLine>(), 64),
             ("HostKey", size_of::<HostKey>(), align_of::<HostKey>(), 16),
             ("VerdictSlot", size_of::<VerdictSlot>(), align_of::<VerdictSlot>(), 16 + 4 * 8 + 2 * 4 + 8),
@@ -278,6 +282,9 @@ mod tests {
             ("QuicKey", size_of::<QuicKey>(), align_of::<QuicKey>(), 16),
             ("DaemonState", size_of::<DaemonState>(), align_of::<DaemonState>(), 3 * 8),
             ("SynState", size_of::<SynState>(), align_of::<SynState>(), 6 * 4 + 2 * 4 + 3 * 8 + 4 * 4),
+            ("Flow", size_of::<Flow>(), align_of::<Flow>(), 8 + 2 * 16 + 2 * 2 + 4),
+            ("Ticket", size_of::<Ticket>(), align_of::<Ticket>(), 8 + 2 * 4),
+            ("Credit", size_of::<Credit>(), align_of::<Credit>(), 8 * 8),
         ];
         let expected = [
             (64, 8),
@@ -295,6 +302,9 @@ mod tests {
             (16, 8),
             (24, 8),
             (72, 8),
+            (48, 8),
+            (16, 8),
+            (64, 8),
         ];
         for ((name, size, align, sum), want) in rows.into_iter().zip(expected) {
             assert_eq!((size, align), want, "{name}");

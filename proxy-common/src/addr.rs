@@ -97,6 +97,12 @@ impl Addr {
         ServiceKey { addr: self.to_bytes(), port, proto, pad: 0, pad_word: 0 }
     }
 
+    /// Whether it is of the loopback interface: `127.0.0.0/8` or `::1`.
+    #[inline(always)]
+    pub const fn is_loopback(self) -> bool {
+        if self.is_v4() { self.v4_number() >> 24 == 127 } else { self.hi == 0 && self.lo == 1u64.to_be() }
+    }
+
     /// "Any address" of this address's family: `::ffff:0.0.0.0` or `::`.
     #[inline(always)]
     #[must_use]
@@ -192,6 +198,15 @@ mod tests {
         assert_eq!(addr.any().to_bytes()[8..], [0, 0, 0xff, 0xff, 0, 0, 0, 0]);
         assert_eq!(addr.host_key().addr, addr.to_bytes());
         assert_eq!(addr.host_key().prefix(), None);
+    }
+
+    #[test]
+    fn loopback() {
+        assert!(v4(127, 0, 0, 1).is_loopback() && v4(127, 255, 0, 9).is_loopback());
+        assert!(Addr::from(IpAddr::from(Ipv6Addr::LOCALHOST)).is_loopback());
+        assert!(!v4(126, 0, 0, 1).is_loopback() && !v4(128, 0, 0, 127).is_loopback());
+        assert!(!Addr::from(IpAddr::from(Ipv6Addr::UNSPECIFIED)).is_loopback());
+        assert!(!Addr { hi: 1, lo: 1u64.to_be() }.is_loopback());
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod plain;
 pub mod prompt;
 pub mod rates;
 pub mod reason;
+pub mod same_host;
 pub mod sanity;
 pub mod seen;
 pub mod siphash;

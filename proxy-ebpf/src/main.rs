@@ -4,6 +4,7 @@
 #![feature(asm_experimental_arch)]
 #![allow(missing_docs, reason = "the program macros generate undocumented entry points")]
 
+mod address;
 mod checks;
 mod count;
 mod events;

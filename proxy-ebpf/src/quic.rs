@@ -8,7 +8,7 @@ use proxy_common::cid::{CID_LEN, decode};
 use proxy_common::siphash::siphash24;
 
 use crate::maps::{BINDINGS, QUIC_KEY, QUIC_SOCKS, SERVICES};
-use crate::{count, local};
+use crate::{address, count};
 
 /// The context starts at the UDP header.
 const UDP_HEADER: u32 = 8;
@@ -70,7 +70,7 @@ fn service(ctx: &SkReuseportContext) -> Option<(u32, Service)> {
     let sock = ctx.sk().sock;
     // SAFETY: the kernel passes the group's socket; the verifier checks each field's access.
     let (local, port) = unsafe {
-        let local = local::addr((*sock).family, &raw const (*sock).src_ip4, &raw const (*sock).src_ip6);
+        let local = address::addr((*sock).family, &raw const (*sock).src_ip4, &raw const (*sock).src_ip6);
         (local, (*sock).src_port as u16)
     };
     let binding = BINDINGS.get_ptr(&local.service_key(proto::UDP, port))?;

@@ -9,7 +9,7 @@ use proxy_common::addr::Addr;
 use proxy_common::steer::{busyness, by_hash, connection_hash, less_busy, two_of};
 
 use crate::maps::{GATE, LISTENERS, QUIC_KEY, SERVICES, SYN_STATE, WORKERS};
-use crate::{count, local};
+use crate::{address, count, local};
 
 /// Assigns a worker's socket; on a miss the kernel's own look-up goes on.
 #[inline(always)]
@@ -25,7 +25,7 @@ fn place(ctx: &SkLookupContext) -> Reason {
         return Reason::SteerMiss;
     }
     // SAFETY: as above.
-    let local = unsafe { local::addr(family, &raw const (*ctx.lookup).local_ip4, &raw const (*ctx.lookup).local_ip6) };
+    let local = unsafe { address::addr(family, &raw const (*ctx.lookup).local_ip4, &raw const (*ctx.lookup).local_ip6) };
     let Some(service) = local::tcp_service(local, port as u16) else { return Reason::SteerMiss };
     let workers = SERVICES.get(service).map_or(0, |s| s.workers);
     let cookies = cookies_on(service);

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::wire::{History, ListEdited, Lists, RevisionTexts};
-use crate::kernel::{Applied, Kernel};
+use crate::kernel::{Applied, Kernel, SameHost};
 use crate::stages::hooks::Compiled;
 use crate::stats::WorkerStats;
 use crate::store::Current;
@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub early_hints: bool,
     /// Which stages the requests of each route pass.
     pub stages: Compiled,
+    /// What hands responses of servers on this host over, or why that is not to be had; none where no upstream asks for it.
+    pub same_host: Option<Result<Arc<SameHost>, Arc<str>>>,
     /// Grows by one at each reload; starts at 1.
     pub generation: u64,
 }
@@ -60,6 +62,7 @@ impl Snapshot {
             policies,
             origins,
             stages,
+            same_host: None,
             generation,
         }
     }

@@ -112,6 +112,16 @@ async def answer(reader, writer):
             await writer.drain()
             await asyncio.sleep(int(query.get("ms", 200)) / 1000)
         writer.write(b"0\r\n\r\n")
+    elif name == "/cut":
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (int(query["n"]) + 1) + pattern(int(query["n"])))
+        await writer.drain()
+        raise Gone
+    elif name == "/upgrade":
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        while piece := await reader.read(PIECE):
+            writer.write(piece)
+            await writer.drain()
+        raise Gone
     elif name == "/bytes":
         simple(writer, "200 OK", pattern(int(query.get("n", 0))), "application/octet-stream", head=method == "HEAD")
     elif name == "/slow":

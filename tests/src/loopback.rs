@@ -105,6 +105,12 @@ impl Loopback {
         workers.iter().map(|worker| worker["accepted"].as_u64().context("accepted")).collect()
     }
 
+    /// Port of the only server of an upstream.
+    pub fn origin_port(&self, upstream: &str) -> Result<u16> {
+        let server = self.config["upstreams"][upstream]["servers"][0].as_str().context("no such server")?;
+        Ok(server.rsplit(':').next().unwrap_or_default().parse()?)
+    }
+
     /// A client of it.
     pub fn client(&self) -> Client<'static> {
         Client { netns: None, edge: ADDRESS.to_owned(), ca: self.authority.pem() }

@@ -51,6 +51,8 @@ pub enum Item {
     Pins(PathBuf),
     /// A directory of files.
     Dir(PathBuf),
+    /// A cgroup; those who were in it have to be gone.
+    Cgroup(PathBuf),
 }
 
 impl Item {
@@ -66,6 +68,13 @@ impl Item {
         match self {
             Self::Netns(name) => remove_netns(name),
             Self::Group { leader, started } => end_group(*leader, *started),
+            // Its files are the kernel's and go with it.
+            Self::Cgroup(dir) => match std::fs::remove_dir(dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(error).with_context(|| format!("could not remove {}", dir.display()))
+                }
+                _ => Ok(()),
+            },
             Self::Pins(dir) | Self::Dir(dir) => match remove_tree(dir) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     Err(error).with_context(|| format!("could not remove {}", dir.display()))
@@ -81,7 +90,7 @@ impl Item {
             Self::Group { .. } => 0,
             Self::Netns(_) => 1,
             Self::Pins(_) => 2,
-            Self::Dir(_) => 3,
+            Self::Dir(_) | Self::Cgroup(_) => 3,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use proxy_user::control::wire::{GateState, Status};
+use proxy_common::same_host::Way;
+use proxy_user::control::wire::{GateState, SameHostState, Status};
 
 use super::output::{self, GOOD, HEADING, WARN};
 use super::remote::Ask;
@@ -75,8 +76,24 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
             writeln!(out, "upstream   {} {WARN}{} requests wait{WARN:#}", upstream.name, upstream.waiting)?;
         }
     }
+    if let Some(host) = &status.same_host {
+        print_same_host(out, host)?;
+    }
     writeln!(out)?;
     worker::print(out, &status.workers)
+}
+
+fn print_same_host(out: &mut impl Write, host: &SameHostState) -> io::Result<()> {
+    if let Some(why) = &host.missing {
+        return writeln!(out, "same host  {WARN}through TCP{WARN:#}: {why}");
+    }
+    let sent = |way: Way| host.sent.get(way.name()).copied().unwrap_or_default();
+    let (handed, tcp) = (sent(Way::Handed), sent(Way::Tcp));
+    writeln!(
+        out,
+        "same host  {} connections, {} messages handed over, {} through TCP",
+        host.connections, handed.messages, tcp.messages
+    )
 }
 
 fn print_gate(out: &mut impl Write, gate: &GateState) -> io::Result<()> {

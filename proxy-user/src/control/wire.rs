@@ -13,7 +13,9 @@ pub use policies::{
     Apply, EditList, ExplainedRequest, History, ListEdited, ListItem, ListState, Lists, PoliciesApplied, Reloaded,
     RevisionTexts, Rollback, Rules,
 };
-pub use state::{GateInterface, GateState, ListenerState, ServerState, Status, UpstreamState, WorkerState, Workers};
+pub use state::{
+    GateInterface, GateState, ListenerState, SameHostState, Sent, ServerState, Status, UpstreamState, WorkerState, Workers,
+};
 
 /// `GET /v1/verdicts`.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, JsonSchema)]

@@ -24,7 +24,7 @@ use proxy_core::policy::{Edits, PolicySet};
 use tokio::sync::mpsc;
 
 use crate::control;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, SameHost};
 use crate::shared::{Command, ListFileCounts, Shared};
 use crate::stages::access_log::LogWriter;
 use crate::stats::WorkerStats;
@@ -105,6 +105,7 @@ impl Daemon {
         warn_of(&loaded.policies);
         challenge_key::keep(&loaded.config, &loaded.policies);
         let config = Arc::clone(&loaded.config);
+        loaded.snapshot.same_host = load_same_host(&config, None);
         let mut history = History::open(&loaded.base.join(&config.state_dir), left);
         history.started(&mut loaded.sources, loaded.policies.rules().len(), begin);
         let key_log = options.key_log.as_ref().map(|file| {
@@ -198,6 +199,22 @@ fn load_kernel(config: &Config) -> anyhow::Result<(Option<Arc<Kernel>>, Option<S
             Ok((None, Some(why)))
         }
     }
+}
+
+/// What hands responses of servers on this host over, where an upstream asks for it: as it is, or loaded now.
+fn load_same_host(config: &Config, before: Option<&Arc<SameHost>>) -> Option<Result<Arc<SameHost>, Arc<str>>> {
+    if !config.upstreams.values().any(|upstream| upstream.same_host) {
+        return None;
+    }
+    if let Some(before) = before {
+        return Some(Ok(Arc::clone(before)));
+    }
+    let loaded = SameHost::load(config.cgroup.as_deref()).map(Arc::new).map_err(|error| {
+        let why = format!("{error:#}");
+        tracing::warn!(why, "responses of servers on this host come through TCP");
+        why.into()
+    });
+    Some(loaded)
 }
 
 /// Watches the files that TLS is made of.

@@ -7,7 +7,7 @@ use proxy_core::store::Who;
 use proxy_core::store::audit::Act;
 
 use super::load::{Loaded, load_after};
-use super::{Daemon, challenge_key, warn_of, watch_tls};
+use super::{Daemon, challenge_key, load_same_host, warn_of, watch_tls};
 use crate::kernel::{Applied, Kernel};
 use crate::shared::Reloaded;
 use crate::tls;
@@ -56,6 +56,8 @@ impl Daemon {
         let stamps = tls.stamps.clone();
         let generation = before.generation + 1;
         snapshot.generation = generation;
+        let standing = before.same_host.as_ref().and_then(|host| host.as_ref().ok());
+        snapshot.same_host = load_same_host(&config, standing);
         if let Some(in_force) = &self.shared.tls {
             in_force.replace(tls)?;
         }

@@ -198,7 +198,8 @@ impl Daemon {
         challenge_key::keep(&before.config, &policies);
         let generation = before.generation + 1;
         let (config, origins) = (Arc::clone(&before.config), before.origins.clone());
-        let snapshot = Snapshot::new(config, Arc::new(policies), stages, origins, generation);
+        let mut snapshot = Snapshot::new(config, Arc::new(policies), stages, origins, generation);
+        snapshot.same_host.clone_from(&before.same_host);
         self.shared.snapshot.store(Arc::new(snapshot));
         Ok((generation, kernel))
     }

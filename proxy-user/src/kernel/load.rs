@@ -252,6 +252,7 @@ pub(super) fn map_data(map: &aya::maps::Map) -> Option<&MapData> {
         | Map::HashMap(data)
         | Map::LpmTrie(data)
         | Map::PerCpuArray(data)
+        | Map::SockHash(data)
         | Map::SockMap(data)
         | Map::ReusePortSockArray(data)
         | Map::RingBuf(data) => Some(data),
@@ -326,7 +327,7 @@ fn check_layout(gate: &Gate) -> Result<()> {
 }
 
 /// Before Linux 5.11 maps were charged to the locked-memory limit. Failing to raise it shows when a map is made.
-fn raise_memlock() {
+pub(super) fn raise_memlock() {
     use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
     if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
         tracing::debug!(%error, "could not raise RLIMIT_MEMLOCK (needed before Linux 5.11 only)");
@@ -334,7 +335,7 @@ fn raise_memlock() {
 }
 
 /// Adds what to do to the errors that people meet.
-fn explain<E: std::error::Error + Send + Sync + 'static>(error: E) -> anyhow::Error {
+pub(super) fn explain<E: std::error::Error + Send + Sync + 'static>(error: E) -> anyhow::Error {
     let mut source: Option<&dyn std::error::Error> = Some(&error);
     let mut denied = false;
     while let Some(inner) = source {

@@ -13,6 +13,7 @@ mod load;
 mod log;
 mod mapped;
 mod rates;
+mod same_host;
 mod sockets;
 mod syn;
 mod syn_settings;
@@ -46,6 +47,7 @@ pub use checks::host_facts;
 pub use events::EventRing;
 pub use heart::{Attendance, attendance};
 pub use load::{in_bpffs, object_for};
+pub use same_host::{Handover, SameHost};
 pub use syscall::frags_supported;
 pub use verdicts::{BulkAdded, MAX_TTL, VerdictInfo, now_ns};
 

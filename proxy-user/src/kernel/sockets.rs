@@ -36,7 +36,7 @@ impl Kernel {
         socket.listen(BACKLOG).with_context(|| cannot_bind(addr, "TCP"))?;
         if let Some(kernel) = kernel {
             let slot = service * MAX_WORKERS + worker;
-            kernel.maps.listeners.set_socket(slot, socket.as_fd()).context("entering a listener into LISTENERS")?;
+            kernel.maps.listeners.set_socket(&slot, socket.as_fd()).context("entering a listener into LISTENERS")?;
             kernel.syn.forget_mark(service);
         }
         Ok(socket.into())
@@ -63,7 +63,7 @@ impl Kernel {
             kernel
                 .maps
                 .quic_socks
-                .set_socket(kernel.quic_slot(service, worker), socket.as_fd())
+                .set_socket(&kernel.quic_slot(service, worker), socket.as_fd())
                 .context("entering a QUIC socket into QUIC_SOCKS")?;
         }
         Ok(socket.into())

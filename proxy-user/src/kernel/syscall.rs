@@ -118,6 +118,25 @@ pub fn wait_for_programs() {
     }
 }
 
+/// Cookie of the socket (`SO_COOKIE`), which no other of this host gets.
+pub fn socket_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    cookie(socket, libc::SO_COOKIE)
+}
+
+/// Cookie of the network namespace that the socket was made in (`SO_NETNS_COOKIE`, Linux 5.14).
+pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    cookie(socket, libc::SO_NETNS_COOKIE)
+}
+
+fn cookie(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<u64> {
+    let mut value = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    let into = std::ptr::from_mut(&mut value).cast();
+    // SAFETY: a live descriptor, a buffer of the length that is told, and both options have a value of eight bytes.
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, into, &raw mut length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
 fn address<T>(of: &T) -> u64 {
     std::ptr::from_ref(of) as u64
 }
@@ -252,15 +271,15 @@ impl<K: Pod, V: Pod> Map<K, V> {
     }
 }
 
-impl<V> Map<u32, V> {
-    /// Puts a socket into a slot of a socket map.
-    pub fn set_socket(&self, slot: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+impl<K, V> Map<K, V> {
+    /// Puts a socket into a socket map.
+    pub fn set_socket(&self, key: &K, socket: BorrowedFd<'_>) -> io::Result<()> {
         // The kernel takes four or eight bytes and reads a descriptor from them.
         let value = u64::from(socket.as_raw_fd().cast_unsigned());
         let mut attr = ElemAttr {
             map_fd: self.fd.as_raw_fd().cast_unsigned(),
             pad: 0,
-            key: address(&slot),
+            key: address(key),
             value_or_next: address(&value),
             flags: 0,
         };

@@ -11,6 +11,7 @@ use prometheus_client::collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use proxy_common::abi::Counter;
+use proxy_common::same_host::Way;
 use proxy_core::abuse::Kind;
 
 use crate::shared::Shared;
@@ -59,6 +60,7 @@ impl collector::Collector for Collector {
         named(&mut encoder, "route", "duration_seconds", DURATION_HELP, &ROUTES)?;
         named(&mut encoder, "upstream", "header_seconds", HEADER_HELP, &UPSTREAMS)?;
         stages(&mut encoder)?;
+        self.same_host(&mut encoder)?;
         self.gate(&mut encoder)
     }
 }
@@ -144,6 +146,27 @@ impl Collector {
         let help = "From the request's header to the end of the response";
         let mut metric = encoder.encode_descriptor("request_duration_seconds", help, None, MetricType::Histogram)?;
         histogram(&mut metric, self.shared.stats.iter().map(|stats| &stats.outcomes))
+    }
+
+    /// What servers on this host sent, by the way that it took.
+    fn same_host(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let snapshot = self.shared.snapshot.load();
+        let Some(Ok(host)) = &snapshot.same_host else { return Ok(()) };
+        let counters: anyhow::Result<Vec<(String, Counter)>> =
+            Way::ALL.into_iter().map(|way| Ok((way.name().to_owned(), host.by_way(way)?))).collect();
+        match counters {
+            Ok(counters) => {
+                let messages = "Messages from servers on this host, by the way that they took";
+                family(encoder, "same_host_messages", messages, "way", &counters, |c| c.packets)?;
+                let bytes = "Bytes from servers on this host, by the way that they took";
+                family(encoder, "same_host_bytes", bytes, "way", &counters, |c| c.bytes)?;
+            }
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "the counters of same_host cannot be read"),
+        }
+        let help = "Open connections to servers on this host whose responses are handed over";
+        encoder
+            .encode_descriptor("same_host_connections", help, None, MetricType::Gauge)?
+            .encode_gauge(&(host.connections() as u64))
     }
 
     /// The kernel's counters. A scrape without them is still a scrape: what cannot be read is left out and logged.

@@ -17,6 +17,7 @@ use super::h2::Session;
 use super::http1::Connection;
 use super::http1::stream::Io;
 use super::pool::{Pool, State};
+use super::same_host;
 use crate::http::fault::{Fault, Kind};
 
 /// What the server speaks.
@@ -102,6 +103,13 @@ impl Pool {
             let mut stream = UnixStream::connect(path).await?;
             self.introduce(&mut stream, behalf).await?;
             return speak(Io::Unix(stream), in_clear).await;
+        }
+        if let Some(host) = &self.same_host
+            && let Some(ip) = url.ip()
+        {
+            let mut stream = same_host::connect(host, (ip, url.port).into()).await?;
+            self.introduce(&mut stream, behalf).await?;
+            return speak(stream, None).await;
         }
         let stream = self.dial(state, behalf).await?;
         let origin = self.origin();

@@ -14,6 +14,7 @@ mod names;
 pub mod origin;
 pub mod pool;
 mod probe;
+mod same_host;
 pub mod seen;
 pub mod tunnel;
 

@@ -31,6 +31,8 @@ pub struct Origin {
     pub tls_http2: Option<Arc<ClientConfig>>,
     /// How servers are told who the client is.
     pub proxy_protocol: Option<Version>,
+    /// Its responses are to be handed over without TCP.
+    pub same_host: bool,
     /// How requests are shared out.
     pub rules: Rules,
     /// What a consistent hash goes by.
@@ -116,6 +118,7 @@ impl Origin {
             tls,
             tls_http2,
             proxy_protocol,
+            same_host: upstream.same_host,
             rules,
             key,
             queue,
@@ -138,6 +141,7 @@ impl Origin {
             && self.made_of == other.made_of
             && self.tls_http2.is_some() == other.tls_http2.is_some()
             && self.proxy_protocol == other.proxy_protocol
+            && self.same_host == other.same_host
     }
 }
 

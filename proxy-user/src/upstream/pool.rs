@@ -17,6 +17,7 @@ use super::h2::Sessions;
 use super::lease::{Idle, Turn};
 use super::names::Addresses;
 use super::origin::{Origin, Server};
+use crate::kernel::SameHost;
 
 /// How long a server that could not be reached is tried last.
 const DOWN_FOR: Duration = Duration::from_secs(2);
@@ -25,6 +26,8 @@ const DOWN_FOR: Duration = Duration::from_secs(2);
 pub struct Pool {
     pub(super) origin: Arc<Origin>,
     pub(super) servers: Vec<State>,
+    /// What hands the servers' responses over, where that is asked for and to be had.
+    pub(super) same_host: Option<Arc<SameHost>>,
     /// Kept connections of HTTP/1.1, all servers together.
     pub(super) idle: Cell<usize>,
     pub(super) balancer: RefCell<Balancer>,
@@ -57,7 +60,7 @@ pub(crate) struct Full;
 
 impl Pool {
     /// Without connections.
-    pub fn new(origin: Arc<Origin>) -> Self {
+    pub fn new(origin: Arc<Origin>, same_host: Option<Arc<SameHost>>) -> Self {
         let servers = origin.servers.iter().map(|server| State {
             server: server.clone(),
             addresses: Rc::default(),
@@ -70,6 +73,7 @@ impl Pool {
         let start = Instant::now();
         Self {
             servers: servers.collect(),
+            same_host: same_host.filter(|_| origin.same_host),
             idle: Cell::new(0),
             told: balancer.is_told(),
             balancer: RefCell::new(balancer),

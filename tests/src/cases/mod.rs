@@ -18,6 +18,7 @@ mod probes;
 mod protocols;
 mod rates;
 mod reload;
+mod same_host;
 mod swap;
 mod syn;
 mod syn_frames;
@@ -50,13 +51,14 @@ pub struct Case {
 }
 
 /// All cases, by group.
-const GROUPS: [(&str, &[Case]); 20] = [
+const GROUPS: [(&str, &[Case]); 21] = [
     ("protocols", protocols::CASES),
     ("bodies", bodies::CASES),
     ("verdicts", verdicts::CASES),
     ("abuse", abuse::CASES),
     ("workers", workers::CASES),
     ("reload", reload::CASES),
+    ("same_host", same_host::CASES),
     ("lifecycle", lifecycle::CASES),
     ("files", files::CASES),
     ("inspect", inspect::CASES),

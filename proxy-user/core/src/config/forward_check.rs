@@ -55,6 +55,18 @@ pub(super) fn faults(config: &Config, faults: &mut Vec<Fault>) {
             let message = "this is for https servers; in clear, HTTP/2 is written h2c://host:port";
             faults.push(Fault::at_key(format!("{pointer}/http2"), message));
         }
+        if upstream.same_host {
+            for (index, server) in upstream.servers.iter().enumerate() {
+                let near = server.scheme == Scheme::Http && server.ip().is_some_and(|ip| ip.is_loopback());
+                if !near {
+                    let message = format!(
+                        "`same_host` is for servers in clear text on a loopback address, as http://127.0.0.1:8080 or \
+                         http://[::1]:8080, and {server} is none; leave `same_host` out, or write it so"
+                    );
+                    faults.push(Fault::at(format!("{pointer}/servers/{index}"), message));
+                }
+            }
+        }
         if any(Scheme::Tcp) && upstream.health.is_some() {
             let message = "servers that are written tcp:// are not asked by HTTP; leave this out";
             faults.push(Fault::at_key(format!("{pointer}/health"), message));

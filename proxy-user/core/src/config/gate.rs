@@ -30,7 +30,7 @@ pub const MAX_PER_SECOND: u32 = 100_000_000;
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Gate {
-    /// Load the kernel programs at all.
+    /// Load the programs of the gate and of steering at all.
     pub enabled: bool,
     /// Interfaces that `front` is attached to; none attaches nowhere (steering still works).
     #[schemars(length(max = MAX_INTERFACES))]

@@ -112,6 +112,10 @@ pub struct Config {
     /// Where names of origins are looked up.
     #[serde(default, skip_serializing_if = "Resolver::is_default")]
     pub resolver: Resolver,
+    /// Directory of a cgroup (v2) whose processes are servers of `same_host` upstreams, or have them below; the whole hierarchy
+    /// unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
     /// Policy files; glob patterns are taken, relative paths start at the config file's directory.
     #[serde(default)]
     pub policies: Vec<String>,

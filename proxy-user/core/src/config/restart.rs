@@ -26,6 +26,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     differences("/listeners", &value(&old.listeners), &value(&new.listeners), &mut found);
     differences("/gate", &value(&old.gate), &value(&new.gate), &mut found);
     found.retain(|pointer| !GATE_RELOADS.iter().any(|part| pointer.starts_with(part)));
+    differences("/cgroup", &value(&old.cgroup), &value(&new.cgroup), &mut found);
     differences("/admin", &value(&old.admin), &value(&new.admin), &mut found);
     differences("/state_dir", &value(&old.state_dir), &value(&new.state_dir), &mut found);
     // Another file is opened by a reload, and lines stop; but a log that was never on has no writer.

@@ -147,6 +147,19 @@ fn faults_of_upstreams_are_told_at_their_place() {
 }
 
 #[test]
+fn only_servers_of_this_host_are_handed_over_from() {
+    for server in ["http://127.0.0.1:8080", "http://127.8.0.1", "http://[::1]:81"] {
+        let text = GOOD.replace("\"http://127.0.0.1:8080\"]", &format!("\"{server}\"], \"same_host\": true"));
+        assert_eq!(faults(&text), Vec::<String>::new(), "{server}");
+    }
+    for server in ["http://10.0.0.1:80", "https://127.0.0.1", "h2c://127.0.0.1:80", "http+unix:/a", "http://localhost"] {
+        let text = GOOD.replace("\"http://127.0.0.1:8080\"]", &format!("\"{server}\"], \"same_host\": true"));
+        let [fault] = &faults(&text)[..] else { panic!("{server}: {:?}", faults(&text)) };
+        assert!(fault.contains("/upstreams/app/servers/0: `same_host` is for servers in clear text on a loopback"), "{fault}");
+    }
+}
+
+#[test]
 fn restart_is_needed_for_sockets_threads_and_kernel_only() {
     let mut old = parse(GOOD).expect("valid");
     old.access_log.enabled = false;
@@ -156,10 +169,11 @@ fn restart_is_needed_for_sockets_threads_and_kernel_only() {
     assert_eq!(needs_restart(&old, &new), Vec::<String>::new());
     new.workers = Some(3);
     new.gate.max_verdicts = 5;
+    new.cgroup = Some("/sys/fs/cgroup/a".into());
     new.listeners[0].address = "127.0.0.1:80".parse().expect("address");
     new.admin.metrics = Some("127.0.0.1:9000".parse().expect("address"));
     new.access_log.enabled = !new.access_log.enabled;
-    let pointers = ["/workers", "/listeners/0/address", "/gate/max_verdicts", "/admin/metrics", "/access_log/enabled"];
+    let pointers = ["/workers", "/listeners/0/address", "/gate/max_verdicts", "/cgroup", "/admin/metrics", "/access_log/enabled"];
     assert_eq!(needs_restart(&old, &new), pointers);
     assert!(!needs_restart(&new, &old).contains(&"/access_log/enabled".to_owned()), "lines stop at once");
     new.listeners.clear();

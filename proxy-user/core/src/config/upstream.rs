@@ -45,6 +45,10 @@ pub struct Upstream {
     /// Tell the servers who the client is, at the begin of each connection; each is then for one client's requests alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<Version>,
+    /// The servers are on this host, as http:// with a loopback address: the kernel hands their responses over without TCP,
+    /// where it can. `tcpdump` does not see what is handed over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub same_host: bool,
     /// How the servers share requests, and when they are left alone.
     #[serde(default, skip_serializing_if = "Balancing::is_default")]
     pub balance: Balancing,

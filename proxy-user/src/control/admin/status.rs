@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use proxy_common::same_host::Way;
 use proxy_core::policy::PolicySet;
 
 use super::asking::with_kernel;
 use super::refusals::unreadable;
 use crate::control::api::Refusal;
 use crate::control::wire::{
-    Count, Counters, GateState, ListenerState, ServerState, Status, UpstreamState, Verdicts, WorkerState,
+    Count, Counters, GateState, ListenerState, SameHostState, Sent, ServerState, Status, UpstreamState, Verdicts, WorkerState,
 };
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, SameHost};
 use crate::shared::Shared;
 use crate::stats::{HttpVersion, WorkerStats};
 
@@ -56,6 +57,7 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<Status, Refusal> {
         listeners: snapshot.config.listeners.iter().map(listener).collect(),
         workers: workers(shared),
         upstreams: upstreams(shared),
+        same_host: snapshot.same_host.as_ref().map(same_host),
         verdicts,
         policies: snapshot.config.policies.clone(),
         revision: kept.current.revision,
@@ -103,6 +105,24 @@ fn upstreams(shared: &Shared) -> Vec<UpstreamState> {
         }
     }
     all.into_values().collect()
+}
+
+/// What became of responses of servers on this host. Counters that cannot be read are left out.
+fn same_host(host: &Result<Arc<SameHost>, Arc<str>>) -> SameHostState {
+    let host = match host {
+        Ok(host) => host,
+        Err(why) => return SameHostState { missing: Some(why.to_string()), ..SameHostState::default() },
+    };
+    let sent = |way: Way| {
+        let counter = host.by_way(way).ok()?;
+        Some((way.name().to_owned(), Sent { messages: counter.packets, bytes: counter.bytes }))
+    };
+    SameHostState {
+        missing: None,
+        cgroup: Some(host.cgroup().display().to_string()),
+        connections: host.connections() as u64,
+        sent: Way::ALL.into_iter().filter_map(sent).collect(),
+    }
 }
 
 /// What each worker does.

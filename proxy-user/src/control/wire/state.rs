@@ -29,6 +29,9 @@ pub struct Status {
     /// How the upstreams stand.
     #[serde(default)]
     pub upstreams: Vec<UpstreamState>,
+    /// Responses of servers on this host; none where no upstream has `same_host`.
+    #[serde(default)]
+    pub same_host: Option<SameHostState>,
     /// Standing verdicts; none without the kernel half.
     pub verdicts: Option<u64>,
     /// Policy files of the config, as written there.
@@ -120,6 +123,28 @@ pub struct ServerState {
     pub requests: u64,
     /// Kept connections: idle ones of HTTP/1.1, all of HTTP/2.
     pub connections: u64,
+}
+
+/// Responses of servers on this host that the kernel hands over without TCP.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, JsonSchema)]
+pub struct SameHostState {
+    /// Why it does not.
+    pub missing: Option<String>,
+    /// The cgroup whose processes may be such servers.
+    pub cgroup: Option<String>,
+    /// Open connections.
+    pub connections: u64,
+    /// What the servers sent, by the way that it took: `handed_over`, or `tcp`.
+    pub sent: BTreeMap<String, Sent>,
+}
+
+/// Messages and their bytes.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, JsonSchema)]
+pub struct Sent {
+    /// Messages: what a server wrote at once.
+    pub messages: u64,
+    /// Bytes.
+    pub bytes: u64,
 }
 
 /// One worker.

@@ -179,6 +179,7 @@ impl Wire {
         self.out.clear();
         self.gone = 0;
         self.keeps = false;
+        self.io.begin();
         self.first = std::mem::take(&mut self.size).saturating_add(1).clamp(HEAD_ROOM, MOST_FIRST);
         write(&mut self.out);
     }
