@@ -25,7 +25,8 @@ fn place(ctx: &SkLookupContext) -> Reason {
         return Reason::SteerMiss;
     }
     // SAFETY: as above.
-    let local = unsafe { address::addr(family, &raw const (*ctx.lookup).local_ip4, &raw const (*ctx.lookup).local_ip6) };
+    let local =
+        unsafe { address::addr(family, &raw const (*ctx.lookup).local_ip4, &raw const (*ctx.lookup).local_ip6) };
     let Some(service) = local::tcp_service(local, port as u16) else { return Reason::SteerMiss };
     let workers = SERVICES.get(service).map_or(0, |s| s.workers);
     let cookies = cookies_on(service);

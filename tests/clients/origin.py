@@ -117,7 +117,11 @@ async def answer(reader, writer):
         await writer.drain()
         raise Gone
     elif name == "/upgrade":
-        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+            # Of the key that RFC 6455 section 1.3 takes as its example. What follows comes back as it is, frames or not.
+            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+        )
         while piece := await reader.read(PIECE):
             writer.write(piece)
             await writer.drain()

@@ -14,7 +14,8 @@ pub use policies::{
     RevisionTexts, Rollback, Rules,
 };
 pub use state::{
-    GateInterface, GateState, ListenerState, SameHostState, Sent, ServerState, Status, UpstreamState, WorkerState, Workers,
+    GateInterface, GateState, ListenerState, SameHostState, Sent, ServerState, Status, UpstreamState, WorkerState,
+    Workers,
 };
 
 /// `GET /v1/verdicts`.

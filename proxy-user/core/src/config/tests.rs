@@ -152,10 +152,14 @@ fn only_servers_of_this_host_are_handed_over_from() {
         let text = GOOD.replace("\"http://127.0.0.1:8080\"]", &format!("\"{server}\"], \"same_host\": true"));
         assert_eq!(faults(&text), Vec::<String>::new(), "{server}");
     }
-    for server in ["http://10.0.0.1:80", "https://127.0.0.1", "h2c://127.0.0.1:80", "http+unix:/a", "http://localhost"] {
+    for server in ["http://10.0.0.1:80", "https://127.0.0.1", "h2c://127.0.0.1:80", "http+unix:/a", "http://localhost"]
+    {
         let text = GOOD.replace("\"http://127.0.0.1:8080\"]", &format!("\"{server}\"], \"same_host\": true"));
         let [fault] = &faults(&text)[..] else { panic!("{server}: {:?}", faults(&text)) };
-        assert!(fault.contains("/upstreams/app/servers/0: `same_host` is for servers in clear text on a loopback"), "{fault}");
+        assert!(
+            fault.contains("/upstreams/app/servers/0: `same_host` is for servers in clear text on a loopback"),
+            "{fault}"
+        );
     }
 }
 
@@ -173,7 +177,8 @@ fn restart_is_needed_for_sockets_threads_and_kernel_only() {
     new.listeners[0].address = "127.0.0.1:80".parse().expect("address");
     new.admin.metrics = Some("127.0.0.1:9000".parse().expect("address"));
     new.access_log.enabled = !new.access_log.enabled;
-    let pointers = ["/workers", "/listeners/0/address", "/gate/max_verdicts", "/cgroup", "/admin/metrics", "/access_log/enabled"];
+    let pointers =
+        ["/workers", "/listeners/0/address", "/gate/max_verdicts", "/cgroup", "/admin/metrics", "/access_log/enabled"];
     assert_eq!(needs_restart(&old, &new), pointers);
     assert!(!needs_restart(&new, &old).contains(&"/access_log/enabled".to_owned()), "lines stop at once");
     new.listeners.clear();

@@ -11,7 +11,8 @@ use super::asking::with_kernel;
 use super::refusals::unreadable;
 use crate::control::api::Refusal;
 use crate::control::wire::{
-    Count, Counters, GateState, ListenerState, SameHostState, Sent, ServerState, Status, UpstreamState, Verdicts, WorkerState,
+    Count, Counters, GateState, ListenerState, SameHostState, Sent, ServerState, Status, UpstreamState, Verdicts,
+    WorkerState,
 };
 use crate::kernel::{Kernel, SameHost};
 use crate::shared::Shared;
