@@ -1,15 +1,16 @@
 //! The gate on interfaces: attached, enforcing, and kept over a crash. These cases want `ip` and `tidegate` only: they also
 //! run on the kernels that `cargo xtask test --kernels` boots.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use proxy_common::same_host::CREDIT_BYTES;
 use serde_json::{Value, json};
 
 use super::Case;
-use crate::porch::{Knock, Porch};
+use crate::porch::{Knock, PORT, Porch};
 use crate::process::{eventually, patient};
 
 pub const CASES: &[Case] = &[
@@ -19,6 +20,7 @@ pub const CASES: &[Case] = &[
     Case { name: "tcp_syncookies_is_set_back_after_a_kill", run: syncookies_are_set_back },
     Case { name: "several_interfaces_come_and_go_by_reload", run: several_interfaces },
     Case { name: "jumbo_frames_pass_and_are_dropped_whole", run: jumbo_frames },
+    Case { name: "responses_of_this_host_are_handed_over", run: handed_over },
 ];
 
 /// Where the kernel has bonds.
@@ -27,6 +29,8 @@ pub const BOND_CASES: &[Case] = &[Case { name: "a_bond_carries_the_gate_in_its_p
 /// Where the kernel has VLANs.
 pub const VLAN_CASES: &[Case] = &[Case { name: "a_vlan_carries_the_gate_and_so_does_its_parent", run: a_vlan }];
 
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Longer than the `fail_after` of the cases, which is the least that a config takes.
 const ABANDONED: Duration = Duration::from_secs(5);
 
@@ -280,4 +284,64 @@ fn transfer(porch: &Porch, target: SocketAddr) -> Result<()> {
     let received = receiving.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))??;
     ensure!(received == TRANSFER as u64, "{received} of {TRANSFER} bytes arrived");
     Ok(())
+}
+
+/// Bodies of [`handed_over`]: within the credit of `same_host`, beyond it, and within it again.
+const BODIES: [usize; 3] = [10_000, 3 * CREDIT_BYTES as usize, 20_000];
+/// What the server writes at once.
+const PIECE: usize = 5_000;
+
+/// A server of the tests in the daemon's own namespace: each of three responses over one connection comes as it was sent,
+/// whichever way the kernel brings it.
+fn handed_over() -> Result<()> {
+    let mut porch = Porch::build(1)?;
+    let listener = porch.edge.enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))??;
+    let server = listener.local_addr()?;
+    porch.config["upstreams"]["none"] = json!({ "servers": [format!("http://{server}")], "same_host": true });
+    porch.launch()?;
+    let body = |bytes: usize| -> Vec<u8> { (0..=u8::MAX).cycle().take(bytes).collect() };
+    let serve = move || -> Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        stream.set_read_timeout(Some(patient(ANSWER)))?;
+        stream.set_nodelay(true)?;
+        for bytes in BODIES {
+            head(&mut stream)?;
+            stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n").as_bytes())?;
+            for piece in body(bytes).chunks(PIECE) {
+                stream.write_all(piece)?;
+            }
+        }
+        Ok(())
+    };
+    let server = std::thread::spawn(serve);
+    let to = SocketAddr::from((Porch::near(0), PORT));
+    let mut stream = porch.far.enter(|| TcpStream::connect_timeout(&to, patient(ANSWER)))??;
+    stream.set_read_timeout(Some(patient(ANSWER)))?;
+    for bytes in BODIES {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")?;
+        let head = head(&mut stream)?;
+        ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let mut read = vec![0; bytes];
+        stream.read_exact(&mut read)?;
+        ensure!(read == body(bytes), "a body of {bytes} bytes differs");
+    }
+    server.join().map_err(|_| anyhow::anyhow!("the server panicked"))??;
+    let status = porch.ctl(&["status", "--json"])?;
+    let bytes = |way: &str| status["same_host"]["sent"][way]["bytes"].as_u64().with_context(|| format!("{status}"));
+    let (handed, tcp) = (bytes("handed_over")?, bytes("tcp")?);
+    let within = (BODIES[0] + BODIES[2]) as u64;
+    ensure!(handed > within && handed < within + CREDIT_BYTES, "{handed} bytes were handed over");
+    ensure!(tcp > CREDIT_BYTES && tcp < 3 * CREDIT_BYTES, "{tcp} bytes went through TCP");
+    Ok(())
+}
+
+/// A message's header, read up to its empty line.
+fn head(stream: &mut TcpStream) -> Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(String::from_utf8(head)?)
 }

@@ -147,7 +147,10 @@ fn capabilities_of_the_unit_suffice() -> Result<()> {
     let mut edge = Edge::prepare()?;
     edge.policy(&probe_policy("60s"))?;
     with_capabilities(&mut edge, &unit_capabilities()?);
+    edge.config["upstreams"]["near"] = json!({ "servers": ["http://127.0.0.1:9"], "same_host": true });
     edge.launch()?;
+    let near = &edge.ctl(&["status", "--json"])?["same_host"];
+    ensure!(near["missing"].is_null() && near["cgroup"].is_string(), "{near}");
     edge.good().expect_origin(Version::H2, "https://edge.test/")?;
     let answers = edge.good().h3("https://edge.test/", &["--connections", "4"])?;
     ensure!(answers.iter().all(|answer| answer.status == Some(200)), "{answers:?}");

@@ -81,6 +81,7 @@ fn script(modules: &[&str], filter: Option<&str>) -> String {
          mount -t tmpfs tmp /tmp\n\
          mount -t tmpfs run /run\n\
          mount -t bpf bpf /sys/fs/bpf\n\
+         mount -t cgroup2 cgroup /sys/fs/cgroup\n\
          for module in {modules}; do insmod /modules/$module.ko; done\n\
          ip link set lo up\n\
          set -o pipefail\n\
