@@ -88,9 +88,9 @@ impl Pool {
         }
     }
 
-    /// Whether its connections are good for `origin`.
-    pub fn serves(&self, origin: &Origin) -> bool {
-        self.origin.same_as(origin)
+    /// Whether its connections are good for `origin`, now that responses can be handed over by this, or cannot.
+    pub fn serves(&self, origin: &Origin, same_host: Option<&Arc<SameHost>>) -> bool {
+        self.origin.same_as(origin) && self.same_host.is_some() == (origin.same_host && same_host.is_some())
     }
 
     pub(super) fn origin(&self) -> &Origin {

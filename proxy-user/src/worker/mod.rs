@@ -115,7 +115,7 @@ impl Live {
             .origins
             .iter()
             .map(|origin| {
-                let kept = before.and_then(|live| live.pools.iter().find(|pool| pool.serves(origin)));
+                let kept = before.and_then(|live| live.pools.iter().find(|pool| pool.serves(origin, same_host)));
                 kept.map_or_else(|| Rc::new(Pool::new(Arc::clone(origin), same_host.cloned())), Rc::clone)
             })
             .collect();

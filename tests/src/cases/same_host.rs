@@ -238,11 +238,16 @@ fn processes_of_other_cgroups_take_no_part() -> Result<()> {
 }
 
 fn what_cannot_be_had_is_told_and_served() -> Result<()> {
-    let edge = start(|config| config["cgroup"] = "/no/such/cgroup".into())?;
+    let mut edge = start(|config| config["cgroup"] = "/no/such/cgroup".into())?;
     expect_body(&edge)?;
     let status = edge.ctl(&["status"])?;
     let missing = status["same_host"]["missing"].as_str().unwrap_or_default();
     ensure!(missing.contains("/no/such/cgroup"), "{status}");
+    // Put right, it is had from the next reload on, for upstreams that stay as they are, too.
+    edge.reload(|config| config["cgroup"] = Value::Null)?;
+    expect_body(&edge)?;
+    let after = sent(&edge)?;
+    ensure!(after.handed.0 > 0 && after.tcp == (0, 0), "{after:?}");
     Ok(())
 }
 
