@@ -2,11 +2,12 @@
 //! what takes no part in it.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use proxy_common::same_host::CREDIT_BYTES;
 use serde_json::{Value, json};
 
@@ -15,6 +16,7 @@ use crate::clients::Version;
 use crate::edge::SITE;
 use crate::loopback::{ADDRESS, Loopback};
 use crate::origin::BODY;
+use crate::process::eventually;
 use crate::ward::{self, DIR_MARK, Item};
 
 pub const CASES: &[Case] = &[
@@ -24,6 +26,7 @@ pub const CASES: &[Case] = &[
         name: "a_stopped_client_holds_no_more_than_the_credit",
         run: a_stopped_client_holds_no_more_than_the_credit,
     },
+    Case { name: "what_came_both_ways_is_read_without_another_event", run: what_came_both_ways_is_read },
     Case { name: "an_upgraded_connection_stays_in_order", run: an_upgraded_connection_stays_in_order },
     Case { name: "a_server_that_breaks_off_is_noticed", run: a_server_that_breaks_off_is_noticed },
     Case { name: "processes_of_other_cgroups_take_no_part", run: processes_of_other_cgroups_take_no_part },
@@ -150,6 +153,46 @@ fn a_stopped_client_holds_no_more_than_the_credit() -> Result<()> {
     ensure!(before.handed.1 < CREDIT_BYTES && before.tcp.1 < 48 << 20, "{before:?}");
     drop(stopped);
     expect_body(&edge)
+}
+
+/// That all threads of a process are stopped (`proc_pid_stat(5)`: the state behind the name in brackets).
+fn stands_still(pid: u32) -> Result<()> {
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+        ensure!(stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')), "{stat}");
+    }
+    Ok(())
+}
+
+/// The last piece comes through TCP behind much that was handed over, while the daemon stands still: it is told of both by one
+/// event, and of nothing after that.
+fn what_came_both_ways_is_read() -> Result<()> {
+    let listener = TcpListener::bind((ADDRESS, 0))?;
+    let server = listener.local_addr()?;
+    let edge = start(|config| config["upstreams"]["nginx"]["servers"] = json!([format!("http://{server}")]))?;
+    let mut client = TcpStream::connect((ADDRESS, edge.http))?;
+    client.set_read_timeout(Some(TIME))?;
+    client.write_all(format!("GET / HTTP/1.1\r\nHost: {SITE}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let (mut stream, _) = listener.accept()?;
+    stream.set_read_timeout(Some(TIME))?;
+    stream.set_nodelay(true)?;
+    ensure!(stream.read(&mut [0; 4_096])? > 0, "no request came");
+    let body = bytes_of(CREDIT_BYTES as usize + 500);
+    let (handed, through_tcp) = body.split_at(CREDIT_BYTES as usize - 500);
+    edge.daemon().signal(Signal::SIGSTOP)?;
+    eventually("the daemon's stop", TIME, || stands_still(edge.daemon().pid()))?;
+    let sending = stream
+        .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes())
+        .and_then(|()| stream.write_all(handed))
+        .and_then(|()| stream.write_all(through_tcp));
+    edge.daemon().signal(Signal::SIGCONT)?;
+    sending?;
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).context("the last of a response was not read")?;
+    ensure!(answer.ends_with(&body), "{} bytes came", answer.len());
+    let after = sent(&edge)?;
+    ensure!(after.tcp == (1, through_tcp.len() as u64), "{after:?}");
+    Ok(())
 }
 
 fn an_upgraded_connection_stays_in_order() -> Result<()> {
