@@ -4,6 +4,8 @@
 #![no_main]
 #![allow(missing_docs, reason = "the program macros generate undocumented entry points")]
 
+mod object;
+
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::btf_maps::{Array, ProgramArray};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_redirect, bpf_tail_call};
@@ -158,14 +160,4 @@ fn fold(sum: u32) -> u16 {
     let once = (sum & 0xffff) + (sum >> 16);
     let twice = (once & 0xffff) + (once >> 16);
     !(twice as u16)
-}
-
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "license")]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
 }

@@ -12,6 +12,7 @@ mod frame;
 mod front;
 mod local;
 mod maps;
+mod object;
 mod quic;
 mod rates;
 mod rules;
@@ -66,16 +67,4 @@ pub fn steer(ctx: SkLookupContext) -> u32 {
 pub fn steer_quic(ctx: SkReuseportContext) -> u32 {
     quic::select(&ctx);
     SK_PASS
-}
-
-/// Lets the kernel load programs that call GPL-only helpers.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "license")]
-pub static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // The verifier refuses a program that can reach this; `loop` is what it sees when one could.
-    loop {}
 }

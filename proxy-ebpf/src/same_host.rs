@@ -5,6 +5,9 @@
 #![no_main]
 #![allow(missing_docs, reason = "the program macros generate undocumented entry points")]
 
+mod address;
+mod object;
+
 use core::ptr;
 
 use aya_ebpf::bindings::{
@@ -17,10 +20,6 @@ use aya_ebpf::programs::{SkMsgContext, SockOpsContext};
 use proxy_common::abi::{Counter, Credit, Flow, Ticket};
 use proxy_common::addr::Addr;
 use proxy_common::same_host::{MAX_SAME_HOST, WAYS, Way};
-
-// Of the gate's object, and of use here, too.
-#[path = "address.rs"]
-mod address;
 
 /// Connections that the daemon makes, before it makes them.
 #[btf_map]
@@ -143,16 +142,4 @@ fn handed(ctx: &SkMsgContext, bytes: u32) -> Option<()> {
         }
     }
     None
-}
-
-/// Lets the kernel load programs that call GPL-only helpers.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "license")]
-pub static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // The verifier refuses a program that can reach this; `loop` is what it sees when one could.
-    loop {}
 }

@@ -66,6 +66,11 @@ impl Snapshot {
             generation,
         }
     }
+
+    /// What hands responses of servers on this host over, where that is asked for and to be had.
+    pub fn same_host(&self) -> Option<&Arc<SameHost>> {
+        self.same_host.as_ref()?.as_ref().ok()
+    }
 }
 
 /// What is known of the policies' revisions.

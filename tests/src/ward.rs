@@ -69,18 +69,8 @@ impl Item {
             Self::Netns(name) => remove_netns(name),
             Self::Group { leader, started } => end_group(*leader, *started),
             // Its files are the kernel's and go with it.
-            Self::Cgroup(dir) => match std::fs::remove_dir(dir) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(error).with_context(|| format!("could not remove {}", dir.display()))
-                }
-                _ => Ok(()),
-            },
-            Self::Pins(dir) | Self::Dir(dir) => match remove_tree(dir) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(error).with_context(|| format!("could not remove {}", dir.display()))
-                }
-                _ => Ok(()),
-            },
+            Self::Cgroup(dir) => gone(dir, std::fs::remove_dir(dir)),
+            Self::Pins(dir) | Self::Dir(dir) => gone(dir, remove_tree(dir)),
         }
     }
 
@@ -266,6 +256,16 @@ fn remove_netns(name: &str) -> Result<()> {
     let output = Command::new("ip").args(["netns", "del", name]).output().context("could not run ip")?;
     anyhow::ensure!(output.status.success(), "ip netns del {name}: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
+}
+
+/// How removing a directory went: one that was not there is gone as well.
+fn gone(dir: &Path, removed: std::io::Result<()>) -> Result<()> {
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("could not remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// As `remove_dir_all`, which bpffs does not take: there an entry is unlinked without being opened.

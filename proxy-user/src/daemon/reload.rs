@@ -56,8 +56,7 @@ impl Daemon {
         let stamps = tls.stamps.clone();
         let generation = before.generation + 1;
         snapshot.generation = generation;
-        let standing = before.same_host.as_ref().and_then(|host| host.as_ref().ok());
-        snapshot.same_host = load_same_host(&config, standing);
+        snapshot.same_host = load_same_host(&config, before.same_host());
         if let Some(in_force) = &self.shared.tls {
             in_force.replace(tls)?;
         }

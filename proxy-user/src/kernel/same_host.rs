@@ -139,9 +139,11 @@ impl SameHost {
         MAX_SAME_HOST as usize - self.free.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Messages and bytes that took this way.
-    pub fn by_way(&self, way: Way) -> Result<Counter> {
-        Ok(super::sum(self.by_way.get_per_cpu(&(way as u32), self.cpus)?))
+    /// Messages and bytes by the way that they took, summed over CPUs.
+    pub fn counters(&self) -> Result<Vec<(String, Counter)>> {
+        let counter =
+            |way: Way| Ok((way.name().to_owned(), super::sum(self.by_way.get_per_cpu(&(way as u32), self.cpus)?)));
+        Way::ALL.into_iter().map(counter).collect()
     }
 }
 

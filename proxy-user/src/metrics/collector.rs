@@ -11,7 +11,6 @@ use prometheus_client::collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use proxy_common::abi::Counter;
-use proxy_common::same_host::Way;
 use proxy_core::abuse::Kind;
 
 use crate::shared::Shared;
@@ -151,10 +150,8 @@ impl Collector {
     /// What servers on this host sent, by the way that it took.
     fn same_host(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let snapshot = self.shared.snapshot.load();
-        let Some(Ok(host)) = &snapshot.same_host else { return Ok(()) };
-        let counters: anyhow::Result<Vec<(String, Counter)>> =
-            Way::ALL.into_iter().map(|way| Ok((way.name().to_owned(), host.by_way(way)?))).collect();
-        match counters {
+        let Some(host) = snapshot.same_host() else { return Ok(()) };
+        match host.counters() {
             Ok(counters) => {
                 let messages = "Messages from servers on this host, by the way that they took";
                 family(encoder, "same_host_messages", messages, "way", &counters, |c| c.packets)?;

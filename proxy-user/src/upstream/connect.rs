@@ -106,8 +106,8 @@ impl Pool {
         }
         if let Some(host) = &self.same_host
             && let Some(ip) = url.ip()
+            && let Some(mut stream) = same_host::connect(host, (ip, url.port).into()).await?
         {
-            let mut stream = same_host::connect(host, (ip, url.port).into()).await?;
             self.introduce(&mut stream, behalf).await?;
             return speak(stream, None).await;
         }

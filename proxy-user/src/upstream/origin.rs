@@ -130,7 +130,7 @@ impl Origin {
         })
     }
 
-    /// Whether connections made for `self` are as good for `other`.
+    /// Whether connections made for `self` are as good for `other`; which way responses come is the pool's to tell.
     pub fn same_as(&self, other: &Self) -> bool {
         self.name == other.name
             && self.servers == other.servers
@@ -141,7 +141,6 @@ impl Origin {
             && self.made_of == other.made_of
             && self.tls_http2.is_some() == other.tls_http2.is_some()
             && self.proxy_protocol == other.proxy_protocol
-            && self.same_host == other.same_host
     }
 }
 

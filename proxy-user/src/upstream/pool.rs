@@ -26,7 +26,7 @@ const DOWN_FOR: Duration = Duration::from_secs(2);
 pub struct Pool {
     pub(super) origin: Arc<Origin>,
     pub(super) servers: Vec<State>,
-    /// What hands the servers' responses over, where that is asked for and to be had.
+    /// What hands the servers' responses over, if anything does.
     pub(super) same_host: Option<Arc<SameHost>>,
     /// Kept connections of HTTP/1.1, all servers together.
     pub(super) idle: Cell<usize>,
@@ -73,7 +73,7 @@ impl Pool {
         let start = Instant::now();
         Self {
             servers: servers.collect(),
-            same_host: same_host.filter(|_| origin.same_host),
+            same_host,
             idle: Cell::new(0),
             told: balancer.is_told(),
             balancer: RefCell::new(balancer),
@@ -88,9 +88,9 @@ impl Pool {
         }
     }
 
-    /// Whether its connections are good for `origin`, now that responses can be handed over by this, or cannot.
+    /// Whether its connections are good for `origin`, whose responses are handed over by this, or not.
     pub fn serves(&self, origin: &Origin, same_host: Option<&Arc<SameHost>>) -> bool {
-        self.origin.same_as(origin) && self.same_host.is_some() == (origin.same_host && same_host.is_some())
+        self.origin.same_as(origin) && self.same_host.is_some() == same_host.is_some()
     }
 
     pub(super) fn origin(&self) -> &Origin {

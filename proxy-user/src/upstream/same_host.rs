@@ -20,28 +20,18 @@ pub struct Near {
     stream: TcpStream,
 }
 
-/// Connects to a loopback address.
-pub(super) async fn connect(host: &Arc<SameHost>, to: SocketAddr) -> io::Result<Io> {
-    match expected(host, to) {
-        Ok(Some((socket, handover))) => match socket.connect(to).await {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                match handover.stands(stream.as_fd()) {
-                    Ok(()) => return Ok(Io::Near(Near { handover, stream })),
-                    Err(error) => tracing::debug!(%error, "a connection to this host stays with TCP"),
-                }
-                return Ok(Io::Tcp(stream));
-            }
-            // The port was free, and this way between the two ports is not.
-            Err(error) if [ErrorKind::AddrInUse, ErrorKind::AddrNotAvailable].contains(&error.kind()) => {}
-            Err(error) => return Err(error),
-        },
-        Ok(None) => {}
-        Err(error) => tracing::debug!(%error, "a connection to this host stays with TCP"),
-    }
-    let stream = TcpStream::connect(to).await?;
+/// Connects to a loopback address; none where that is to be done as with any other.
+pub(super) async fn connect(host: &Arc<SameHost>, to: SocketAddr) -> io::Result<Option<Io>> {
+    let stays = |error| tracing::debug!(%error, "a connection to this host stays with TCP");
+    let Some((socket, handover)) = expected(host, to).map_err(stays).ok().flatten() else { return Ok(None) };
+    let stream = match socket.connect(to).await {
+        // The port was free, and this way between the two ports is not.
+        Err(error) if [ErrorKind::AddrInUse, ErrorKind::AddrNotAvailable].contains(&error.kind()) => return Ok(None),
+        connected => connected?,
+    };
     stream.set_nodelay(true)?;
-    Ok(Io::Tcp(stream))
+    let told = handover.stands(stream.as_fd()).map_err(stays);
+    Ok(Some(if told.is_ok() { Io::Near(Near { handover, stream }) } else { Io::Tcp(stream) }))
 }
 
 /// A socket whose port is known before it connects, and so to the programs before the server has the connection.

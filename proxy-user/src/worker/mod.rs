@@ -110,11 +110,11 @@ pub struct Live {
 
 impl Live {
     fn new(snapshot: Arc<Snapshot>, before: Option<&Live>) -> Self {
-        let same_host = snapshot.same_host.as_ref().and_then(|host| host.as_ref().ok());
         let pools = snapshot
             .origins
             .iter()
             .map(|origin| {
+                let same_host = snapshot.same_host().filter(|_| origin.same_host);
                 let kept = before.and_then(|live| live.pools.iter().find(|pool| pool.serves(origin, same_host)));
                 kept.map_or_else(|| Rc::new(Pool::new(Arc::clone(origin), same_host.cloned())), Rc::clone)
             })

@@ -10,6 +10,7 @@ use proxy_common::same_host::CREDIT_BYTES;
 use serde_json::{Value, json};
 
 use super::Case;
+use super::bodies::pattern;
 use crate::porch::{Knock, PORT, Porch};
 use crate::process::{eventually, patient};
 
@@ -299,7 +300,6 @@ fn handed_over() -> Result<()> {
     let server = listener.local_addr()?;
     porch.config["upstreams"]["none"] = json!({ "servers": [format!("http://{server}")], "same_host": true });
     porch.launch()?;
-    let body = |bytes: usize| -> Vec<u8> { (0..=u8::MAX).cycle().take(bytes).collect() };
     let serve = move || -> Result<()> {
         let (mut stream, _) = listener.accept()?;
         stream.set_read_timeout(Some(patient(ANSWER)))?;
@@ -307,7 +307,7 @@ fn handed_over() -> Result<()> {
         for bytes in BODIES {
             head(&mut stream)?;
             stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n").as_bytes())?;
-            for piece in body(bytes).chunks(PIECE) {
+            for piece in pattern(bytes).chunks(PIECE) {
                 stream.write_all(piece)?;
             }
         }
@@ -323,7 +323,7 @@ fn handed_over() -> Result<()> {
         ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
         let mut read = vec![0; bytes];
         stream.read_exact(&mut read)?;
-        ensure!(read == body(bytes), "a body of {bytes} bytes differs");
+        ensure!(read == pattern(bytes), "a body of {bytes} bytes differs");
     }
     server.join().map_err(|_| anyhow::anyhow!("the server panicked"))??;
     let status = porch.ctl(&["status", "--json"])?;
@@ -336,7 +336,7 @@ fn handed_over() -> Result<()> {
 }
 
 /// A message's header, read up to its empty line.
-fn head(stream: &mut TcpStream) -> Result<String> {
+pub(super) fn head(stream: &mut TcpStream) -> Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

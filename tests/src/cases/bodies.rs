@@ -33,7 +33,7 @@ fn sha256(file: &std::path::Path) -> Result<String> {
 }
 
 /// The bytes that `tests/clients` send and expect.
-fn pattern(bytes: usize) -> Vec<u8> {
+pub(super) fn pattern(bytes: usize) -> Vec<u8> {
     (0..=u8::MAX).cycle().take(bytes).collect()
 }
 

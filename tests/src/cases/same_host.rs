@@ -12,6 +12,8 @@ use proxy_common::same_host::CREDIT_BYTES;
 use serde_json::{Value, json};
 
 use super::Case;
+use super::attach::head;
+use super::bodies::pattern;
 use crate::clients::Version;
 use crate::edge::SITE;
 use crate::loopback::{ADDRESS, Loopback};
@@ -37,10 +39,6 @@ pub const CASES: &[Case] = &[
 /// Bytes of a body far beyond the credit.
 const LARGE: usize = 24 * CREDIT_BYTES as usize;
 const TIME: Duration = Duration::from_secs(20);
-
-fn bytes_of(pattern: usize) -> Vec<u8> {
-    (0..=u8::MAX).cycle().take(pattern).collect()
-}
 
 /// An edge whose upstreams are on its host, with `change` to its config.
 fn start(change: impl FnOnce(&mut Value)) -> Result<Loopback> {
@@ -110,7 +108,7 @@ fn responses_are_handed_over() -> Result<()> {
 fn beyond_its_credit_a_response_goes_through_tcp() -> Result<()> {
     let edge = start(|_| ())?;
     let (sent_file, got) = (edge.dir().join("sent"), edge.dir().join("got"));
-    let body = bytes_of(LARGE);
+    let body = pattern(LARGE);
     std::fs::write(&sent_file, &body)?;
     let (sent_path, got_path) = (sent_file.to_string_lossy(), got.to_string_lossy());
     // The server answers piece by piece, while it is being sent to.
@@ -177,7 +175,7 @@ fn what_came_both_ways_is_read() -> Result<()> {
     stream.set_read_timeout(Some(TIME))?;
     stream.set_nodelay(true)?;
     ensure!(stream.read(&mut [0; 4_096])? > 0, "no request came");
-    let body = bytes_of(CREDIT_BYTES as usize + 500);
+    let body = pattern(CREDIT_BYTES as usize + 500);
     let (handed, through_tcp) = body.split_at(CREDIT_BYTES as usize - 500);
     edge.daemon().signal(Signal::SIGSTOP)?;
     eventually("the daemon's stop", TIME, || stands_still(edge.daemon().pid()))?;
@@ -204,14 +202,9 @@ fn an_upgraded_connection_stays_in_order() -> Result<()> {
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     stream.write_all(ask.as_bytes())?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    ensure!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
-    let body = bytes_of(8 * CREDIT_BYTES as usize + 77);
+    let head = head(&mut stream)?;
+    ensure!(head.starts_with("HTTP/1.1 101"), "{head}");
+    let body = pattern(8 * CREDIT_BYTES as usize + 77);
     let mut writer = stream.try_clone()?;
     let echoed = std::thread::scope(|scope| -> Result<Vec<u8>> {
         let pieces = body.chunks(10_007);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use proxy_common::same_host::Way;
+use proxy_common::abi::Counter;
 use proxy_core::policy::PolicySet;
 
 use super::asking::with_kernel;
@@ -29,7 +29,7 @@ pub(super) fn list(kernel: &Kernel, limit: usize) -> anyhow::Result<Verdicts> {
 
 /// What the gate has counted.
 pub(super) fn count(kernel: &Kernel) -> anyhow::Result<Counters> {
-    let as_count = |c: proxy_common::abi::Counter| Count { packets: c.packets, bytes: c.bytes };
+    let as_count = |c: Counter| Count { packets: c.packets, bytes: c.bytes };
     let reasons = kernel.counters()?.into_iter().map(|(name, c)| (name.to_owned(), as_count(c))).collect();
     let rules = kernel.rule_hits()?.into_iter().map(|(name, c)| (name, as_count(c))).collect();
     let would = kernel.shadow_hits()?.into_iter().map(|(name, c)| (name, as_count(c))).collect();
@@ -114,15 +114,12 @@ fn same_host(host: &Result<Arc<SameHost>, Arc<str>>) -> SameHostState {
         Ok(host) => host,
         Err(why) => return SameHostState { missing: Some(why.to_string()), ..SameHostState::default() },
     };
-    let sent = |way: Way| {
-        let counter = host.by_way(way).ok()?;
-        Some((way.name().to_owned(), Sent { messages: counter.packets, bytes: counter.bytes }))
-    };
+    let sent = |(way, counter): (String, Counter)| (way, Sent { messages: counter.packets, bytes: counter.bytes });
     SameHostState {
         missing: None,
         cgroup: Some(host.cgroup().display().to_string()),
         connections: host.connections() as u64,
-        sent: Way::ALL.into_iter().filter_map(sent).collect(),
+        sent: host.counters().unwrap_or_default().into_iter().map(sent).collect(),
     }
 }
 
